@@ -1,0 +1,1 @@
+"""QArtSR: low-bit quantization of one-step diffusion image super-resolution."""

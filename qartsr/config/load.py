@@ -1,0 +1,59 @@
+"""Read params.yaml into ``Params``, or say in one sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from qartsr.config.base import Config
+from qartsr.config.schema import Params
+from qartsr.errors import QartsrError
+
+
+def load_params(path: Path) -> Params:
+    """Validate the file whole. Raises QartsrError naming file, key and, for an unknown key, the closest valid one."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
+    except yaml.YAMLError as error:
+        raise QartsrError(f"is not YAML ({' '.join(str(error).split())})", str(path), "mend that line") from error
+    return parse_params(values, str(path))
+
+
+def parse_params(values: Any, where: str) -> Params:
+    """Validate already parsed values; ``where`` names their origin in messages."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise QartsrError(*_sentence(first, key, where)) from error
+
+
+def _sentence(error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"[:400], where, "correct that value"
+    name = str(error["loc"][-1])
+    close = difflib.get_close_matches(name, sorted(_all_keys(Params)), n=1, cutoff=0.0)
+    return f"unknown key {key!r}", where, f"did you mean {close[0]!r}?" if close else "remove it"
+
+
+def _all_keys(model: type[BaseModel]) -> set[str]:
+    keys: set[str] = set()
+    for name, field in model.model_fields.items():
+        keys.add(name)
+        for nested in _models_in(field.annotation):
+            keys |= _all_keys(nested)
+    return keys
+
+
+def _models_in(annotation: Any) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

@@ -1,0 +1,113 @@
+"""The whole of params.yaml, typed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from qartsr.config.base import Config
+from qartsr.config.bits import parse_bits
+from qartsr.config.data import CalibrateConfig, DataConfig
+from qartsr.config.parts import MethodConfig
+from qartsr.config.training import (
+    ExtendConfig,
+    LPIPSConfig,
+    PrecisionConfig,
+    PretrainConfig,
+    QuantizeConfig,
+    RetrainConfig,
+)
+from qartsr.errors import QartsrError
+
+AlignKind = Literal["none", "adain", "wavelet"]
+
+
+class ComputeConfig(Config):
+    """How a stage computes. Not a DVC dependency: changing it makes nothing stale."""
+
+    device: str = Field("auto", pattern=r"auto|cpu|cuda(:\d+)?")
+    threads: int = Field(1, ge=1, description="CPU threads of one stage; results are reproducible for a fixed count")
+    threads_alone: int = Field(2, ge=1, description="CPU threads of stages that run alone (pretrain, retrain)")
+    lanes: int = Field(2, ge=1, description="stages that may run at the same time")
+    checkpoint_seconds: float = Field(30.0, gt=0, le=60)
+
+
+class SampleBackboneConfig(Config):
+    """The small model of OSEDiff's structure shipped in the repository."""
+
+    kind: Literal["sample"] = "sample"
+    align: AlignKind = Field("wavelet", description="colour fix of the output against the upsampled LR")
+    train_align: AlignKind = Field("wavelet", description="colour fix the training losses look through")
+
+
+class OSEDiffBackboneConfig(Config):
+    """Stable Diffusion 2.1-base in diffusers layout with OSEDiff's LoRA checkpoint merged."""
+
+    kind: Literal["osediff"] = "osediff"
+    base: str = Field(description="folder in diffusers layout")
+    lora: str = Field(description="osediff.pkl")
+    align: AlignKind = "adain"
+    train_align: AlignKind = "none"
+
+
+BackboneConfig = Annotated[SampleBackboneConfig | OSEDiffBackboneConfig, Field(discriminator="kind")]
+
+
+class EvaluateConfig(Config):
+    """Metrics on the test split, full-size images, no border crop."""
+
+    metrics: tuple[Literal["psnr", "ssim", "lpips", "dists", "niqe", "musiq", "maniqa", "clipiqa"], ...]
+
+
+class PublishConfig(Config):
+    """Where packages go. Address and credentials of the store come from the AWS environment variables."""
+
+    bucket: str = Field("qartsr", pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+class PromoteConfig(Config):
+    """The gate before a version becomes ``champion``; a bit-width without an entry cannot be promoted."""
+
+    max_psnr_loss: dict[str, float] = Field(description="allowed loss of PSNR against HR relative to FP, in dB, per bit-width")
+
+
+class Params(Config):
+    """Everything a run depends on."""
+
+    profile: str = Field(pattern=r"[a-z0-9][a-z0-9-]*")
+    seed: int = Field(0, ge=0)
+    compute: ComputeConfig = ComputeConfig()
+    bits: tuple[str, ...] = Field(min_length=1)
+    precision: dict[str, PrecisionConfig]
+    data: DataConfig
+    calibrate: CalibrateConfig
+    backbone: BackboneConfig
+    pretrain: PretrainConfig
+    retrain: RetrainConfig
+    lpips: LPIPSConfig = LPIPSConfig()
+    method: MethodConfig
+    quantize: QuantizeConfig
+    extend: ExtendConfig
+    evaluate: EvaluateConfig
+    publish: PublishConfig = PublishConfig()
+    promote: PromoteConfig
+
+    @field_validator("bits")
+    @classmethod
+    def _known_bits(cls, bits: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for name in bits:
+                parse_bits(name)
+        except QartsrError as error:
+            raise ValueError(f"{error.what}; {error.do}") from error
+        if len(set(bits)) != len(bits):
+            raise ValueError("a bit-width is listed twice")
+        return bits
+
+    @model_validator(mode="after")
+    def _precision_for_all_bits(self) -> Params:
+        missing = [name for name in self.bits if name not in self.precision]
+        if missing:
+            raise ValueError(f"bits lists {', '.join(missing)} but precision has no such entry; add `{missing[0]}: {{lr_scale: 1.0}}` under precision")
+        return self

@@ -1,0 +1,97 @@
+"""Configuration of losses, optimisation and the training phases (pretrain, TRQ, RPQ, ET)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from qartsr.config.base import Config
+
+
+class LPIPSConfig(Config):
+    """Backbone of the LPIPS loss. ``random``: seeded random features, needs no download and says so in its name."""
+
+    backbone: Literal["random", "alex", "vgg"] = "random"
+    seed: int = 0
+
+
+class ImageLossConfig(Config):
+    """lpips * LPIPS + mse * MSE + l1 * L1 on images in [-1, 1] (QArtSR Eq. 7: a1 LPIPS + a2 MSE)."""
+
+    lpips: float = Field(1.0, ge=0)
+    mse: float = Field(1.0, ge=0)
+    l1: float = Field(0.0, ge=0)
+
+
+class RoleRates(Config):
+    """Learning rate per role; 0 freezes the role."""
+
+    transform: float = Field(ge=0)
+    skip: float = Field(ge=0)
+    adapter: float = Field(ge=0)
+    quantizer: float = Field(ge=0)
+
+
+class CropPhase(Config):
+    """Batch and HR crop side in pixels for a share of a training run."""
+
+    share: float = Field(gt=0, le=1)
+    batch: int = Field(ge=1)
+    crop: int = Field(ge=32, multiple_of=16)
+
+
+class PretrainConfig(Config):
+    """Training of the sample backbone from scratch, at scheduler index ``timestep``."""
+
+    timestep: int = Field(999, ge=0, le=999)
+    steps: int = Field(ge=1)
+    phases: tuple[CropPhase, ...]
+    lr: float = Field(gt=0)
+    warmup: int = Field(50, ge=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    loss: ImageLossConfig
+
+
+class RetrainConfig(Config):
+    """TRQ: the backbone retrained at scheduler index ``timestep`` (QArtSR section 3.2; paper: T = 1)."""
+
+    timestep: int = Field(1, ge=0, le=999)
+    probe_timesteps: tuple[int, ...] = Field((999, 499, 1), description="where the quantization error of Z_H is measured")
+    probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
+    steps: int = Field(ge=0)
+    batch: int = Field(ge=1)
+    crop: int = Field(ge=32, multiple_of=16)
+    lr: float = Field(gt=0)
+    warmup: int = Field(10, ge=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    loss: ImageLossConfig
+
+
+class QuantizeConfig(Config):
+    """RPQ: module by module, module and image loss (QArtSR section 3.3, Eq. 7 and 8)."""
+
+    order: Literal["reverse", "forward"] = "reverse"
+    steps_per_module: int = Field(ge=0)
+    batch: int = Field(ge=1)
+    lr: RoleRates
+    weight_decay: float = Field(0.0, ge=0)
+    loss: ImageLossConfig
+    module_loss: float = Field(1.0, ge=0, description="weight of the module MSE, normalised by the FP output's variance")
+    train_quantized: bool = Field(True, description="modules quantized earlier keep training")
+
+
+class ExtendConfig(Config):
+    """ET: all modules together on the image loss."""
+
+    steps: int = Field(ge=0)
+    batch: int = Field(ge=1)
+    lr: RoleRates
+    weight_decay: float = Field(0.0, ge=0)
+    loss: ImageLossConfig
+
+
+class PrecisionConfig(Config):
+    """What differs for one bit-width."""
+
+    lr_scale: float = Field(1.0, gt=0, description="multiplies every learning rate of RPQ and ET")

@@ -1,0 +1,23 @@
+"""The one exception a user sees: what went wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class QartsrError(Exception):
+    """A mistake or a condition outside the program, told in one sentence.
+
+    Parameters
+    ----------
+    what: the fault itself, e.g. ``"the checkpoint is truncated"``.
+    where: the file, key, address or stage it concerns.
+    do: the next step for the reader, in the imperative.
+
+    The command line prints ``str(error)`` and exits with status 1.
+    """
+
+    def __init__(self, what: str, where: str, do: str) -> None:
+        self.what, self.where, self.do = what, where, do
+        super().__init__(f"{where}: {what}; {do}.")
+
+    def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
+        return QartsrError, (self.what, self.where, self.do)

@@ -1,0 +1,44 @@
+"""The sample backbone: exactly OSEDiff's structure, small enough to train and quantize on two CPU cores."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from qartsr.models.one_step import OneStepSR
+
+LATENTS = 16
+CONTEXT = (1, 4, 64)
+
+
+def sample_backbone(timestep: int, align: str, seed: int) -> OneStepSR:
+    """An untrained sample model: VAE (16, 32, 64), f = 4; UNet (64, 96); 2.9 M parameters; deterministic in ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = AutoencoderKL(
+            in_channels=3,
+            out_channels=3,
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(16, 32, 64),
+            layers_per_block=1,
+            latent_channels=LATENTS,
+            norm_num_groups=8,
+            sample_size=64,
+            scaling_factor=1.0,
+        )
+        unet = UNet2DConditionModel(
+            sample_size=16,
+            in_channels=LATENTS,
+            out_channels=LATENTS,
+            layers_per_block=1,
+            block_out_channels=(64, 96),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            attention_head_dim=(4, 6),
+            cross_attention_dim=CONTEXT[-1],
+            norm_num_groups=8,
+            use_linear_projection=True,
+        )
+        context = torch.randn(CONTEXT)
+    return OneStepSR(unet, vae, context, timestep, align)

@@ -1,0 +1,64 @@
+"""Checkpoints of long work: one safetensors file, written by write-then-rename, deleted on success.
+
+They live in an ignored scratch folder ``<work>/<stage>/<hash of inputs>/``, so a rerun with the same inputs continues
+and a rerun with other inputs never sees them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qartsr.errors import QartsrError
+from qartsr.files import replacing, sha256_bytes, sha256_tree
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def scratch_folder(work: Path, stage: str, settings: Any, inputs: list[Path]) -> Path:
+    """``work/stage/hash`` where the hash covers the settings (JSON-able) and the contents of ``inputs``."""
+    parts = [json.dumps(settings, sort_keys=True), torch.__version__, *(sha256_tree(path) for path in inputs)]
+    return work / stage / sha256_bytes("\n".join(parts).encode())[:16]
+
+
+class Checkpoint:
+    """The latest state of one training run. ``seconds``: the most work, in seconds, that a kill may cost."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+        self._path = folder / "checkpoint.safetensors"
+        self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether ``seconds`` have passed since the last save."""
+        return time.monotonic() - self._saved >= self.seconds
+
+    def save(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        """Replace the checkpoint. ``position`` is JSON-able."""
+        with replacing(self._path) as temporary:
+            contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, temporary, metadata={"position": json.dumps(position)})
+        self._saved = time.monotonic()
+
+    def load(self) -> State | None:
+        """Tensors and position of the last save, or None at a fresh start."""
+        if not self._path.exists():
+            return None
+        try:
+            with safe_open(self._path, framework="pt") as handle:
+                position: dict[str, Any] = json.loads(handle.metadata()["position"])
+                return {name: handle.get_tensor(name) for name in handle.keys()}, position  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise QartsrError(f"is not a usable checkpoint ({error})", str(self._path), "delete it to start anew") from error
+
+    def finish(self) -> None:
+        """Remove the scratch folder: the stage's outputs are complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,46 @@
+"""ET: extended training of all quantized modules together on the image loss (QArtSR, section 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qartsr.config.training import ExtendConfig
+from qartsr.losses import ImageLoss
+from qartsr.models import OneStepSR, align
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.curves import Curves
+from qartsr.training.fit import Run, fit, resume
+from qartsr.training.optimizer import Optimizer, cosine
+from qartsr.training.quantized import Setting, groups
+from qartsr.training.sampling import sample
+
+
+def extend(
+    student: OneStepSR,
+    images: Tensor,
+    lq: Tensor,
+    config: ExtendConfig,
+    setting: Setting,
+    curves: Curves,
+    checkpoint: Checkpoint,
+) -> None:
+    """Train ``student`` in place towards the teacher's ``images`` (N, 3, H, W, raw output) of inputs ``lq``."""
+    image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
+    rates = groups(student, config.lr, setting.lr_scale)
+    run = Run("extend", config.steps, Optimizer(rates, config.weight_decay, cosine(config.steps, 1)), {})
+
+    def step(number: int) -> dict[str, Tensor]:
+        index = sample(len(lq), config.batch, number, setting.seed, "extend")
+        low = lq[index]
+        target = align(setting.align, images[index], low)
+        losses: dict[str, Tensor] = image_loss(align(setting.align, student(low), low), target)
+        return losses
+
+    fit(run, step, curves, checkpoint, resume(run, curves, checkpoint))
+
+
+def teacher_images(teacher: OneStepSR, lq: Tensor, batch: int = 8) -> Tensor:
+    """The floating-point model's raw output for every calibration input."""
+    with torch.no_grad():
+        return torch.cat([teacher(part) for part in lq.split(batch)])

@@ -1,0 +1,91 @@
+"""How much of Z_H, of the predicted noise and of the image MaxMin quantization destroys at a timestep.
+
+Theorem of QArtSR section 3.2: the error of Z_H falls with sqrt(1 - abar_T). Measured here in two scopes: the UNet
+alone quantized, fed with the floating-point latent (the theorem's premise), and the whole model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qartsr.config import parse_bits
+from qartsr.config.parts import BiasConfig, LayerRecipe, MethodConfig, MinMaxConfig
+from qartsr.data.pairs import Pair, to_unit
+from qartsr.metrics.luma import psnr_y
+from qartsr.models import OneStepSR, noise_level
+from qartsr.quantize import apply, initialise, observe, plan
+
+MAXMIN = MethodConfig(
+    name="maxmin",
+    layer=LayerRecipe(
+        weight=MinMaxConfig(granularity="channel"), input=MinMaxConfig(granularity="tensor"), bias=BiasConfig(bits=0)
+    ),
+)
+
+
+class Probe(NamedTuple):
+    """One row: a timestep at a bit-width. Errors are relative Frobenius norms, PSNR is on Y against HR in dB."""
+
+    timestep: int
+    bits: str
+    lambda_: float
+    kappa: float
+    zh_error: float
+    eps_error: float
+    psnr: float
+    psnr_unet_only: float
+    psnr_fp: float
+
+
+def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], test: Sequence[Pair]) -> list[Probe]:
+    """Quantize copies of ``model`` (MaxMin) at each bit-width and compare them with it on the test images.
+
+    ``calibration``: batches of network inputs for the activation ranges.
+    """
+    level = noise_level(model.timestep)
+    rows = []
+    psnr_fp = _mean([psnr(model, pair) for pair in test])
+    statistics = observe(model, calibration)
+    for name in bits:
+        decided = plan(model, MAXMIN, parse_bits(name))
+        layers = [layer.name for layer in decided.layers]
+        whole, unet_only = copy.deepcopy(model), copy.deepcopy(model)
+        for copied, chosen in ((whole, layers), (unet_only, [n for n in layers if n.startswith("unet.")])):
+            apply(copied, decided, chosen)
+            initialise(copied, statistics, chosen)
+        zh_error, eps_error = _errors(model, unet_only, test)
+        quality = [_mean([psnr(copied, pair) for pair in test]) for copied in (whole, unet_only)]
+        rows.append(
+            Probe(model.timestep, name, level.noise, level.amplification, zh_error, eps_error, *quality, psnr_fp)
+        )
+    return rows
+
+
+def psnr(model: OneStepSR, pair: Pair) -> float:
+    """PSNR (Y, dB) of the restored 8-bit image against HR."""
+    with torch.no_grad():
+        image = model.restore(to_unit(pair.lq)[None].to(model.context.device))
+    restored = ((image + 1) * 127.5).round().clamp(0, 255)[0].cpu()
+    return psnr_y(restored / 255, pair.hr.float() / 255)
+
+
+def _errors(model: OneStepSR, quantized: OneStepSR, test: Sequence[Pair]) -> tuple[float, float]:
+    """Relative error of Z_H and of epsilon on the same floating-point Z_L, over all test images together."""
+    sums = torch.zeros(4, dtype=torch.float64)
+    with torch.no_grad():
+        for pair in test:
+            z_l = model.encode(to_unit(pair.lq)[None].to(model.context.device))
+            true, noisy = model.predict_noise(z_l), quantized.predict_noise(z_l)
+            z_true, z_noisy = model.step(z_l, true), model.step(z_l, noisy)
+            parts = (z_noisy - z_true, z_true, noisy - true, true)
+            sums += torch.stack([part.double().square().sum().cpu() for part in parts])
+    return float((sums[0] / sums[1]).sqrt()), float((sums[2] / sums[3]).sqrt())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,122 @@
+"""RPQ: reversed per-module quantization (QArtSR, section 3.3).
+
+From the output to the input, one module after the other becomes quantized. While module k is quantized it and all
+modules quantized before it train on
+
+    L = a1 LPIPS(I_q, I_fp) + a2 MSE(I_q, I_fp) + w MSE(M_q(x), M_fp(x)) / Var(M_fp(x))      (Eq. 7 and 8)
+
+where x is the input of module k in the floating-point model. Everything upstream of x is the teacher's, so it is
+computed once (:mod:`qartsr.training.cuts`). The variance makes modules of different scale comparable; the paper does
+not give the weight of the module loss.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from qartsr.config.training import QuantizeConfig
+from qartsr.losses import ImageLoss
+from qartsr.models import OneStepSR, State, Unit, align, run_units, units
+from qartsr.quantize import Plan, Statistics, apply, initialise
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.curves import Curves
+from qartsr.training.cuts import Cuts, select
+from qartsr.training.fit import Run, Step, fit, resume
+from qartsr.training.optimizer import Optimizer, constant
+from qartsr.training.quantized import Setting, groups, put_back, values
+from qartsr.training.sampling import sample
+
+
+def reconstruct(
+    teacher: OneStepSR,
+    plan: Plan,
+    statistics: Statistics,
+    lq: Tensor,
+    config: QuantizeConfig,
+    setting: Setting,
+    curves: Curves,
+    checkpoint: Checkpoint,
+) -> OneStepSR:
+    """A quantized copy of ``teacher``, trained module by module on calibration inputs ``lq`` (N, 3, H, W) in [-1, 1]."""
+    sequence = units(teacher)
+    cuts = Cuts(checkpoint.folder / "cuts", lq.device)
+    cuts.fill(teacher, lq, sequence)
+    student = copy.deepcopy(teacher)
+    order = list(range(len(sequence)))[:: -1 if config.order == "reverse" else 1]
+    phases = [_Phase(order[: n + 1], sequence, config, setting) for n in range(len(order))]
+    for number in range(_reached(checkpoint, phases)):
+        _enter(student, plan, statistics, sequence[order[number]])
+    for number in range(_reached(checkpoint, phases), len(phases)):
+        _enter(student, plan, statistics, sequence[order[number]])
+        phases[number].train(student, cuts, lq, curves, checkpoint, number)
+    return student
+
+
+def _enter(student: OneStepSR, plan: Plan, statistics: Statistics, unit: Unit) -> None:
+    """Module becomes quantized, with initial values from the weights and the teacher's statistics."""
+    apply(student, plan, unit.layers)
+    initialise(student, statistics, unit.layers)
+
+
+def _reached(checkpoint: Checkpoint, phases: list[_Phase]) -> int:
+    """Number of the phase the checkpoint stands in; 0 at a fresh start."""
+    state = checkpoint.load()
+    names = [phase.unit.name for phase in phases]
+    return names.index(state[1]["labels"]["module"]) if state else 0
+
+
+class _Phase:
+    """Training while ``quantized`` units are quantized, the last of them newly so."""
+
+    def __init__(
+        self, quantized: list[int], sequence: tuple[Unit, ...], config: QuantizeConfig, setting: Setting
+    ) -> None:
+        self._first, self._current, self._last = min(quantized), quantized[-1], len(sequence)
+        self._sequence, self._config, self._setting = sequence, config, setting
+        self.unit = sequence[self._current]
+        trained = quantized if config.train_quantized else quantized[-1:]
+        self._layers = [layer for index in trained for layer in sequence[index].layers]
+
+    def train(
+        self, student: OneStepSR, cuts: Cuts, lq: Tensor, curves: Curves, checkpoint: Checkpoint, number: int
+    ) -> None:
+        """Run the module's steps, from the checkpoint where one stands here."""
+        config, rates = self._config, groups(student, self._config.lr, self._setting.lr_scale, self._layers)
+        steps = config.steps_per_module
+        run = Run(
+            f"quantize {self.unit.name} ({number + 1}/{self._last})",
+            steps,
+            Optimizer(rates, config.weight_decay, constant),
+            {"module": self.unit.name},
+            lambda: values(student),
+            number * steps,
+        )
+        start = resume(run, curves, checkpoint)
+        if start:
+            state = checkpoint.load()
+            assert state is not None  # resume has just read it
+            put_back(student, state[0])
+        fit(run, self._step(student, cuts, lq), curves, checkpoint, start)
+
+    def _step(self, student: OneStepSR, cuts: Cuts, lq: Tensor) -> Step:
+        image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
+        inputs, targets = cuts.load(self._first), cuts.load(self._current + 1).hidden
+        images = cuts.load(self._last).hidden
+
+        def step(number: int) -> dict[str, Tensor]:
+            index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
+            module, image = self._outputs(student, select(inputs, index))
+            kind, low = self._setting.align, lq[index]
+            losses: dict[str, Tensor] = image_loss(align(kind, image, low), align(kind, images[index], low))
+            error = F.mse_loss(module, targets[index]) / targets.var()
+            return {**losses, "module_loss": error, "total": losses["total"] + self._config.module_loss * error}
+
+        return step
+
+    def _outputs(self, student: OneStepSR, state: State) -> tuple[Tensor, Tensor]:
+        """Hidden output of the current module, and the image."""
+        state = run_units(student, state, self._sequence[self._first : self._current + 1])
+        return state.hidden, run_units(student, state, self._sequence[self._current + 1 :]).hidden

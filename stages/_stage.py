@@ -1,0 +1,30 @@
+"""What every stage shares: its arguments, its one-sentence errors, its tracked run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from qartsr.errors import QartsrError
+
+
+def arguments(doc: str | None, *names: str, bits: bool = False) -> argparse.Namespace:
+    """Parse paths named like ``--out``; ``--params`` is always there, ``--bits`` where the stage runs per bit-width."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: params.yaml)")
+    for name in names:
+        parser.add_argument(name, type=Path, required=True)
+    if bits:
+        parser.add_argument("--bits", required=True, help="bit-width, for example w4a4")
+    return parser.parse_args()
+
+
+def stage(main: Callable[[], None]) -> None:
+    """Run ``main``; an error that concerns the user becomes one line and exit status 1."""
+    try:
+        main()
+    except QartsrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""Take the sample weights as the floating-point backbone, with the profile's colour fix."""
+
+from __future__ import annotations
+
+from qartsr.config import load_params
+from qartsr.config.schema import SampleBackboneConfig
+from qartsr.errors import QartsrError
+from qartsr.files import sha256_tree
+from qartsr.models import load_model, save_model
+from qartsr.tracking import open_run
+from stages._stage import arguments, stage
+
+
+def main() -> None:
+    """Write the backbone folder."""
+    args = arguments(__doc__, "--sample", "--out")
+    params = load_params(args.params)
+    config = params.backbone
+    if not isinstance(config, SampleBackboneConfig):
+        raise QartsrError(
+            f"backbone.kind {config.kind!r} cannot be loaded by this version", str(args.params), "use the sample profile"
+        )
+    model = load_model(args.sample)
+    model.align = config.align
+    save_model(model, args.out)
+    with open_run(params.profile, "backbone", config.model_dump()) as run:
+        count = sum(parameter.numel() for parameter in model.parameters())
+        run.metrics({"parameters_m": count / 1e6}, 0)
+        run.tags({"sha256": sha256_tree(args.out)})
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,72 @@
+"""params.yaml: what is shipped loads, what is wrong is said in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from qartsr.config import Bits, load_params, parse_bits, parse_params
+from qartsr.errors import QartsrError
+
+
+@pytest.fixture()
+def values(root: Path) -> Any:
+    return yaml.safe_load((root / "configs" / "sample.yaml").read_text())
+
+
+def test_every_shipped_config_loads(root: Path) -> None:
+    shipped = sorted((root / "configs").glob("*.yaml"))
+    assert {load_params(path).profile for path in shipped} == {"sample", "osediff"}
+    load_params(root / "params.yaml")
+
+
+def test_unknown_key_names_the_closest(values: Any) -> None:
+    values["quantize"]["steps_per_modul"] = 3
+    with pytest.raises(QartsrError, match=r"quantize\.steps_per_modul.*did you mean 'steps_per_module'"):
+        parse_params(values, "params.yaml")
+
+
+def test_a_bit_width_needs_its_entry(values: Any) -> None:
+    values["bits"] = ["w5a6"]
+    with pytest.raises(QartsrError, match="precision"):
+        parse_params(values, "params.yaml")
+    values["precision"]["w5a6"] = {"lr_scale": 2.0}
+    assert parse_params(values, "params.yaml").bits == ("w5a6",)
+
+
+@pytest.mark.parametrize("name", ["w1a4", "w9a9", "w4", "4", "w4a4x", ""])
+def test_unknown_bit_width(name: str, values: Any) -> None:
+    with pytest.raises(QartsrError, match="unknown bit-width"):
+        parse_bits(name)
+    values["bits"] = [name]
+    with pytest.raises(QartsrError, match="unknown bit-width"):
+        parse_params(values, "params.yaml")
+
+
+def test_bits_round_trip() -> None:
+    assert parse_bits("w3a8") == Bits(3, 8)
+    assert str(Bits(3, 8)) == "w3a8"
+
+
+def test_an_image_may_not_train_and_test(values: Any) -> None:
+    values["data"]["images"]["test"].append("camera")
+    with pytest.raises(QartsrError, match="camera stand in train and test"):
+        parse_params(values, "params.yaml")
+
+
+def test_frozen(values: Any) -> None:
+    params = parse_params(values, "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 3  # type: ignore[misc]
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(QartsrError, match="cannot be read"):
+        load_params(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(QartsrError, match="is not YAML"):
+        load_params(broken)

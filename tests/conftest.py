@@ -1,0 +1,39 @@
+"""Shared fixtures: small models, real photographs, the parity data where it is present."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from qartsr.models import OneStepSR, sample_backbone
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+torch.set_num_threads(1)
+
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture()
+def model() -> OneStepSR:
+    """An untrained sample backbone at T = 1, in evaluation mode."""
+    return sample_backbone(1, "wavelet", seed=0).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """Tensors made by the official OSEDiff code; skips where they are absent."""
+    folder = Path(os.environ.get("QARTSR_FIXTURES", ROOT.parent / "shared" / "fixtures")) / "osediff_tiny"
+    if not folder.is_dir():
+        pytest.skip(f"the OSEDiff parity data is not at {folder}; set QARTSR_FIXTURES to its folder")
+    return folder

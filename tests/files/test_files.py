@@ -1,0 +1,42 @@
+"""Write-then-rename: the old file or the new one, never half a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qartsr.errors import QartsrError
+from qartsr.files import read_json, replacing, sha256_tree, write_json, write_text
+
+
+def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    with pytest.raises(QartsrError, match="disk space"):
+        write_text(Path("/dev/full/x"), "data")
+
+
+def test_json_is_sorted_and_read_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"b": 1, "a": 2})
+    write_json(tmp_path / "b", {"a": 2, "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a") == {"a": 2, "b": 1}
+
+
+def test_tree_hash_sees_names_and_contents(tmp_path: Path) -> None:
+    write_text(tmp_path / "d" / "x", "1")
+    first = sha256_tree(tmp_path / "d")
+    write_text(tmp_path / "d" / "x", "2")
+    assert sha256_tree(tmp_path / "d") != first
+    (tmp_path / "d" / "x").rename(tmp_path / "d" / "y")
+    write_text(tmp_path / "d" / "y", "1")
+    assert sha256_tree(tmp_path / "d") != first
