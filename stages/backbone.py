@@ -1,12 +1,14 @@
-"""Take the sample weights as the floating-point backbone, with the profile's colour fix."""
+"""Assemble the floating-point backbone: the sample weights, or SD 2.1-base with OSEDiff's LoRA merged."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qartsr.config import load_params
 from qartsr.config.schema import SampleBackboneConfig
-from qartsr.errors import QartsrError
 from qartsr.files import sha256_tree
 from qartsr.models import load_model, save_model
+from qartsr.models.osediff import load_osediff
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
@@ -16,12 +18,11 @@ def main() -> None:
     args = arguments(__doc__, "--sample", "--out")
     params = load_params(args.params)
     config = params.backbone
-    if not isinstance(config, SampleBackboneConfig):
-        raise QartsrError(
-            f"backbone.kind {config.kind!r} cannot be loaded by this version", str(args.params), "use the sample profile"
-        )
-    model = load_model(args.sample)
-    model.align = config.align
+    if isinstance(config, SampleBackboneConfig):
+        model = load_model(args.sample)
+        model.align = config.align
+    else:
+        model = load_osediff(Path(config.base), Path(config.lora), config.align)
     save_model(model, args.out)
     with open_run(params.profile, "backbone", config.model_dump()) as run:
         count = sum(parameter.numel() for parameter in model.parameters())

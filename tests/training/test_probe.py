@@ -1,0 +1,27 @@
+"""The probe's two error measures obey Eq. 6: with a floating-point latent, dZ_H = -kappa d(epsilon)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qartsr.data.pairs import Pair
+from qartsr.models import OneStepSR, noise_level
+from qartsr.training.probe import probe
+
+
+@pytest.mark.parametrize("timestep", [1, 499])
+def test_errors_are_bound_by_eq_6(model: OneStepSR, timestep: int) -> None:
+    model.timestep = timestep
+    noise = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 64, 64), generator=noise, dtype=torch.uint8)
+    lq = image.float() / 127.5 - 1
+    low, high = probe(model, ["w2a2", "w8a8"], [lq[None]], [Pair("noise", image, image)])
+    with torch.no_grad():
+        z_l = model.encode(lq[None])
+        noise_norm = model.predict_noise(z_l).norm()
+        latent_norm = model.denoise(z_l).norm()
+    kappa = noise_level(timestep).amplification
+    assert low.kappa == pytest.approx(kappa)
+    assert low.zh_error == pytest.approx(float(kappa * low.eps_error * noise_norm / latent_norm), rel=1e-3)
+    assert high.zh_error < low.zh_error

@@ -1,0 +1,136 @@
+"""RPQ: order, caching, what trains, what never changes, and the loss of a hand-made step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from qartsr.config import Bits, load_params
+from qartsr.config.training import ImageLossConfig, LPIPSConfig, QuantizeConfig, RoleRates
+from qartsr.models import OneStepSR, State, run_units, units
+from qartsr.quantize import Plan, Statistics, observe, plan
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.curves import Curves
+from qartsr.training.cuts import Cuts, select
+from qartsr.training.quantized import Setting
+from qartsr.training.rpq import reconstruct
+
+RATES = RoleRates(transform=1e-3, skip=1e-3, adapter=1e-3, quantizer=1e-3)
+SETTING = Setting(LPIPSConfig(), "none", 1.0, 0)
+
+
+def _config(order: str = "reverse", steps: int = 1, train_quantized: bool = True) -> QuantizeConfig:
+    return QuantizeConfig.model_validate(
+        {
+            "order": order,
+            "steps_per_module": steps,
+            "batch": 2,
+            "lr": RATES.model_dump(),
+            "loss": ImageLossConfig(lpips=0.0, mse=1.0).model_dump(),
+            "train_quantized": train_quantized,
+        }
+    )
+
+
+@pytest.fixture()
+def lq() -> Tensor:
+    return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+@pytest.fixture()
+def prepared(model: OneStepSR, lq: Tensor, root: Path) -> tuple[Plan, Statistics]:
+    method = load_params(root / "configs" / "sample.yaml").method
+    return plan(model, method, Bits(4, 4)), observe(model, lq.split(2))
+
+
+def _reconstruct(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, folder: Path, config: QuantizeConfig
+) -> tuple[OneStepSR, Curves]:
+    curves = Curves(lambda values, step: None)
+    student = reconstruct(model, *prepared, lq, config, SETTING, curves, Checkpoint(folder, 0.0))
+    return student, curves
+
+
+def test_modules_come_in_reverse_inference_order(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    _, curves = _reconstruct(model, prepared, lq, tmp_path, _config())
+    assert [row["module"] for row in curves.rows] == [unit.name for unit in reversed(units(model))]
+
+
+def test_original_weights_never_change(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    student, _ = _reconstruct(model, prepared, lq, tmp_path, _config(steps=2))
+    after = student.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+def test_quantized_parts_do_train(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    trained, _ = _reconstruct(model, prepared, lq, tmp_path / "a", _config(steps=2))
+    still, _ = _reconstruct(model, prepared, lq, tmp_path / "b", _config(steps=0))
+    changed = [n for n, p in trained.named_parameters() if not torch.equal(p, dict(still.named_parameters())[n])]
+    for role in ("transform", "skip", "adapter", "weight_quantizer", "input_quantizer"):
+        assert any(f".{role}." in name for name in changed), role
+
+
+def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
+    cuts, sequence = Cuts(tmp_path, lq.device), units(model)
+    cuts.fill(model, lq, sequence, batch=3)
+    with torch.no_grad():
+        for index in range(len(sequence) + 1):
+            expected = run_units(model, State(lq), sequence[:index])
+            assert torch.allclose(cuts.load(index).hidden, expected.hidden, atol=1e-5)
+        entered = run_units(model, select(cuts.load(6), torch.tensor([2, 0])), sequence[6:]).hidden
+        assert torch.allclose(entered, model(lq[[2, 0]]), atol=1e-4)
+
+
+def test_the_teacher_runs_once_per_sample(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    model.vae.encoder.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    # the hook travels into the student's copy, whose encoder is quantized last: then QuantLayer replaces this module
+    _reconstruct(model, prepared, lq, tmp_path, _config(steps=1))
+    assert sum(seen) == len(lq)
+
+
+@pytest.mark.parametrize("stop", [5, 17])
+def test_killed_and_resumed_equals_uninterrupted(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path, stop: int
+) -> None:
+    whole, curves = _reconstruct(model, prepared, lq, tmp_path / "whole", _config(steps=2))
+
+    def die(values: dict[str, float], step: int) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(model, *prepared, lq, _config(steps=2), SETTING, Curves(die), Checkpoint(tmp_path / "parts", 0.0))
+    again, rows = _reconstruct(model, prepared, lq, tmp_path / "parts", _config(steps=2))
+    assert rows.rows == curves.rows
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), whole.state_dict().values(), strict=True))
+
+
+def test_frozen_predecessors_stay(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    student, _ = _reconstruct(model, prepared, lq, tmp_path / "a", _config(steps=1, train_quantized=False))
+    training, _ = _reconstruct(model, prepared, lq, tmp_path / "b", _config(steps=1, train_quantized=True))
+    first = units(model)[-1].layers
+    here, there = dict(student.named_parameters()), dict(training.named_parameters())
+    assert any(not torch.equal(here[n], there[n]) for n in here if n.startswith(first))
+
+
+def test_forward_order_also_runs(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    _, curves = _reconstruct(model, prepared, lq, tmp_path, _config(order="forward"))
+    assert [row["module"] for row in curves.rows] == [unit.name for unit in units(model)]
