@@ -1,0 +1,70 @@
+"""Reading and writing image files: PNG, JPEG and WebP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from qartsr.errors import QartsrError
+from qartsr.files import replacing
+from qartsr.upscale.modes import normal
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True, "exact": True},
+}
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name ends like an image we read."""
+    return path.suffix.lower() in FORMATS
+
+
+def read_image(path: Path) -> Image.Image:
+    """The picture as L, LA, RGB or RGBA, turned upright by its EXIF orientation; its ICC profile stays in ``info``.
+
+    16-bit images are rounded to 8 bits. Raises QartsrError for a file that is missing, corrupt, animated, without
+    pixels or in another format.
+    """
+    where = str(path)
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as opened:
+            if opened.format in ("PNG", "WEBP") and getattr(opened, "is_animated", False):
+                raise QartsrError("is animated", where, "extract its frames first")
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
+            profile = b"" if upright.mode == "CMYK" else opened.info.get("icc_profile", b"")
+            image = normal(upright, where)
+    except FileNotFoundError as error:
+        raise QartsrError("does not exist", where, "check the path") from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise QartsrError("cannot be read as PNG, JPEG or WebP", where, "check that the file is whole") from error
+    image.info = {"icc_profile": profile} if profile else {}
+    return image
+
+
+def check_target(path: Path, image: Image.Image) -> None:
+    """Raise QartsrError when ``path`` could not hold ``image``: an unknown suffix, or JPEG for an image with alpha."""
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise QartsrError("has no suffix of an image format", str(path), f"end it in {', '.join(FORMATS)}")
+    if kind == "JPEG" and image.mode.endswith("A"):
+        raise QartsrError("JPEG cannot hold the transparency of this image", str(path), "write .png or .webp")
+
+
+def write_image(path: Path, image: Image.Image, like: Image.Image) -> None:
+    """Write atomically in the format of the suffix, with the ICC profile of ``like``; PNG and WebP are lossless."""
+    check_target(path, image)
+    kind = FORMATS[path.suffix.lower()]
+    options = dict(_OPTIONS[kind])
+    if profile := like.info.get("icc_profile"):
+        options["icc_profile"] = profile
+    with replacing(path) as temporary:
+        try:
+            image.save(temporary, format=kind, **options)
+        except ValueError as error:  # Pillow's word for sizes a format cannot hold
+            raise QartsrError(f"cannot be written as {kind} ({error})", str(path), "write .png") from error

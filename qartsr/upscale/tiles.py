@@ -1,0 +1,94 @@
+"""x4 of an image of any size, in tiles: the network's memory is that of one tile.
+
+LR image -> bicubic x4 -> padded to what the network needs -> overlapping tiles, faded into each other -> cropped ->
+colour fix of the whole image. Besides the tile, an output pixel costs 21 bytes of memory.
+
+What tiling changes: the network normalises each tile by its own statistics (GroupNorm) and attends within it, so the
+same pixel differs a little between tiles. Fading hides the step, the colour fix removes its low frequencies; a tiled
+image is close to the untiled one, not equal to it. An image no larger than one tile is not tiled at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qartsr.data.pairs import image_tensor, to_unit, upsample
+from qartsr.errors import QartsrError
+from qartsr.models import OneStepSR
+from qartsr.upscale.colour import finish
+from qartsr.upscale.modes import colour, like, normal
+from qartsr.upscale.windows import fades, starts
+
+TILE, OVERLAP = 512, 64
+"""Default side of a tile and least overlap of neighbours, in output pixels."""
+
+Report = Callable[[int, int], None]
+"""Called after each tile with the number of tiles done and their total."""
+
+
+def silent(done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def upscale_image(
+    model: OneStepSR, image: Image.Image, tile: int = TILE, overlap: int = OVERLAP, report: Report = silent
+) -> Image.Image:
+    """The image, exactly 4 times as wide and high, in its own mode (L, LA, RGB or RGBA).
+
+    Parameters
+    ----------
+    tile, overlap: output pixels; rounded up to multiples of ``model.multiple``. ``overlap`` is at most half a tile.
+
+    Raises QartsrError for an image without pixels or with more than 8 (grey: 16) bits per channel, and for a tile
+    or overlap that cannot work.
+    """
+    tile, overlap = _usable(tile, overlap, model.multiple)
+    source = normal(image)
+    lq = image_tensor(upsample(colour(source)))
+    with torch.no_grad():
+        restored = finish(model.align, _network(model, lq, tile, overlap, report), lq)
+    return like(Image.fromarray(np.ascontiguousarray(restored.permute(1, 2, 0).numpy())), source)
+
+
+def _usable(tile: int, overlap: int, multiple: int) -> tuple[int, int]:
+    tile, overlap = (-(-value // multiple) * multiple for value in (tile, overlap))
+    if tile < 1 or not 0 <= overlap <= tile // 2:
+        raise QartsrError(
+            f"tile {tile} with overlap {overlap} cannot work", "tiles", "choose an overlap of at most half a tile"
+        )
+    return tile, overlap
+
+
+def _network(model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report) -> Tensor:
+    """The network's output for uint8 ``lq`` (3, H, W), clamped: float (3, H, W) on the CPU."""
+    padded = _padded(lq, model.multiple)
+    height, width = padded.shape[1:]
+    joined = torch.zeros(padded.shape)
+    places = list(_places(height, width, tile, overlap, model.multiple))
+    for done, (rows, columns, weight) in enumerate(places, 1):
+        part = to_unit(padded[None, :, rows, columns]).to(model.context.device)
+        joined[:, rows, columns] += model(part)[0].float().clamp(-1, 1).cpu() * weight
+        report(done, len(places))
+    return joined[:, : lq.shape[1], : lq.shape[2]]
+
+
+def _padded(lq: Tensor, multiple: int) -> Tensor:
+    """Grown to the right and below to a multiple: mirrored, again and again where the image is smaller than the pad."""
+    bottom, right = (-side % multiple for side in lq.shape[1:])
+    return torch.from_numpy(np.pad(lq.numpy(), ((0, 0), (0, bottom), (0, right)), mode="reflect"))
+
+
+def _places(
+    height: int, width: int, tile: int, overlap: int, multiple: int
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Rows, columns and blending weight (rows, columns) of every tile; the weights sum to 1 at every pixel."""
+    tops, lefts = starts(height, tile, overlap, multiple), starts(width, tile, overlap, multiple)
+    for top, vertical in zip(tops, fades(height, tile, tops), strict=True):
+        for left, horizontal in zip(lefts, fades(width, tile, lefts), strict=True):
+            weight = vertical[:, None] * horizontal[None, :]
+            yield slice(top, top + len(vertical)), slice(left, left + len(horizontal)), weight

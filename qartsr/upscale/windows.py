@@ -1,0 +1,42 @@
+"""One axis of the tiling: where tiles begin, and how their overlaps are faded into each other."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def starts(size: int, tile: int, overlap: int, multiple: int) -> tuple[int, ...]:
+    """First pixels of equal tiles that cover ``size``, evenly spread, at least ``overlap`` shared by neighbours.
+
+    All arguments but ``size <= tile`` are multiples of ``multiple``, and so is every start: the network's strides
+    then fall on the same pixels in every tile. Requires ``overlap < tile``.
+    """
+    if size <= tile:
+        return (0,)
+    count = math.ceil((size - overlap) / (tile - overlap))
+    room = (size - tile) // multiple
+    return tuple(round(index * room / (count - 1)) * multiple for index in range(count))
+
+
+def fades(size: int, tile: int, begins: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """One weight per tile and pixel, each (min(size, tile),): smooth ramps over overlaps, summing to 1 at every pixel."""
+    length = min(size, tile)
+    total = torch.zeros(size, dtype=torch.float64)
+    windows = []
+    for index, begin in enumerate(begins):
+        before = begins[index - 1] + length - begin if index else 0
+        after = begin + length - begins[index + 1] if index + 1 < len(begins) else 0
+        windows.append(_ramp(length, before) * _ramp(length, after).flip(0))
+        total[begin : begin + length] += windows[-1]
+    return tuple((w / total[b : b + length]).float() for b, w in zip(begins, windows, strict=True))
+
+
+def _ramp(length: int, overlap: int) -> Tensor:
+    """sin^2 rise over ``overlap`` pixels, then 1. Never 0, so a pixel that only one tile covers keeps its value."""
+    window = torch.ones(length, dtype=torch.float64)
+    position = (torch.arange(overlap, dtype=torch.float64) + 0.5) / max(overlap, 1)
+    window[:overlap] = torch.sin(position * math.pi / 2) ** 2
+    return window
