@@ -1,8 +1,8 @@
-"""Low-rank branches of a layer's weight."""
+"""Low-rank matrices: the skip branch in 16 bits, and the adapter merged into the quantized weight."""
 
-from qartsr.branches.base import BRANCHES, AbstractBranch, Operation
+from qartsr.branches.family import BRANCHES, Branch, Op
 from qartsr.branches.lora import LoRA
 from qartsr.branches.none import NoBranch
 from qartsr.branches.svd import SVD
 
-__all__ = ["BRANCHES", "SVD", "AbstractBranch", "LoRA", "NoBranch", "Operation"]
+__all__ = ["BRANCHES", "SVD", "Branch", "LoRA", "NoBranch", "Op"]

@@ -1,7 +1,4 @@
-"""The adapter F1 F2 inside the quantized residual (QArtSR Eq. 9): merged into the codes, free at run time.
-
-F1 = 0 at the start, so nothing changes; F2 is random, a function of the layer's name alone.
-"""
+"""The adapter F1 F2 added to the residual before quantization (QArtSR, Eq. 9; EfficientDM's QALoRA)."""
 
 from __future__ import annotations
 
@@ -9,40 +6,40 @@ import hashlib
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from qartsr.branches.base import BRANCHES, AbstractBranch, Operation
+from qartsr.branches.family import BRANCHES, Op, clipped_rank, product
 from qartsr.config.parts import LoRAConfig
 
 
 @BRANCHES.register(LoRAConfig)
-class LoRA(AbstractBranch):
-    """W + F1 F2 with F1 (O, r) and F2 (r, C k^2). The rank is cut to that of the weight."""
+class LoRA(nn.Module):
+    """left = F1 = 0 at the start, right = F2 uniform in +-1 / sqrt(fan-in), the same for the same layer in every run."""
 
     def __init__(self, config: LoRAConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()
-        self._shape, self._name = tuple(shape), name
-        width = math.prod(shape[1:])
-        rank = min(config.rank, shape[0], width)
-        self.left = torch.nn.Parameter(torch.zeros(shape[0], rank))
-        self.right = torch.nn.Parameter(torch.zeros(rank, width))
+        rank = clipped_rank(config.rank, shape)
+        self.name = name
+        self.left = nn.Parameter(torch.zeros(shape[0], rank))
+        self.right = nn.Parameter(torch.zeros(rank, *shape[1:]))
 
+    @torch.no_grad()
     def calibrate(self, weight: Tensor, phi: Tensor) -> None:
-        """F1 = 0, F2 normal with variance 1 / (C k^2)."""
-        seed = int.from_bytes(hashlib.sha256(self._name.encode()).digest()[:7], "little")
-        noise = torch.randn(self.right.shape, generator=torch.Generator().manual_seed(seed))
-        with torch.no_grad():
-            self.left.zero_()
-            self.right.copy_(noise / math.sqrt(self.right.shape[1]))
+        """Draw F2 from the layer's name and shape."""
+        digest = hashlib.sha256(f"{self.name} {tuple(self.right.shape)}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        bound = 1 / math.sqrt(self.right[0].numel())
+        self.left.zero_()
+        self.right.copy_((2 * torch.rand(self.right.shape, generator=generator) - 1) * bound)
 
     def matrix(self) -> Tensor:
-        """F1 F2 in the weight's shape."""
-        return (self.left @ self.right).reshape(self._shape)
+        """F1 F2, like the weight."""
+        return product(self.left, self.right)
 
-    def apply(self, x: Tensor, operation: Operation) -> Tensor:
-        """F1 (F2 x): not used by the layer, where the adapter is part of the quantized weight."""
-        return operation.pointwise(operation(x, self.factors()[1], None), self.left)
+    def apply(self, x: Tensor, op: Op) -> Tensor:  # type: ignore[override]
+        """F1 (F2 x)."""
+        return op.pointwise(op(x, self.right), self.left)
 
     def factors(self) -> tuple[Tensor, ...]:
-        """F1 and F2 as a kernel."""
-        return self.left, self.right.reshape(self.right.shape[0], *self._shape[1:])
+        """F1 (O, r) and F2 (r, ...)."""
+        return self.left, self.right

@@ -1,35 +1,32 @@
-"""No branch: the null object of the family."""
+"""The null branch."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from qartsr.branches.base import BRANCHES, AbstractBranch, Operation
+from qartsr.branches.family import BRANCHES, Op
 from qartsr.config.parts import NoBranchConfig
 
 
 @BRANCHES.register(NoBranchConfig)
-class NoBranch(AbstractBranch):
-    """A matrix of zeros."""
-
-    zero: Tensor
+class NoBranch(nn.Module):
+    """No low-rank matrix."""
 
     def __init__(self, config: NoBranchConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()
-        self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def calibrate(self, weight: Tensor, phi: Tensor) -> None:
         """Nothing to set."""
 
     def matrix(self) -> Tensor:
         """A scalar 0."""
-        return self.zero
+        return torch.zeros(())
 
-    def apply(self, x: Tensor, operation: Operation) -> Tensor:
+    def apply(self, x: Tensor, op: Op) -> Tensor:  # type: ignore[override]
         """A scalar 0."""
-        return self.zero
+        return x.new_zeros(())
 
     def factors(self) -> tuple[Tensor, ...]:
-        """None."""
+        """Nothing."""
         return ()

@@ -1,6 +1,7 @@
-"""One layer, many methods."""
+"""The quantized layer."""
 
-from qartsr.layer.operation import Convolution, Op, Product, operation_of
-from qartsr.layer.quant_layer import QuantLayer, original, roles
+from qartsr.layer.build import build_layer
+from qartsr.layer.op import Conv2dOp, LayerOp, LinearOp, op_of
+from qartsr.layer.quant_layer import Parts, QuantLayer
 
-__all__ = ["Convolution", "Op", "Product", "QuantLayer", "operation_of", "original", "roles"]
+__all__ = ["Conv2dOp", "LayerOp", "LinearOp", "Parts", "QuantLayer", "build_layer", "op_of"]

@@ -1,0 +1,7 @@
+"""Image quality metrics through pyiqa: full-size images, no border crop, never a number without its real weights."""
+
+from qartsr.metrics.iqa import METRICS, Metric, build
+from qartsr.metrics.meter import Meter
+from qartsr.metrics.weights import FETCHABLE, Availability, availability, fetch
+
+__all__ = ["FETCHABLE", "METRICS", "Availability", "Meter", "Metric", "availability", "build", "fetch"]

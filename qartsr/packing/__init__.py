@@ -1,0 +1,21 @@
+"""Integer codes, packed layers, and the package file they travel in."""
+
+from qartsr.packing.bits import pack_bits, packed_size, unpack_bits
+from qartsr.packing.convert import pack_layer, pack_model
+from qartsr.packing.inventory import Inventory, inspect
+from qartsr.packing.package import load_package, read_header, write_package
+from qartsr.packing.packed_layer import PackedLayer
+
+__all__ = [
+    "Inventory",
+    "PackedLayer",
+    "inspect",
+    "load_package",
+    "pack_bits",
+    "pack_layer",
+    "pack_model",
+    "packed_size",
+    "read_header",
+    "unpack_bits",
+    "write_package",
+]

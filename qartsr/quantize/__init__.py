@@ -1,24 +1,30 @@
-"""From a floating-point model to a quantized one: plan, observe, apply, initialise, save."""
+"""From a float model to a quantized one: plan, observe, apply, initialise; its roles, rounding and storage."""
 
-from qartsr.quantize.apply import apply, initialise, parameters_by_role, quantized, round_for_storage
+from qartsr.quantize.apply import apply, quant_layers
+from qartsr.quantize.initialise import initialise
+from qartsr.quantize.observe import observe
 from qartsr.quantize.plan import LayerPlan, Plan, plan, quantizable
-from qartsr.quantize.state import load_state, read_plan, save_state
-from qartsr.quantize.statistics import LayerStatistics, Statistics, observe
+from qartsr.quantize.roles import parameters_by_role
+from qartsr.quantize.state import load_plan, load_state, save_state
+from qartsr.quantize.statistics import InputStatistics, Statistics, load_statistics
+from qartsr.quantize.storage import STORAGE, round_for_storage
 
 __all__ = [
+    "STORAGE",
+    "InputStatistics",
     "LayerPlan",
-    "LayerStatistics",
     "Plan",
     "Statistics",
     "apply",
     "initialise",
+    "load_plan",
     "load_state",
+    "load_statistics",
     "observe",
     "parameters_by_role",
     "plan",
+    "quant_layers",
     "quantizable",
-    "quantized",
-    "read_plan",
     "round_for_storage",
     "save_state",
 ]

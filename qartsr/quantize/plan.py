@@ -1,4 +1,4 @@
-"""The plan: what happens to every layer, decided and written down before anything is changed."""
+"""What is decided before anything is changed: bits and recipe of every layer, as JSON."""
 
 from __future__ import annotations
 
@@ -10,55 +10,66 @@ from qartsr.config import Bits
 from qartsr.config.base import Config
 from qartsr.config.parts import LayerRecipe, MethodConfig
 from qartsr.errors import QartsrError
+from qartsr.layer import op_of
 
 
 class LayerPlan(Config):
-    """One layer: its bits and recipe, or kept in floating point."""
+    """One layer: its full name, bits of weight and input, parts; ``float`` keeps it as it is."""
 
     name: str
     weight_bits: int
     input_bits: int
     recipe: LayerRecipe
-    kept_float: bool = False
+    float: bool = False
 
 
 class Plan(Config):
-    """All layers of a model, in module order. ``model_dump_json`` and ``model_validate_json`` round-trip."""
+    """All quantizable layers of a model in the model's own order. Attention's matrix products are not among them."""
 
     method: str
     bits: str
     layers: tuple[LayerPlan, ...]
 
-    def layer(self, name: str) -> LayerPlan:
-        """The plan of one layer; KeyError when it has none."""
-        return {layer.name: layer for layer in self.layers}[name]
 
-
-def quantizable(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Every convolution and linear layer of UNet and VAE, by full name."""
+def quantizable(model: nn.Module) -> dict[str, nn.Module]:
+    """Every convolution and linear layer of ``model.unet`` and ``model.vae`` still in floating point, by full name."""
     return {
-        name: part
-        for name, part in model.named_modules()
-        if isinstance(part, nn.Conv2d | nn.Linear) and name.startswith(("unet.", "vae."))
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and name.startswith(("unet.", "vae."))
     }
 
 
 def plan(model: nn.Module, method: MethodConfig, bits: Bits) -> Plan:
-    """Decide for every layer. Raises QartsrError for a pattern that matches no layer."""
-    names = list(quantizable(model))
-    for pattern in (*method.edge_layers, *method.float_layers):
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise QartsrError(f"pattern {pattern!r} matches no layer", "method", "correct edge_layers or float_layers")
-    layers = tuple(_decide(name, method, bits) for name in names)
-    return Plan(method=method.name, bits=str(bits), layers=layers)
-
-
-def _decide(name: str, method: MethodConfig, bits: Bits) -> LayerPlan:
-    edge = any(fnmatchcase(name, pattern) for pattern in method.edge_layers)
-    return LayerPlan(
-        name=name,
-        weight_bits=max(method.edge_bits, bits.weight) if edge else bits.weight,
-        input_bits=max(method.edge_bits, bits.input) if edge else bits.input,
-        recipe=method.layer,
-        kept_float=any(fnmatchcase(name, pattern) for pattern in method.float_layers),
+    """Decide every layer. Raises QartsrError for a pattern without a layer, ValueError for a layer of unknown kind."""
+    layers = quantizable(model)
+    for module in layers.values():
+        op_of(module)
+    if getattr(method.layer.input, "granularity", "tensor") != "tensor":
+        raise QartsrError("inputs have one range per tensor", "method.layer.input", "set granularity: tensor")
+    edge = _matches(method.edge_layers, layers, "method.edge_layers")
+    kept = _matches(method.float_layers, layers, "method.float_layers")
+    return Plan(
+        method=method.name,
+        bits=str(bits),
+        layers=tuple(
+            LayerPlan(
+                name=name,
+                weight_bits=method.edge_bits if name in edge else bits.weight,
+                input_bits=method.edge_bits if name in edge else bits.input,
+                recipe=method.layer,
+                float=name in kept,
+            )
+            for name in layers
+        ),
     )
+
+
+def _matches(patterns: tuple[str, ...], layers: dict[str, nn.Module], where: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        names = {name for name in layers if fnmatchcase(name, pattern)}
+        if not names:
+            raise QartsrError(f"no layer matches {pattern!r}", where, "correct the pattern or remove it")
+        found |= names
+    return found

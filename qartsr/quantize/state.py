@@ -1,69 +1,97 @@
-"""A quantized model on disk: plan.json and the values of its parts. The original weights stay in the FP model."""
+"""A quantized model on disk: its plan, and every tensor but the original weights, which the float model has."""
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.files import write_text
-from qartsr.quantize.apply import apply, quantized
+from qartsr.files import read_json, replacing, write_json
+from qartsr.quantize.apply import apply, quant_layers
 from qartsr.quantize.plan import Plan
 
-
-def _values(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of the quantized layers' parts, by full name."""
-    return {
-        f"{name}.{key}": value
-        for name, layer in quantized(model).items()
-        for key, value in layer.state_dict().items()
-        if key not in ("weight", "bias")
-    }
+_DIGEST = "original_weights"
 
 
 def save_state(model: nn.Module, plan: Plan, folder: Path) -> None:
-    """Write plan.json and state.safetensors; the folder appears whole or not at all."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write_text(temporary / "plan.json", plan.model_dump_json(indent=1) + "\n")
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _values(model).items()}
-    save_file(tensors, temporary / "state.safetensors")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    """Write plan.json and state.safetensors. Raises ValueError unless every planned layer is quantized."""
+    layers = quant_layers(model)
+    missing = [layer.name for layer in plan.layers if not layer.float and layer.name not in layers]
+    if missing:
+        raise ValueError(f"{missing[0]} is planned but not quantized")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
+    with replacing(folder / "state.safetensors") as temporary:
+        # one metadata key only: the order of several is not deterministic
+        save_file(tensors, temporary, metadata={_DIGEST: _digest(model)})
+    write_json(folder / "plan.json", plan.model_dump(mode="json"))
 
 
 def load_state(model: nn.Module, folder: Path) -> Plan:
-    """Quantize the FP ``model`` in place as the folder says. Raises QartsrError naming the key that does not fit."""
-    plan = read_plan(folder / "plan.json")
+    """Quantize the float ``model`` by the stored plan and load its values strictly; returns the plan.
+
+    Raises QartsrError naming the layer or tensor that is missing, unknown, of another shape, or of another float model.
+    """
+    plan = load_plan(folder / "plan.json")
     apply(model, plan)
     path = folder / "state.safetensors"
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise QartsrError(f"cannot be read ({error})", str(path), "run the stage that makes it again") from error
-    expected = _values(model)
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or name not in expected:
-            problem = "lacks" if name not in tensors else "has the unknown"
-            raise QartsrError(f"{problem} key {name!r}", str(path), "run the stage that makes it again")
-        if tensors[name].shape != expected[name].shape:
-            raise QartsrError(f"key {name!r} has the wrong shape", str(path), "run the stage that makes it again")
-        expected[name].copy_(tensors[name])
+    tensors, digest = _read(path)
+    expected = _state(model)
+    for name in [*expected, *tensors]:
+        _check(name, expected, tensors, path)
+    if digest != _digest(model):
+        raise QartsrError("was made from another floating-point model", str(path), "use the model it was trained from")
+    with torch.no_grad():
+        for name, value in expected.items():
+            value.copy_(tensors[name])
     return plan
 
 
-def read_plan(path: Path) -> Plan:
-    """plan.json. Raises QartsrError when it is missing or not a plan."""
+def load_plan(path: Path) -> Plan:
+    """Read a plan. Raises QartsrError naming the first faulty key."""
     try:
-        return Plan.model_validate_json(path.read_text())
-    except OSError as error:
-        raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
+        return Plan.model_validate(read_json(path))
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise QartsrError(f"is not a plan ({reason})", str(path), "run the stage that makes it again") from error
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise QartsrError(f"is not a plan ({key}: {first['msg']})", str(path), "run the stage that makes it") from error
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Every persistent tensor except the original weights of quantized layers; shares memory with the model."""
+    originals = {f"{name}.weight" for name in quant_layers(model)}
+    return {name: value for name, value in model.state_dict().items() if name not in originals}
+
+
+def _check(name: str, expected: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    do = "use the plan, state and model of one run"
+    if name not in tensors:
+        raise QartsrError(f"has no tensor '{name}'", str(path), do)
+    if name not in expected:
+        raise QartsrError(f"has a tensor '{name}' that the model lacks", str(path), do)
+    if tensors[name].shape != expected[name].shape:
+        shapes = f"{tuple(tensors[name].shape)}, not {tuple(expected[name].shape)}"
+        raise QartsrError(f"tensor '{name}' has shape {shapes}", str(path), do)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        with safe_open(path, framework="pt") as handle:
+            digest = (handle.metadata() or {}).get(_DIGEST, "")
+            return {name: handle.get_tensor(name) for name in handle.keys()}, digest  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise QartsrError(f"cannot be read ({error})", str(path), "run the stage that makes it") from error
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 of the original weights of all quantized layers, in the model's order."""
+    digest = hashlib.sha256()
+    for name, layer in quant_layers(model).items():
+        digest.update(name.encode())
+        digest.update(layer.weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,115 +1,72 @@
-"""What the floating-point model's layers see: extremes and a histogram per input channel. A file, not a hook's memory.
-
-Per channel, because the transform divides channels by phi before the per-tensor quantizer looks at them.
-"""
+"""What calibration saw of every layer's input: ends and histogram per channel, a file like any other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from qartsr.errors import QartsrError
 from qartsr.files import replacing
-from qartsr.quantize.plan import quantizable
-from qartsr.quantizers import Sample
-from qartsr.transforms import Factors
 
-BINS = 128
+_KEYS = ("counts", "maximum", "minimum")
 
 
-class LayerStatistics(NamedTuple):
-    """Inputs of one layer, per channel."""
+class InputStatistics(NamedTuple):
+    """One layer's input, zero padding included. Histograms are per channel because transforms scale channels."""
 
-    low: Tensor
-    """(C,) smallest value"""
-    high: Tensor
-    """(C,) largest value"""
+    minimum: Tensor
+    """(C,) float32"""
+    maximum: Tensor
+    """(C,) float32"""
     counts: Tensor
-    """(C, BINS) histogram between ``low`` and ``high``"""
+    """(C, bins) int32: equal bins between the channel's minimum and maximum"""
 
+    @property
     def absmax(self) -> Tensor:
-        """(C,) largest absolute value."""
-        return torch.maximum(self.low.abs(), self.high.abs())
+        """(C,) largest magnitude."""
+        return torch.maximum(self.minimum.abs(), self.maximum.abs())
 
-    def sample(self, factors: Factors) -> Sample:
-        """All channels after (x - shift) / scale, as one weighted sample: bin centres, and the true extremes."""
-        width = (self.high - self.low) / BINS
-        centres = self.low[:, None] + width[:, None] * (torch.arange(BINS, device=width.device) + 0.5)
-        values = torch.cat([centres, self.low[:, None], self.high[:, None]], 1)
-        weights = torch.cat([self.counts, torch.ones_like(self.counts[:, :2])], 1)
-        scaled = (values - factors.shift.reshape(-1, 1)) / factors.scale.reshape(-1, 1)
-        return Sample(scaled.reshape(1, -1), weights.reshape(1, -1))
+    def centres(self) -> Tensor:
+        """(C, bins) the middle of each bin."""
+        bins = self.counts.shape[1]
+        middle = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
+        low, high = self.minimum.double()[:, None], self.maximum.double()[:, None]
+        return (low + (high - low) * middle).float()
 
 
+@dataclass(frozen=True)
 class Statistics:
-    """Statistics of every layer by name."""
+    """Statistics of a model, by full layer name; tensors on the CPU."""
 
-    def __init__(self, layers: dict[str, LayerStatistics]) -> None:
-        self.layers = layers
+    layers: dict[str, InputStatistics]
+
+    def __getitem__(self, name: str) -> InputStatistics:
+        if name not in self.layers:
+            raise QartsrError("calibration has never seen this layer run", name, "observe the model again, or keep the layer float")
+        return self.layers[name]
 
     def save(self, path: Path) -> None:
-        """One safetensors file, ``NAME/low``, ``NAME/high``, ``NAME/counts``."""
-        tensors = {
-            f"{name}/{field}": getattr(layer, field).cpu().contiguous()
-            for name, layer in self.layers.items()
-            for field in LayerStatistics._fields
-        }
+        """Write one safetensors file, atomically."""
+        tensors = {f"{name}/{key}": getattr(found, key) for name, found in self.layers.items() for key in _KEYS}
         with replacing(path) as temporary:
-            save_file(tensors, temporary)
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
 
-    @staticmethod
-    def load(path: Path) -> Statistics:
-        """Read what :meth:`save` wrote."""
+
+def load_statistics(path: Path) -> Statistics:
+    """Read what :meth:`Statistics.save` wrote. Raises QartsrError naming what is missing."""
+    try:
         tensors = load_file(path)
-        names = dict.fromkeys(key.rsplit("/", 1)[0] for key in tensors)
-        return Statistics(
-            {n: LayerStatistics(*(tensors[f"{n}/{field}"] for field in LayerStatistics._fields)) for n in names}
-        )
-
-
-def observe(model: nn.Module, batches: Sequence[Tensor]) -> Statistics:
-    """Run the model twice over ``batches`` of network inputs: first for extremes, then for histograms."""
-    layers = quantizable(model)
-    low: dict[str, Tensor] = {}
-    high: dict[str, Tensor] = {}
-
-    def extremes(name: str, x: Tensor) -> None:
-        smallest, largest = x.amin(0), x.amax(0)
-        low[name] = torch.minimum(low[name], smallest) if name in low else smallest
-        high[name] = torch.maximum(high[name], largest) if name in high else largest
-
-    _watch(model, layers, batches, extremes)
-    counts = {name: torch.zeros(len(low[name]), BINS, device=low[name].device) for name in low}
-
-    def histogram(name: str, x: Tensor) -> None:
-        width = (high[name] - low[name]).clamp_min(1e-12) / BINS
-        bins = ((x - low[name]) / width).long().clamp(0, BINS - 1)
-        flat = bins + BINS * torch.arange(len(width), device=x.device)
-        counts[name] += torch.bincount(flat.flatten(), minlength=counts[name].numel()).view_as(counts[name])
-
-    _watch(model, layers, batches, histogram)
-    return Statistics({name: LayerStatistics(low[name], high[name], counts[name]) for name in layers if name in low})
-
-
-def _watch(
-    model: nn.Module,
-    layers: dict[str, nn.Conv2d | nn.Linear],
-    batches: Iterable[Tensor],
-    see: Callable[[str, Tensor], None],
-) -> None:
-    """Call ``see(name, rows)`` with every layer's input as (rows, C)."""
-    with ExitStack() as stack, torch.no_grad():
-        for name, layer in layers.items():
-
-            def hook(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                x = inputs[0]
-                see(name, x.movedim(1, -1).flatten(0, -2) if isinstance(module, nn.Conv2d) else x.flatten(0, -2))
-
-            stack.callback(layer.register_forward_pre_hook(hook).remove)
-        for batch in batches:
-            model(batch)
+    except (OSError, SafetensorError) as error:
+        raise QartsrError(f"cannot be read ({error})", str(path), "observe the model again") from error
+    names = list(dict.fromkeys(key.rpartition("/")[0] for key in tensors))
+    for name in names:
+        for key in _KEYS:
+            if f"{name}/{key}" not in tensors:
+                raise QartsrError(f"has no tensor '{name}/{key}'", str(path), "observe the model again")
+    return Statistics({name: InputStatistics(**{key: tensors[f"{name}/{key}"] for key in _KEYS}) for name in names})

@@ -1,23 +1,29 @@
-"""Quantizers: tensors onto uniform grids."""
+"""Uniform quantizers: a configuration becomes a module, every module has a grid, every grid has codes."""
 
-from qartsr.quantizers.base import QUANTIZERS, AbstractQuantizer
-from qartsr.quantizers.bounds import LBQ, MinMax, Percentile
+from qartsr.quantizers.fake import fake_quantize, range_grid
+from qartsr.quantizers.family import QUANTIZERS, Quantizer
 from qartsr.quantizers.grid import Grid, decode, encode
+from qartsr.quantizers.lbq import LBQ
 from qartsr.quantizers.lsq import LSQ
+from qartsr.quantizers.minmax import MinMax, OwnRange, Percentile
 from qartsr.quantizers.none import NoQuantizer
-from qartsr.quantizers.sample import Sample, tensor_sample
+from qartsr.quantizers.stats import RangeStats, stats_of, weighted_stats
 
 __all__ = [
     "LBQ",
     "LSQ",
     "QUANTIZERS",
-    "AbstractQuantizer",
     "Grid",
     "MinMax",
     "NoQuantizer",
+    "OwnRange",
     "Percentile",
-    "Sample",
+    "Quantizer",
+    "RangeStats",
     "decode",
     "encode",
-    "tensor_sample",
+    "fake_quantize",
+    "range_grid",
+    "stats_of",
+    "weighted_stats",
 ]

@@ -1,4 +1,4 @@
-"""A uniform grid, the one thing every quantizer reduces to: the values ``code * scale + offset``."""
+"""The value object every uniform quantizer reduces to; packing, kernels and export know nothing else."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from torch import Tensor
 
 
 class Grid(NamedTuple):
-    """``levels + 1`` values ``code * scale + offset`` for codes 0..levels."""
+    """The ``levels + 1`` values ``code * scale + offset``, code in 0..levels."""
 
     scale: Tensor
-    """> 0, broadcastable to the tensor"""
+    """> 0, broadcastable to the quantized tensor"""
     offset: Tensor
-    """real, broadcastable to the tensor; an integer times ``scale`` where 0 must be exact"""
+    """value of code 0, same shape as ``scale``; an exact multiple of ``scale`` for all but LSQ+"""
     levels: int
     """2**bits - 1"""
 
 
+def nearest(x: Tensor, grid: Grid) -> Tensor:
+    """Codes of ``x`` as floating-point integers in 0..levels: clip((x - offset) / scale), then round half to even."""
+    return torch.sub(x, grid.offset).div_(grid.scale).clamp_(0, grid.levels).round_()
+
+
 def encode(x: Tensor, grid: Grid) -> Tensor:
-    """Codes (int64, 0..levels) of the grid values nearest to ``x``; ties to even, as ``torch.round``."""
-    codes = (x / grid.scale - grid.offset / grid.scale).clamp(0, grid.levels)
-    return torch.round(codes).to(torch.int64)
+    """Codes of ``x``: int64 in 0..levels, shape of ``x``. NaN has no code; its result is undefined."""
+    return nearest(x.detach(), grid).to(torch.int64)
 
 
 def decode(codes: Tensor, grid: Grid) -> Tensor:
-    """The grid values of ``codes``."""
-    return (codes + grid.offset / grid.scale) * grid.scale
+    """Values of integer ``codes``, in the grid's dtype; bitwise what the quantizer's forward returns.
+
+    Multiplication and addition stay two operations: a fused one would round once and lose the exact zero.
+    """
+    return codes.to(grid.scale.dtype).mul_(grid.scale).add_(grid.offset)

@@ -1,57 +1,86 @@
-"""Learned step size (LSQ, 1902.08153), symmetric; with a learned offset (LSQ+, 2004.09576) where configured.
-
-x_hat = round(clip((x - beta) / s, -2^(b-1), 2^(b-1) - 1)) s + beta. The step's gradient is scaled by
-1 / sqrt(n Q_p), n elements per step. Started at s = 2 mean|x| / sqrt(Q_p); LSQ+'s offset at the middle of the range.
-Deviation from both papers: weights themselves are not trained.
-"""
+"""LSQ and LSQ+: learned step size, and learned offset."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qartsr.config.parts import LSQConfig
-from qartsr.quantizers.base import QUANTIZERS, AbstractQuantizer
-from qartsr.quantizers.fake_quant import fake_quant, scale_gradient
+from qartsr.quantizers.fake import SMALLEST_SCALE, fake_quantize, scale_gradient
+from qartsr.quantizers.family import QUANTIZERS, gathered
 from qartsr.quantizers.grid import Grid
-from qartsr.quantizers.sample import Sample
+from qartsr.quantizers.ranges import least_squares
+from qartsr.quantizers.stats import RangeStats
+
+
+def _plain_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:
+    """The grid from ``lower`` to ``upper`` with a real offset."""
+    return Grid(((upper - lower) / levels).clamp_min(SMALLEST_SCALE), lower, levels)
+
+
+class _Symmetric(nn.Module):
+    """Codes -2**(b-1) .. 2**(b-1) - 1 times the step, as offset -2**(b-1) * step."""
+
+    def __init__(self, negative: int) -> None:
+        super().__init__()
+        self.negative = negative
+
+    def start(self, stats: RangeStats, levels: int) -> Tensor:
+        """(G,) step 2 mean|x| / sqrt(positive codes) (LSQ, section 2.1)."""
+        return 2 * stats.mean_magnitude() / math.sqrt(levels - self.negative)
+
+    def forward(self, step: Tensor, factor: float) -> Tensor:
+        """The offset that goes with ``step``."""
+        return -self.negative * step
+
+
+class _Shifted(nn.Module):
+    """A learned real offset (LSQ+, 2004.09576), the value of code 0."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.full(shape, -1.0))
+
+    def start(self, stats: RangeStats, levels: int) -> Tensor:
+        """(G,) step of the range with the least squared error; the offset is its lower end."""
+        lower, upper = least_squares(stats, levels, _plain_grid)
+        self.value.copy_(lower.reshape(self.value.shape))
+        return (upper - lower) / levels
+
+    def forward(self, step: Tensor, factor: float) -> Tensor:
+        """The offset, with LSQ's gradient scale."""
+        return scale_gradient(self.value, factor)
 
 
 @QUANTIZERS.register(LSQConfig)
-class LSQ(AbstractQuantizer):
-    """Learned step size; ``beta`` is a parameter with an offset and a zero buffer without."""
+class LSQ(nn.Module):
+    """Learned step, symmetric; with ``offset`` learned too (LSQ+).
 
-    beta: Tensor
+    Gradients are multiplied by 1 / sqrt(n * positive codes), n the number of elements that share the step.
+    """
 
     def __init__(self, config: LSQConfig, bits: int, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.granularity, self.levels = config.granularity, 2**bits - 1
-        self._lowest, self._highest = 2 ** (bits - 1), 2 ** (bits - 1) - 1
-        self.step = torch.nn.Parameter(torch.ones(shape))
-        if config.offset:
-            self.beta = torch.nn.Parameter(torch.zeros(shape))
-        else:
-            self.register_buffer("beta", torch.zeros(shape))
+        self.levels, self.shape = 2**bits - 1, shape
+        self.positive = self.levels if config.offset else 2 ** (bits - 1) - 1
+        self.step = nn.Parameter(torch.full(shape, 2.0 / self.levels))
+        self.offset = _Shifted(shape) if config.offset else _Symmetric(2 ** (bits - 1))
 
-    def calibrate(self, sample: Sample) -> None:
-        """Initial step and offset."""
-        with torch.no_grad():
-            if isinstance(self.beta, torch.nn.Parameter):
-                low, high = sample.minmax()
-                self.beta.copy_(((low + high) / 2).reshape(self.beta.shape))
-            centred = Sample(sample.values - self.beta.reshape(-1, 1), sample.weights)
-            start = 2 * centred.mean_abs() / math.sqrt(max(self._highest, 1))
-            self.step.copy_(start.clamp_min(1e-8).reshape(self.step.shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` on the grid."""
-        factor = 1 / math.sqrt(x.numel() / self.step.numel() * max(self._highest, 1))
-        scale = scale_gradient(self.step.clamp_min(1e-8), factor)
-        return fake_quant(x - self.beta, scale, torch.full_like(scale, -self._lowest), self.levels) + self.beta
+    @torch.no_grad()
+    def calibrate(self, stats: RangeStats | Tensor) -> None:
+        """LSQ: from the mean magnitude. LSQ+: least squared error."""
+        start = self.offset.start(gathered(stats, self.shape), self.levels)
+        self.step.copy_(start.clamp_min(1e-5 / self.levels).reshape(self.shape))
 
     def grid(self, x: Tensor) -> Grid:
-        """Static: does not depend on ``x``."""
-        scale = self.step.detach().clamp_min(1e-8)
-        return Grid(scale, self.beta.detach() - self._lowest * scale, self.levels)
+        """The present grid; gradients carry LSQ's scale for a tensor of ``x``'s size."""
+        shared = x.numel() / max(1, math.prod(self.shape))
+        factor = 1 / math.sqrt(max(1.0, shared) * self.positive)
+        step = scale_gradient(self.step, factor).clamp_min(SMALLEST_SCALE)
+        return Grid(step, self.offset(step, factor), self.levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fake quantization."""
+        return fake_quantize(x, self.grid(x))

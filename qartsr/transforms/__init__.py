@@ -1,7 +1,7 @@
-"""Equivalent transforms between a layer's input and its weight."""
+"""Changes of basis between the input and the weight of a layer that preserve the layer's function."""
 
-from qartsr.transforms.base import TRANSFORMS, AbstractTransform, Factors
-from qartsr.transforms.channel import ChannelAffine, ChannelScale
+from qartsr.transforms.channel import FLOOR, ChannelAffine, ChannelScale, initial_phi
+from qartsr.transforms.family import TRANSFORMS, Transform
 from qartsr.transforms.none import NoTransform
 
-__all__ = ["TRANSFORMS", "AbstractTransform", "ChannelAffine", "ChannelScale", "Factors", "NoTransform"]
+__all__ = ["FLOOR", "TRANSFORMS", "ChannelAffine", "ChannelScale", "NoTransform", "Transform", "initial_phi"]

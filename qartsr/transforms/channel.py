@@ -1,87 +1,95 @@
-"""phi per input channel (QArtSR, Eq. 9), and phi with an offset delta (PassionSR's LET, Eq. 8).
+"""Scale, and scale with offset, per input channel (SmoothQuant; PassionSR's learnable equivalent transformation).
 
-input(x) = (x - delta) / phi, weight(V) = V phi, bias(V) = V delta. phi = exp(log_phi) stays positive while it is
-trained. It starts at max|x|^alpha / max|W|^alpha, both maxima at least 1e-5.
-PassionSR's linear layers use x + delta with the same bias, which breaks the law; not repeated here.
+phi is the parameter itself, kept above a floor by clamping, not its logarithm: a phi rounded to 16 bits for storage then
+is bit for bit the phi that computes, and packing loses nothing.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qartsr.config.parts import ChannelAffineConfig, ChannelScaleConfig
-from qartsr.transforms.base import TRANSFORMS, AbstractTransform, Factors
+from qartsr.transforms.family import TRANSFORMS, per_channel
 
-_SMALLEST = 1e-5
+FLOOR = 2.0**-10
+"""Smallest phi, exact in 16 bits."""
+_CEILING = 2.0**10
+_SMALLEST_MAXIMUM = 1e-5
 
 
-def _initial_log_phi(input_absmax: Tensor, weight: Tensor, alpha: float) -> Tensor:
-    reduced = [dim for dim in range(weight.dim()) if dim != 1]
-    largest = weight.abs().amax(reduced).clamp_min(_SMALLEST)
-    return alpha * (input_absmax.clamp_min(_SMALLEST).log() - largest.log())
+def initial_phi(absmax: Tensor, weight: Tensor, alpha: float) -> Tensor:
+    """(C,) max|x|^alpha / max|w|^alpha with both maxima at least 1e-5 (PassionSR), within what 16 bits hold."""
+    x = absmax.to(weight).clamp_min(_SMALLEST_MAXIMUM)
+    w = weight.detach().transpose(0, 1).flatten(1).abs().amax(1).clamp_min(_SMALLEST_MAXIMUM)
+    return (x / w).pow(alpha).clamp(FLOOR, _CEILING)
 
 
 @TRANSFORMS.register(ChannelScaleConfig)
-class ChannelScale(AbstractTransform):
-    """phi alone."""
+class ChannelScale(nn.Module):
+    """x / phi and W phi; phi is learned."""
 
     def __init__(self, config: ChannelScaleConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self._alpha = config.alpha
-        self.log_phi = torch.nn.Parameter(torch.zeros(shape))
+        self.alpha, self.ndim = config.alpha, len(shape)
+        self.phi = nn.Parameter(torch.ones(shape[1]))
 
-    def calibrate(self, input_absmax: Tensor, weight: Tensor) -> None:
-        """Initial phi."""
-        with torch.no_grad():
-            self.log_phi.copy_(_initial_log_phi(input_absmax, weight, self._alpha).reshape(self.log_phi.shape))
+    @torch.no_grad()
+    def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
+        """Balance the ranges of inputs and weight."""
+        self.phi.copy_(initial_phi(absmax, weight, self.alpha))
+
+    def _factor(self) -> Tensor:
+        return per_channel(self.phi.clamp_min(FLOOR), self.ndim)
 
     def input(self, x: Tensor) -> Tensor:
-        """x / phi."""
-        return x * (-self.log_phi).exp()
+        """X / phi."""
+        return x / self._factor()
 
-    def weight(self, v: Tensor) -> Tensor:
+    def weight(self, weight: Tensor) -> Tensor:
         """V phi."""
-        return v * self.log_phi.exp()
+        return weight * self._factor()
 
-    def bias(self, v: Tensor) -> Tensor:
-        """0: there is no offset."""
-        return v.new_zeros(1)
+    def bias(self, weight: Tensor) -> Tensor:
+        """Zeros, (O,)."""
+        return weight.new_zeros(weight.shape[0])
 
-    def factors(self) -> Factors:
-        """phi and 0."""
-        phi = self.log_phi.detach().exp()
-        return Factors(phi, torch.zeros_like(phi))
+    def input_factors(self) -> tuple[Tensor, Tensor]:
+        """Phi, and zeros for delta."""
+        return self.phi.detach().clamp_min(FLOOR), torch.zeros_like(self.phi.detach())
 
 
 @TRANSFORMS.register(ChannelAffineConfig)
-class ChannelAffine(AbstractTransform):
-    """phi and delta; delta starts at 0."""
+class ChannelAffine(nn.Module):
+    """(x - delta) / phi, W phi and b + W delta; both are learned, delta starts at 0 (PassionSR's LET, with its sign right)."""
 
     def __init__(self, config: ChannelAffineConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self._alpha = config.alpha
-        self.log_phi = torch.nn.Parameter(torch.zeros(shape))
-        self.delta = torch.nn.Parameter(torch.zeros(shape))
+        self.alpha, self.ndim = config.alpha, len(shape)
+        self.phi = nn.Parameter(torch.ones(shape[1]))
+        self.delta = nn.Parameter(torch.zeros(shape[1]))
 
-    def calibrate(self, input_absmax: Tensor, weight: Tensor) -> None:
-        """Initial phi; delta is 0."""
-        with torch.no_grad():
-            self.log_phi.copy_(_initial_log_phi(input_absmax, weight, self._alpha).reshape(self.log_phi.shape))
-            self.delta.zero_()
+    @torch.no_grad()
+    def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
+        """Balance the ranges of inputs and weight."""
+        self.phi.copy_(initial_phi(absmax, weight, self.alpha))
+        self.delta.zero_()
+
+    def _factor(self) -> Tensor:
+        return per_channel(self.phi.clamp_min(FLOOR), self.ndim)
 
     def input(self, x: Tensor) -> Tensor:
         """(x - delta) / phi."""
-        return (x - self.delta) * (-self.log_phi).exp()
+        return (x - per_channel(self.delta, self.ndim)) / self._factor()
 
-    def weight(self, v: Tensor) -> Tensor:
+    def weight(self, weight: Tensor) -> Tensor:
         """V phi."""
-        return v * self.log_phi.exp()
+        return weight * self._factor()
 
-    def bias(self, v: Tensor) -> Tensor:
-        """V delta, summed over input channels and taps: (O,)."""
-        return (v * self.delta).flatten(1).sum(1)
+    def bias(self, weight: Tensor) -> Tensor:
+        """V delta, (O,)."""
+        return (weight * per_channel(self.delta, self.ndim)).flatten(1).sum(1)
 
-    def factors(self) -> Factors:
-        """phi and delta."""
-        return Factors(self.log_phi.detach().exp(), self.delta.detach())
+    def input_factors(self) -> tuple[Tensor, Tensor]:
+        """Phi and delta."""
+        return self.phi.detach().clamp_min(FLOOR), self.delta.detach()

@@ -1,0 +1,52 @@
+"""The interface of low-rank branches, and the table from their configuration to their classes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from qartsr.registry import Registry
+
+
+class Op(Protocol):
+    """What a branch needs of the layer's operation; inputs are padded already."""
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The layer's convolution or product with another weight."""
+
+    def pointwise(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """``matrix`` (O, r) applied to the channels of ``x``."""
+
+
+class Branch(Protocol):
+    """A low-rank matrix beside or inside the quantized weight."""
+
+    def calibrate(self, weight: Tensor, phi: Tensor) -> None:
+        """Set initial values; ``phi`` is the transform's factor, shaped to broadcast over ``weight``."""
+
+    def matrix(self) -> Tensor:
+        """The matrix multiplied out: like the weight, or a scalar 0."""
+
+    def apply(self, x: Tensor, op: Op) -> Tensor:
+        """Its contribution to the output for the padded, untransformed input ``x``, or a scalar 0."""
+
+    def factors(self) -> tuple[Tensor, ...]:
+        """What is stored of it: left (O, r) and right (r, C, k, k) or (r, C); empty for none."""
+
+
+BRANCHES: Registry[Branch] = Registry("branch")
+"""``build(config, shape=shape of the weight, name=full name of the layer)``."""
+
+
+def clipped_rank(rank: int, shape: tuple[int, ...]) -> int:
+    """At most the rank a weight of this shape can have."""
+    columns = 1
+    for size in shape[1:]:
+        columns *= size
+    return min(rank, shape[0], columns)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """(O, r) times (r, ...), shaped like the weight: (O, ...)."""
+    return (left @ right.flatten(1)).reshape(left.shape[0], *right.shape[1:])

@@ -1,0 +1,62 @@
+"""The metrics themselves, as OSEDiff computed its published tables: pyiqa on full-size RGB images."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import lpips
+import torch
+from torch import Tensor
+
+from qartsr.metrics.weights import availability, offline
+
+Metric = Callable[[Tensor, Tensor], float]
+"""(image, reference) -> score, both (1, 3, H, W) RGB in [0, 1]. No-reference metrics ignore the second."""
+
+_LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
+_PYIQA: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "psnr": ("psnr", _LUMA),
+    "ssim": ("ssim", _LUMA),
+    "lpips": ("lpips", {"pretrained_model_path": str(Path(inspect.getfile(lpips)).parent / "weights/v0.1/alex.pth")}),
+    "dists": ("dists", {}),
+    "niqe": ("niqe", {}),
+    "musiq": ("musiq", {}),
+    "maniqa": ("maniqa-pipal", {}),
+    "clipiqa": ("clipiqa", {}),
+}
+METRICS = tuple(_PYIQA)
+_NO_REFERENCE = {"niqe", "musiq", "maniqa", "clipiqa"}
+
+
+def network(name: str, device: torch.device | str) -> Any:
+    """pyiqa's module for a metric; downloads what is missing, so only :func:`weights.fetch` calls it unguarded."""
+    from pyiqa.models.inference_model import InferenceModel  # importing pyiqa takes seconds
+
+    known, options = _PYIQA[name]
+    with torch.random.fork_rng(), redirect_stdout(sys.stderr):
+        return InferenceModel(known, device=torch.device(device), **options)
+
+
+def build(name: str, device: torch.device | str = "cpu", seed: int = 0) -> Metric:
+    """A metric whose weights are present. Raises ValueError otherwise (see :func:`availability`).
+
+    MANIQA scores 20 crops of 224 px, which some pyiqa versions draw at random: its random state is seeded per image.
+    """
+    available, reason = availability(name)
+    if not available:
+        raise ValueError(f"{name} {reason}")
+    with offline():
+        module = network(name, device)
+    arguments = slice(0, 1) if name in _NO_REFERENCE else slice(0, 2)
+
+    def score(image: Tensor, reference: Tensor) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return float(module(*(image, reference)[arguments]))
+
+    return score

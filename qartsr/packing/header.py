@@ -1,0 +1,137 @@
+"""The head of a package: recognised, bounded, checked against the checksum, and parsed, before anything is allocated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from qartsr.config.base import Config
+from qartsr.errors import QartsrError
+from qartsr.packing.spec import LayerSpec
+from qartsr.quantize import Plan
+
+SCHEMA_VERSION = 1
+KEY = "qartsr"
+MAGIC = b'{"__metadata__":{"qartsr":"{\\"checksum\\":\\"'
+"""Bytes 8 and following of every package; the 64 hexadecimal digits of the checksum come next."""
+
+_LENGTH, _DIGITS, _LIMIT = 8, 64, 64 << 20
+_BLANK = "0" * _DIGITS
+_AGAIN = "fetch or make the package again"
+
+
+class Header(Config):
+    """Everything about a package but its tensors. ``provenance`` is the maker's word: profile, commit, data hash, ..."""
+
+    checksum: str
+    schema_version: Literal[1]
+    method: str
+    bits: str
+    architecture: dict[str, Any]
+    plan: Plan
+    layers: dict[str, LayerSpec]
+    provenance: dict[str, Any]
+
+
+class Head(NamedTuple):
+    """A validated head."""
+
+    header: Header
+    table: dict[str, dict[str, Any]]
+    """dtype, shape and data_offsets of every tensor, as the file claims them"""
+    size: int
+    """bytes of the length field and the JSON"""
+
+
+def metadata(header: Header) -> dict[str, str]:
+    """The header as safetensors metadata, its checksum still blank; equal headers give equal bytes."""
+    body = json.dumps(header.model_dump(mode="json", exclude={"checksum"}), sort_keys=True, separators=(",", ":"))
+    return {KEY: f'{{"checksum":"{_BLANK}",{body[1:]}'}
+
+
+def sealed(data: bytes) -> bytes:
+    """The file with its checksum filled in: SHA-256 of all bytes while the checksum's own 64 digits are "0"."""
+    start = _LENGTH + len(MAGIC)
+    if data[_LENGTH:start] != MAGIC or data[start : start + _DIGITS] != _BLANK.encode():
+        raise ValueError("safetensors laid out the header in another way")
+    digits = hashlib.sha256(data).hexdigest().encode()
+    return data[:start] + digits + data[start + _DIGITS :]
+
+
+def read_head(path: Path) -> Head:
+    """Validate a package's bytes and parse its header.
+
+    Raises QartsrError, one sentence each, for a file that is missing, no package, truncated, damaged in any byte, or
+    written by a newer version.
+    """
+    try:
+        with path.open("rb") as handle:
+            return _read(handle, path.stat().st_size, str(path))
+    except OSError as error:
+        raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
+
+
+def _read(handle: BinaryIO, size: int, where: str) -> Head:
+    start = handle.read(_LENGTH + len(MAGIC) + _DIGITS)
+    if start[_LENGTH : _LENGTH + len(MAGIC)] != MAGIC:
+        raise QartsrError("is not a qartsr package", where, "give the model.safetensors that stage `package` writes")
+    length = int.from_bytes(start[:_LENGTH], "little")
+    if length > _LIMIT or _LENGTH + length > size:
+        raise QartsrError("is damaged or truncated in its header", where, _AGAIN)
+    handle.seek(_LENGTH)
+    values, table = _json(handle.read(length), where)
+    _check_version(values, where)
+    _check_size(table, size - _LENGTH - length, where)
+    handle.seek(0)
+    if _checksum(handle) != values["checksum"]:
+        raise QartsrError("is damaged: its checksum does not match its bytes", where, _AGAIN)
+    try:
+        return Head(Header.model_validate(values), table, _LENGTH + length)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise QartsrError(f"has an unusable header ({key}: {first['msg']})", where, _AGAIN) from error
+
+
+def _json(raw: bytes, where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    try:
+        table = json.loads(raw)
+        values = json.loads(table.pop("__metadata__")[KEY])
+        if isinstance(values, dict) and all(isinstance(entry, dict) for entry in table.values()):
+            return values, table
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise QartsrError("is damaged: its header is not JSON", where, _AGAIN)
+
+
+def _check_version(values: dict[str, Any], where: str) -> None:
+    version = values.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise QartsrError(f"has format {version}, this program reads up to {SCHEMA_VERSION}", where, "update qartsr")
+    if version != SCHEMA_VERSION:
+        raise QartsrError(f"has the unknown format {version!r}", where, _AGAIN)
+
+
+def _check_size(table: dict[str, dict[str, Any]], size: int, where: str) -> None:
+    """The payload has the size the table claims, so nobody believes an absurd one."""
+    try:
+        claimed = max((entry["data_offsets"][1] for entry in table.values()), default=0)
+        fits = claimed == size
+    except (KeyError, IndexError, TypeError) as error:
+        raise QartsrError("is damaged: its table of tensors is unusable", where, _AGAIN) from error
+    if not fits:
+        raise QartsrError(f"holds {size} bytes of tensors where {claimed} are announced", where, _AGAIN)
+
+
+def _checksum(handle: BinaryIO) -> str:
+    start = _LENGTH + len(MAGIC)
+    digest = hashlib.sha256(handle.read(start))
+    handle.read(_DIGITS)
+    digest.update(_BLANK.encode())
+    while block := handle.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""A package: one safetensors file with everything needed to run a quantized model (docs/artifact.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from qartsr.errors import QartsrError
+from qartsr.files import write_bytes
+from qartsr.models import OneStepSR, architecture
+from qartsr.packing.convert import pack_model
+from qartsr.packing.header import Head, Header, metadata, read_head, sealed
+from qartsr.packing.structure import structure
+from qartsr.quantize import Plan
+
+_DTYPES = {torch.uint8: {"U8"}, torch.float32: {"F16", "F32"}}
+
+
+def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str, Any]) -> None:
+    """Pack ``model``, quantized as ``plan`` says, into one file, atomically; same inputs, same bytes.
+
+    ``provenance``: JSON values. Raises QartsrError for values that are not finite, ValueError when plan and model differ.
+    """
+    layers, tensors = pack_model(model)
+    if set(layers) != {layer.name for layer in plan.layers if not layer.kept_float}:
+        raise ValueError("the model is not quantized as the plan says")
+    header = Header(
+        checksum="",
+        schema_version=1,
+        method=plan.method,
+        bits=plan.bits,
+        architecture=architecture(model),
+        plan=plan,
+        layers=layers,
+        provenance=provenance,
+    )
+    write_bytes(path, sealed(save(tensors, metadata(header))))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a package whose bytes are verified. Raises QartsrError, see :func:`qartsr.packing.header.read_head`."""
+    return read_head(path).header.model_dump(mode="json")
+
+
+def load_package(path: Path) -> OneStepSR:
+    """The model, in evaluation mode on the CPU, ready to run.
+
+    Everything is validated before a tensor is allocated: the file's bytes, then the shape and type of every tensor
+    against the structure that the header describes. Raises QartsrError naming what does not fit.
+    """
+    head = read_head(path)
+    model = structure(head.header, str(path))
+    _check_tensors(model, head, str(path))
+    try:
+        with safe_open(path, framework="pt") as handle:
+            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise QartsrError(f"cannot be read ({error})", str(path), "fetch or make the package again") from error
+    state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _check_tensors(model: OneStepSR, head: Head, where: str) -> None:
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | head.table.keys()):
+        if name not in head.table or name not in expected:
+            problem = "lacks" if name in expected else "has the unknown"
+            raise QartsrError(f"{problem} tensor {name!r}", where, "fetch or make the package again")
+        entry, wanted = head.table[name], expected[name]
+        if entry.get("shape") != list(wanted.shape) or entry.get("dtype") not in _DTYPES[wanted.dtype]:
+            found = f"{entry.get('dtype')} {entry.get('shape')}"
+            raise QartsrError(
+                f"tensor {name!r} is {found}, not {list(wanted.shape)}", where, "fetch or make the package again"
+            )

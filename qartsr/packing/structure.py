@@ -1,0 +1,67 @@
+"""The model that a header describes, without memory for its tensors (torch's meta device)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from qartsr.errors import QartsrError
+from qartsr.layer import operation_of
+from qartsr.models import OneStepSR, skeleton
+from qartsr.packing.header import Header
+from qartsr.packing.packed_layer import PackedLayer
+from qartsr.quantize import quantizable
+
+_LARGEST, _DEEPEST = 1 << 16, 64
+_AGAIN = "fetch or make the package again"
+
+
+def structure(header: Header, where: str) -> OneStepSR:
+    """The model with packed layers, every tensor on the meta device.
+
+    Raises QartsrError when architecture, plan and layers do not fit each other, or ask for absurd sizes.
+    """
+    _bounded(header.architecture, where)
+    with torch.device("meta"):
+        try:
+            model = skeleton(header.architecture)
+        except Exception as error:  # whatever diffusers makes of a nonsensical description
+            raise QartsrError(f"describes an unusable model ({error})"[:300], where, _AGAIN) from error
+        _check_plan(header, where)
+        _swap(model, header, where)
+    return model
+
+
+def _bounded(value: Any, where: str, key: str = "architecture") -> None:
+    """No number or list that would take forever to build or overflow a size."""
+    if isinstance(value, dict | list):
+        _limit(len(value), 4 * _DEEPEST, where, key)
+        for name, inner in value.items() if isinstance(value, dict) else ((key, inner) for inner in value):
+            _bounded(inner, where, str(name))
+    elif isinstance(value, int | float):
+        _limit(value, _DEEPEST if key.endswith("_per_block") else _LARGEST, where, key)
+
+
+def _limit(value: float, largest: int, where: str, key: str) -> None:
+    if not abs(value) <= largest:
+        raise QartsrError(f"has the absurd {key} {value}", where, _AGAIN)
+
+
+def _check_plan(header: Header, where: str) -> None:
+    planned = {layer.name for layer in header.plan.layers if not layer.kept_float}
+    for name in sorted(planned ^ header.layers.keys()):
+        raise QartsrError(f"layer {name!r} stands in only one of plan and layers", where, _AGAIN)
+
+
+def _swap(model: OneStepSR, header: Header, where: str) -> None:
+    layers = quantizable(model)
+    for name, spec in header.layers.items():
+        layer = layers.get(name)
+        if layer is None:
+            raise QartsrError(f"layer {name!r} is not in its model", where, _AGAIN)
+        shape = tuple(layer.weight.shape)
+        if (spec.weight.shape, spec.bias.shape) != (shape, shape[:1]):
+            raise QartsrError(f"layer {name!r} has shape {spec.weight.shape}, not {shape}", where, _AGAIN)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, PackedLayer(operation_of(layer), spec))

@@ -1,0 +1,100 @@
+"""A packed layer computes what the trained layer computes: codes identical, outputs equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from qartsr.config.parts import LayerRecipe
+from qartsr.layer import QuantLayer
+from qartsr.packing import pack_layer
+from qartsr.packing.packed_layer import PackedTensor
+from qartsr.quantize import LayerStatistics, Statistics, initialise
+from qartsr.quantizers import encode
+from tests.packing.conftest import recipe, trained
+
+AFFINE = {"kind": "channel_affine"}
+NONE = {"kind": "none"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "qartsr": {},
+    "affine": {"transform": AFFINE},
+    "no transform": {"transform": NONE},
+    "no skip": {"skip": NONE},
+    "no adapter": {"adapter": NONE},
+    "bare": {"transform": NONE, "skip": NONE, "adapter": NONE},
+    "minmax": {"weight": {"kind": "minmax"}, "input": {"kind": "minmax"}},
+    "lsq": {"weight": {"kind": "lsq", "granularity": "channel"}, "input": {"kind": "lsq"}},
+    "lsq+": {"weight": {"kind": "lsq", "offset": True}, "input": {"kind": "lsq", "offset": True}},
+    "percentile": {"weight": {"kind": "percentile"}, "input": {"kind": "percentile"}},
+    "float weight": {"weight": NONE},
+    "float input": {"input": NONE},
+    "float bias": {"bias": {"bits": 0}},
+}
+LAYERS = {
+    "linear": lambda: nn.Linear(12, 10),
+    "linear without bias": lambda: nn.Linear(7, 5, bias=False),
+    "conv": lambda: nn.Conv2d(6, 10, 3, padding=1),
+    "strided conv": lambda: nn.Conv2d(5, 4, 3, stride=2, padding=(1, 0)),
+    "pointwise": lambda: nn.Conv2d(9, 3, 1),
+}
+
+
+def make(kind: str, layer: LayerRecipe, weight_bits: int, input_bits: int) -> tuple[QuantLayer, torch.Tensor]:
+    torch.manual_seed(0)
+    original = LAYERS[kind]()
+    channels = original.weight.shape[1]
+    x = torch.randn((2, channels, 9, 8) if isinstance(original, nn.Conv2d) else (2, 5, channels))
+    flat = x.movedim(1, -1).flatten(0, -2) if isinstance(original, nn.Conv2d) else x.flatten(0, -2)
+    counts = torch.stack([torch.histc(column, 128) for column in flat.T])
+    model = nn.ModuleDict({"a": QuantLayer(original, layer, weight_bits, input_bits, "a")})
+    initialise(model, Statistics({"a": LayerStatistics(flat.amin(0), flat.amax(0), counts)}))
+    trained(model)
+    made = model["a"]
+    assert isinstance(made, QuantLayer)
+    return made, x
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_output_equals_the_trained_layer(kind: str, variant: str) -> None:
+    layer, x = make(kind, recipe(**VARIANTS[variant]), 3, 5)
+    packed = pack_layer(layer)
+    with torch.no_grad():
+        if variant == "lsq+":  # a real offset is not an integer times the scale: equal up to fp32 rounding
+            torch.testing.assert_close(packed(x), layer(x), rtol=0, atol=1e-5)
+        else:
+            assert torch.equal(packed(x), layer(x))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
+def test_codes_are_those_of_the_quantizer(bits: int) -> None:
+    layer, _ = make("conv", recipe(), bits, bits)
+    packed = pack_layer(layer).weight
+    assert isinstance(packed, PackedTensor)
+    with torch.no_grad():
+        weight = layer.scaled_weight()
+        assert torch.equal(packed.integers().long(), encode(weight, layer.weight_quantizer.grid(weight)))
+        assert torch.equal(packed(), layer.weight_quantizer(weight))
+    assert packed.codes.numel() == -(-weight.numel() * bits // 8)
+
+
+def test_zero_points_are_integers() -> None:
+    """0 lies on the grid, so zero padding is exact and an integer kernel needs no correction terms."""
+    layer, _ = make("conv", recipe(), 4, 4)
+    packed = pack_layer(layer)
+    for name, value in packed.state_dict().items():
+        if name.endswith(".zero"):
+            assert torch.equal(value, value.round())
+
+
+def test_a_constant_layer_survives() -> None:
+    layer, x = make("conv", recipe(adapter=NONE, skip=NONE), 4, 4)
+    layer.weight.zero_()
+    layer.bias.fill_(0.25)
+    packed = pack_layer(layer)
+    with torch.no_grad():
+        assert torch.equal(packed(x), layer(x))
+        assert packed(x).isfinite().all()
