@@ -14,7 +14,7 @@ from qartsr.config.parts import LoRAConfig
 
 @BRANCHES.register(LoRAConfig)
 class LoRA(nn.Module):
-    """left = F1 = 0 at the start, right = F2 uniform in +-1 / sqrt(fan-in), the same for the same layer in every run."""
+    """Left = F1 = 0 at the start, right = F2 uniform in +-1 / sqrt(fan-in), the same in every run."""
 
     def __init__(self, config: LoRAConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ class QuantLayer(nn.Module):
         return self.transform.weight(self.main())
 
     def total_bias(self) -> Tensor:
-        """b + V delta, (O,): what the bias quantizer sees; b is 0 where the layer had none."""
+        """What the bias quantizer sees: b + V delta, (O,); b is 0 where the layer had none."""
         return self._biased(self.main())
 
     def _biased(self, main: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
@@ -18,7 +20,7 @@ class ImageLoss(nn.Module):
 
     def __init__(self, config: ImageLossConfig, lpips: LPIPSConfig) -> None:
         super().__init__()
-        known = {
+        known: dict[str, tuple[float, Callable[[], nn.Module]]] = {
             lpips_name(lpips): (config.lpips, lambda: LPIPS(lpips)),
             "mse": (config.mse, nn.MSELoss),
             "l1": (config.l1, nn.L1Loss),

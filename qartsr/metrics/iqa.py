@@ -34,7 +34,7 @@ _NO_REFERENCE = {"niqe", "musiq", "maniqa", "clipiqa"}
 
 
 def network(name: str, device: torch.device | str) -> Any:
-    """pyiqa's module for a metric; downloads what is missing, so only :func:`weights.fetch` calls it unguarded."""
+    """The pyiqa module of a metric; downloads what is missing, so only :func:`weights.fetch` calls it unguarded."""
     from pyiqa.models.inference_model import InferenceModel  # importing pyiqa takes seconds
 
     known, options = _PYIQA[name]

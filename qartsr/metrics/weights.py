@@ -35,7 +35,7 @@ def _hub(*parts: str) -> Callable[[], bool]:
 
 
 def _clip() -> bool:
-    """pyiqa downloads CLIP anew when the digest differs, so the digest decides."""
+    """The digest decides: where it differs, pyiqa downloads CLIP anew."""
     file = Path(torch.hub.get_dir(), "clip", "RN50.pt")
     return file.is_file() and sha256_file(file) == _RN50
 

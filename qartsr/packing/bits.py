@@ -25,7 +25,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     """
     shifts = _shifts(bits)
     flat = codes.detach().cpu().numpy().reshape(-1)
-    if flat.size and not (0 <= int(flat.min()) and int(flat.max()) < 2**bits):
+    if flat.size and (flat.min() < 0 or flat.max() >= 2**bits):
         raise ValueError(f"a code does not fit in {bits} bits")
     words = np.zeros((-(-flat.size // _GROUP), _GROUP), "<u8")
     words.reshape(-1)[: flat.size] = flat

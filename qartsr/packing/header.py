@@ -1,4 +1,4 @@
-"""The head of a package: recognised, bounded, checked against the checksum, and parsed, before anything is allocated."""
+"""The head of a package: recognised, bounded, verified and parsed before anything is allocated."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from qartsr.config.base import Config
+from qartsr.config.parts import LayerRecipe
 from qartsr.errors import QartsrError
 from qartsr.packing.spec import LayerSpec
-from qartsr.quantize import Plan
+from qartsr.quantize import LayerPlan, Plan
 
 SCHEMA_VERSION = 1
 KEY = "qartsr"
@@ -24,17 +25,68 @@ _BLANK = "0" * _DIGITS
 _AGAIN = "fetch or make the package again"
 
 
+class LayerEntry(Config):
+    """A layer as planned, and as stored; ``stored`` is null for a layer kept in floating point."""
+
+    name: str
+    recipe: int = Field(ge=0)
+    """its place in ``Header.recipes``"""
+    weight_bits: int
+    input_bits: int
+    stored: LayerSpec | None
+
+
 class Header(Config):
-    """Everything about a package but its tensors. ``provenance`` is the maker's word: profile, commit, data hash, ..."""
+    """Everything about a package but its tensors. ``provenance``: the maker's word on profile, commit, data, ..."""
 
     checksum: str
     schema_version: Literal[1]
     method: str
     bits: str
     architecture: dict[str, Any]
-    plan: Plan
-    layers: dict[str, LayerSpec]
+    recipes: tuple[LayerRecipe, ...]
+    layers: tuple[LayerEntry, ...]
     provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _known_recipes(self) -> Header:
+        if any(entry.recipe >= len(self.recipes) for entry in self.layers):
+            raise ValueError("a layer has no recipe")
+        return self
+
+    def specs(self) -> dict[str, LayerSpec]:
+        """The packed layers."""
+        return {entry.name: entry.stored for entry in self.layers if entry.stored is not None}
+
+    def plan(self) -> Plan:
+        """The plan the model was quantized by."""
+        layers = tuple(
+            LayerPlan(
+                name=entry.name,
+                weight_bits=entry.weight_bits,
+                input_bits=entry.input_bits,
+                recipe=self.recipes[entry.recipe],
+                float=entry.stored is None,
+            )
+            for entry in self.layers
+        )
+        return Plan(method=self.method, bits=self.bits, layers=layers)
+
+
+def entries(plan: Plan, specs: dict[str, LayerSpec]) -> tuple[tuple[LayerRecipe, ...], tuple[LayerEntry, ...]]:
+    """The plan with each recipe told once, and what is stored of each layer."""
+    recipes = list(dict.fromkeys(layer.recipe for layer in plan.layers))
+    layers = tuple(
+        LayerEntry(
+            name=layer.name,
+            recipe=recipes.index(layer.recipe),
+            weight_bits=layer.weight_bits,
+            input_bits=layer.input_bits,
+            stored=specs.get(layer.name),
+        )
+        for layer in plan.layers
+    )
+    return tuple(recipes), layers
 
 
 class Head(NamedTuple):

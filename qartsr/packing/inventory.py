@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ from qartsr.packing.header import Head, Header, read_head
 
 _ENDINGS = {
     "weight codes": (".weight.codes",),
-    "weight grids": (".weight.scale", ".weight.zero"),
-    "biases": (".bias.codes", ".bias.scale", ".bias.zero", ".bias.value"),
-    "input grids": (".input.scale", ".input.zero"),
-    "transforms": (".transform.gain", ".transform.shift"),
+    "weight grids": (".weight.grid",),
+    "biases": (".bias.codes", ".bias.grid", ".bias.value"),
+    "input grids": (".input.grid",),
+    "transforms": (".transform.phi", ".transform.delta"),
     "low-rank branches": (".skip.left", ".skip.right"),
     "unquantized weights": (".weight.value",),
 }
@@ -37,28 +38,28 @@ class Inventory(NamedTuple):
     @property
     def bits_per_weight(self) -> float:
         """All bytes that serve the quantized weights (codes, grids, transforms, branches), per value of them."""
-        served = sum(self.components[name] for name in ("weight codes", "weight grids", "transforms", "low-rank branches"))
-        return 8 * served / max(self.parameters, 1)
+        served = ("weight codes", "weight grids", "transforms", "low-rank branches", "unquantized weights")
+        return 8 * sum(self.components[name] for name in served) / max(self.parameters, 1)
 
 
 def inspect(path: Path) -> Inventory:
     """Verify a package and account for its bytes. Raises QartsrError, see :func:`qartsr.packing.header.read_head`."""
     head = read_head(path)
-    parameters = sum(math.prod(spec.weight.shape) for spec in head.header.layers.values())
+    parameters = sum(math.prod(spec.shape) for spec in head.header.specs().values())
     return Inventory(head.header, _components(head), parameters)
 
 
 def _components(head: Head) -> dict[str, int]:
-    sizes = dict.fromkeys((*_ENDINGS, _REST), 0)
+    sizes, layers = dict.fromkeys((*_ENDINGS, _REST), 0), head.header.specs().keys()
     for name, entry in head.table.items():
         start, end = entry["data_offsets"]
-        sizes[_component(name, head.header)] += end - start
+        sizes[_component(name, layers)] += end - start
     return {**sizes, "header": head.size}
 
 
-def _component(name: str, header: Header) -> str:
+def _component(name: str, layers: Collection[str]) -> str:
     for component, endings in _ENDINGS.items():
         for ending in endings:
-            if name.removesuffix(ending) in header.layers:
+            if name.removesuffix(ending) in layers:
                 return component
     return _REST

@@ -13,7 +13,7 @@ from qartsr.errors import QartsrError
 from qartsr.files import write_bytes
 from qartsr.models import OneStepSR, architecture
 from qartsr.packing.convert import pack_model
-from qartsr.packing.header import Head, Header, metadata, read_head, sealed
+from qartsr.packing.header import Head, Header, entries, metadata, read_head, sealed
 from qartsr.packing.structure import structure
 from qartsr.quantize import Plan
 
@@ -23,18 +23,20 @@ _DTYPES = {torch.uint8: {"U8"}, torch.float32: {"F16", "F32"}}
 def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str, Any]) -> None:
     """Pack ``model``, quantized as ``plan`` says, into one file, atomically; same inputs, same bytes.
 
-    ``provenance``: JSON values. Raises QartsrError for values that are not finite, ValueError when plan and model differ.
+    ``provenance``: JSON values. Raises QartsrError for values that are not finite, ValueError when plan and model
+    differ.
     """
-    layers, tensors = pack_model(model)
-    if set(layers) != {layer.name for layer in plan.layers if not layer.kept_float}:
+    specs, tensors = pack_model(model)
+    if set(specs) != {layer.name for layer in plan.layers if not layer.float}:
         raise ValueError("the model is not quantized as the plan says")
+    recipes, layers = entries(plan, specs)
     header = Header(
         checksum="",
         schema_version=1,
         method=plan.method,
         bits=plan.bits,
         architecture=architecture(model),
-        plan=plan,
+        recipes=recipes,
         layers=layers,
         provenance=provenance,
     )
@@ -42,7 +44,7 @@ def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a package whose bytes are verified. Raises QartsrError, see :func:`qartsr.packing.header.read_head`."""
+    """The header of a package, its bytes verified. Raises QartsrError, see :func:`qartsr.packing.header.read_head`."""
     return read_head(path).header.model_dump(mode="json")
 
 

@@ -8,22 +8,21 @@ from pydantic import Field
 
 from qartsr.config.base import Config
 
-
-class TensorSpec(Config):
-    """One weight or bias. ``bits`` 0: floating point; otherwise codes, with one grid or one per output channel."""
-
-    shape: tuple[int, ...] = Field(min_length=1, max_length=4)
-    bits: Literal[0, 2, 3, 4, 5, 6, 7, 8]
-    per_channel: bool = False
+CodeBits = Literal[0, 2, 3, 4, 5, 6, 7, 8]
+"""0: floating point"""
+TransformKind = Literal["none", "scale", "affine"]
 
 
 class LayerSpec(Config):
-    """One convolution or linear layer: y = skip(x) + op(Q(transform(x)), weight, bias)."""
+    """One convolution or linear layer: y = skip(x) + op(Q((x - delta) / phi), weight, bias)."""
 
-    weight: TensorSpec
-    bias: TensorSpec
-    input_bits: Literal[0, 2, 3, 4, 5, 6, 7, 8]
-    """0: the input is not quantized"""
-    transform: Literal["none", "scale", "affine"]
+    shape: tuple[int, ...] = Field(min_length=2, max_length=4)
+    """of the weight, (O, C) or (O, C, k, k); the bias is (O,)"""
+    weight_bits: CodeBits
+    per_channel: bool
+    """one weight grid per output channel, or one for all"""
+    bias_bits: CodeBits
+    input_bits: CodeBits
+    transform: TransformKind
     rank: int = Field(ge=0, le=4096)
     """of the skip branch; 0: there is none"""

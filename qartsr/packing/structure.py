@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from qartsr.errors import QartsrError
-from qartsr.layer import operation_of
+from qartsr.layer import op_of
 from qartsr.models import OneStepSR, skeleton
 from qartsr.packing.header import Header
 from qartsr.packing.packed_layer import PackedLayer
@@ -20,7 +20,7 @@ _AGAIN = "fetch or make the package again"
 def structure(header: Header, where: str) -> OneStepSR:
     """The model with packed layers, every tensor on the meta device.
 
-    Raises QartsrError when architecture, plan and layers do not fit each other, or ask for absurd sizes.
+    Raises QartsrError when architecture and layers do not fit each other, or ask for absurd sizes.
     """
     _bounded(header.architecture, where)
     with torch.device("meta"):
@@ -28,7 +28,6 @@ def structure(header: Header, where: str) -> OneStepSR:
             model = skeleton(header.architecture)
         except Exception as error:  # whatever diffusers makes of a nonsensical description
             raise QartsrError(f"describes an unusable model ({error})"[:300], where, _AGAIN) from error
-        _check_plan(header, where)
         _swap(model, header, where)
     return model
 
@@ -48,20 +47,13 @@ def _limit(value: float, largest: int, where: str, key: str) -> None:
         raise QartsrError(f"has the absurd {key} {value}", where, _AGAIN)
 
 
-def _check_plan(header: Header, where: str) -> None:
-    planned = {layer.name for layer in header.plan.layers if not layer.kept_float}
-    for name in sorted(planned ^ header.layers.keys()):
-        raise QartsrError(f"layer {name!r} stands in only one of plan and layers", where, _AGAIN)
-
-
 def _swap(model: OneStepSR, header: Header, where: str) -> None:
     layers = quantizable(model)
-    for name, spec in header.layers.items():
-        layer = layers.get(name)
-        if layer is None:
+    for name, spec in header.specs().items():
+        if name not in layers:
             raise QartsrError(f"layer {name!r} is not in its model", where, _AGAIN)
-        shape = tuple(layer.weight.shape)
-        if (spec.weight.shape, spec.bias.shape) != (shape, shape[:1]):
-            raise QartsrError(f"layer {name!r} has shape {spec.weight.shape}, not {shape}", where, _AGAIN)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, PackedLayer(operation_of(layer), spec))
+        layer = layers[name]
+        shape = tuple(layer.get_parameter("weight").shape)
+        if spec.shape != shape:
+            raise QartsrError(f"layer {name!r} has shape {spec.shape}, not {shape}", where, _AGAIN)
+        model.set_submodule(name, PackedLayer(op_of(layer), spec))

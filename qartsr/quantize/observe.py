@@ -44,7 +44,8 @@ def observe(model: nn.Module, batches: Iterable[Tensor]) -> Statistics:
 
 def _look(model: nn.Module, batches: list[Tensor], look: Callable[[str, Tensor], None]) -> None:
     """Run all batches; ``look`` sees each layer's padded input as (N, C) float32. The hooks are gone afterwards."""
-    handles = [module.register_forward_pre_hook(_hook(name, module, look)) for name, module in quantizable(model).items()]
+    layers = quantizable(model)
+    handles = [module.register_forward_pre_hook(_hook(name, module, look)) for name, module in layers.items()]
     try:
         for batch in batches:
             model(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from pydantic import Field
 from torch import nn
 
 from qartsr.config import Bits
@@ -17,8 +18,8 @@ class LayerPlan(Config):
     """One layer: its full name, bits of weight and input, parts; ``float`` keeps it as it is."""
 
     name: str
-    weight_bits: int
-    input_bits: int
+    weight_bits: int = Field(ge=2, le=16)
+    input_bits: int = Field(ge=2, le=16)
     recipe: LayerRecipe
     float: bool = False
 

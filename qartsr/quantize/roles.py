@@ -21,7 +21,7 @@ ROLES = {
 
 
 def parameters_by_role(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, list[tuple[str, Parameter]]]:
-    """Full parameter names and parameters of the quantized layers (or those in ``names``); all four roles, some empty."""
+    """Parameters of the quantized layers (or those in ``names``) with their full names; all four roles, some empty."""
     roles: dict[str, list[tuple[str, Parameter]]] = {role: [] for role in ROLES.values()}
     for name, layer in quant_layers(model, names).items():
         for key, parameter in layer.named_parameters():

@@ -48,7 +48,8 @@ class Statistics:
 
     def __getitem__(self, name: str) -> InputStatistics:
         if name not in self.layers:
-            raise QartsrError("calibration has never seen this layer run", name, "observe the model again, or keep the layer float")
+            do = "observe the model again, or keep the layer in floating point"
+            raise QartsrError("calibration has never seen this layer run", name, do)
         return self.layers[name]
 
     def save(self, path: Path) -> None:

@@ -19,9 +19,14 @@ class Grid(NamedTuple):
     """2**bits - 1"""
 
 
+def positions(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """(x - offset) / scale, a new tensor: where ``x`` lies between the codes."""
+    return torch.sub(x, offset).div_(scale)
+
+
 def nearest(x: Tensor, grid: Grid) -> Tensor:
-    """Codes of ``x`` as floating-point integers in 0..levels: clip((x - offset) / scale), then round half to even."""
-    return torch.sub(x, grid.offset).div_(grid.scale).clamp_(0, grid.levels).round_()
+    """Codes of ``x`` as floating-point integers in 0..levels: clipped, then rounded half to even."""
+    return positions(x, grid.scale, grid.offset).clamp_(0, grid.levels).round_()
 
 
 def encode(x: Tensor, grid: Grid) -> Tensor:

@@ -78,7 +78,7 @@ class LSQ(nn.Module):
         """The present grid; gradients carry LSQ's scale for a tensor of ``x``'s size."""
         shared = x.numel() / max(1, math.prod(self.shape))
         factor = 1 / math.sqrt(max(1.0, shared) * self.positive)
-        step = scale_gradient(self.step, factor).clamp_min(SMALLEST_SCALE)
+        step = scale_gradient(self.step, factor, SMALLEST_SCALE)
         return Grid(step, self.offset(step, factor), self.levels)
 
     def forward(self, x: Tensor) -> Tensor:

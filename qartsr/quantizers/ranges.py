@@ -18,7 +18,7 @@ MakeGrid = Callable[[Tensor, Tensor, int], Grid]
 
 
 def usable(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """A range that is not empty: a constant is joined with 0, so that both lie on the grid; all zeros get a tiny range."""
+    """A range that is not empty: a constant is joined with 0, so that both are on the grid; zeros get a tiny range."""
     flat = upper - lower <= 1e-6 * torch.maximum(lower.abs(), upper.abs())
     lower = torch.where(flat, lower.clamp_max(0), lower)
     upper = torch.where(flat, upper.clamp_min(0), upper)

@@ -26,7 +26,7 @@ class RangeStats(NamedTuple):
         return self.values.shape[0]
 
     def mean_magnitude(self) -> Tensor:
-        """(G,) mean of \\|x\\|."""
+        """(G,) mean of the magnitudes."""
         counts = self.counts.expand_as(self.values)
         return (self.values.abs() * counts).sum(1) / counts.sum(1).clamp_min(1)
 
@@ -39,7 +39,7 @@ class RangeStats(NamedTuple):
 
 
 def stats_of(x: Tensor, groups: int) -> RangeStats:
-    """Statistics of ``x`` itself: one group, or one per index of dim 0. Raises ValueError when ``groups`` does not fit."""
+    """Statistics of ``x`` itself: one group, or one per index of dim 0. Raises ValueError when neither fits."""
     if groups not in (1, x.shape[0] if x.ndim else 1):
         raise ValueError(f"{groups} ranges do not fit a tensor of shape {tuple(x.shape)}")
     values = x.detach().reshape(groups, -1)

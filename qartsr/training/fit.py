@@ -24,7 +24,7 @@ class Run(NamedTuple):
     optimizer: Optimizer
     labels: dict[str, str]
     extra: Callable[[], dict[str, Tensor]] = dict
-    """Tensors to save beside the optimizer's (parameters that are done training)."""
+    """Values to save beside the optimizer's, ``value/NAME`` (parameters that do not train at the moment)."""
     offset: int = 0
     """Number of steps done in earlier phases: curves count on."""
 
@@ -48,7 +48,7 @@ def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int
 def save(run: Run, step: int, curves: Curves, checkpoint: Checkpoint) -> None:
     """Write the state after ``step`` steps of this run."""
     position: dict[str, Any] = {"step": step, "labels": run.labels, "rows": curves.rows}
-    checkpoint.save({**run.extra(), **run.optimizer.state()}, position)
+    checkpoint.save({**run.optimizer.state(), **run.extra()}, position)
 
 
 def resume(run: Run, curves: Curves, checkpoint: Checkpoint) -> int:

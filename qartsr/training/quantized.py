@@ -30,9 +30,9 @@ def groups(model: OneStepSR, rates: RoleRates, scale: float, layers: Sequence[st
 
 
 def values(model: OneStepSR) -> dict[str, Tensor]:
-    """``model/NAME`` of every trainable value, trained at this moment or not."""
+    """``value/NAME`` of every trainable value, trained at this moment or not."""
     return {
-        f"model/{name}": parameter.detach()
+        f"value/{name}": parameter.detach()
         for parameters in parameters_by_role(model).values()
         for name, parameter in parameters
     }
@@ -43,4 +43,4 @@ def put_back(model: OneStepSR, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for parameters in parameters_by_role(model).values():
             for name, parameter in parameters:
-                parameter.copy_(tensors[f"model/{name}"])
+                parameter.copy_(tensors[f"value/{name}"])

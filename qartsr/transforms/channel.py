@@ -1,7 +1,7 @@
 """Scale, and scale with offset, per input channel (SmoothQuant; PassionSR's learnable equivalent transformation).
 
-phi is the parameter itself, kept above a floor by clamping, not its logarithm: a phi rounded to 16 bits for storage then
-is bit for bit the phi that computes, and packing loses nothing.
+phi is the parameter itself, kept above a floor by clamping, not its logarithm: a phi rounded to 16 bits for storage
+then is bit for bit the phi that computes, and packing loses nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ChannelScale(nn.Module):
 
 @TRANSFORMS.register(ChannelAffineConfig)
 class ChannelAffine(nn.Module):
-    """(x - delta) / phi, W phi and b + W delta; both are learned, delta starts at 0 (PassionSR's LET, with its sign right)."""
+    """(x - delta) / phi, W phi and b + W delta; both are learned, delta from 0 (PassionSR's LET, sign corrected)."""
 
     def __init__(self, config: ChannelAffineConfig, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ class Transform(Protocol):
         """V delta, (O,)."""
 
     def input_factors(self) -> tuple[Tensor, Tensor]:
-        """phi > 0 and delta, both (C,)."""
+        """Phi > 0 and delta, both (C,)."""
 
 
 TRANSFORMS: Registry[Transform] = Registry("transform")
@@ -33,5 +33,5 @@ TRANSFORMS: Registry[Transform] = Registry("transform")
 
 
 def per_channel(vector: Tensor, ndim: int) -> Tensor:
-    """(C,) shaped to broadcast along the channels of inputs and weights: (C, 1, 1) for convolutions, (C,) for linear."""
+    """(C,) shaped to broadcast over inputs and weights alike: (C, 1, 1) for convolutions, (C,) for linear layers."""
     return vector.reshape(-1, *(1,) * (ndim - 2))

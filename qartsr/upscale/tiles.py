@@ -83,9 +83,7 @@ def _padded(lq: Tensor, multiple: int) -> Tensor:
     return torch.from_numpy(np.pad(lq.numpy(), ((0, 0), (0, bottom), (0, right)), mode="reflect"))
 
 
-def _places(
-    height: int, width: int, tile: int, overlap: int, multiple: int
-) -> Iterator[tuple[slice, slice, Tensor]]:
+def _places(height: int, width: int, tile: int, overlap: int, multiple: int) -> Iterator[tuple[slice, slice, Tensor]]:
     """Rows, columns and blending weight (rows, columns) of every tile; the weights sum to 1 at every pixel."""
     tops, lefts = starts(height, tile, overlap, multiple), starts(width, tile, overlap, multiple)
     for top, vertical in zip(tops, fades(height, tile, tops), strict=True):

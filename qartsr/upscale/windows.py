@@ -22,7 +22,7 @@ def starts(size: int, tile: int, overlap: int, multiple: int) -> tuple[int, ...]
 
 
 def fades(size: int, tile: int, begins: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """One weight per tile and pixel, each (min(size, tile),): smooth ramps over overlaps, summing to 1 at every pixel."""
+    """One weight per tile and pixel, (min(size, tile),): smooth ramps over overlaps that sum to 1 at every pixel."""
     length = min(size, tile)
     total = torch.zeros(size, dtype=torch.float64)
     windows = []

@@ -42,7 +42,7 @@ def lq() -> Tensor:
 
 @pytest.fixture()
 def prepared(model: OneStepSR, lq: Tensor, root: Path) -> tuple[Plan, Statistics]:
-    method = load_params(root / "configs" / "sample.yaml").method
+    method = load_params(root / "configs" / "osediff.yaml").method  # min-max start: quick
     return plan(model, method, Bits(4, 4)), observe(model, lq.split(2))
 
 

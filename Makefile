@@ -1,0 +1,68 @@
+# From a fresh clone, with Python 3.11 or newer, git and make:
+#
+#   make demo        the whole pipeline at small size: local services, training, packages, registered versions, report
+#   make stop        stop the local services (their data stays in .services/)
+#   make test        the tests                          make test-slow   the long ones too
+#   make check       formatting, types, import order, spelling: what pre-commit and CI run
+#   make format      mend what can be mended by machine
+
+VENV   ?= .venv
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.PHONY: demo services stop venv test test-slow check format
+.DEFAULT_GOAL := demo
+
+demo: services
+	@set -a; . ./.services/env; set +a; exec $(BIN)/python -m pipelines.reproduce
+
+services: $(STAMP)
+	@$(BIN)/python -m qartsr.services start
+
+stop: $(STAMP)
+	@$(BIN)/python -m qartsr.services stop
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m "not gpu"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(STAMP)
+
+# uv resolves in seconds what pip of older Pythons does not resolve at all. It ignores pip's configuration file, so an
+# index named there is handed on. Where uv cannot be had, a current pip does the same in minutes.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; say make PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "error: $(PYTHON) cannot make a virtual environment; install its venv package"; rm -rf $(VENV); exit 1; }
+	@echo "installing into $(VENV) (about 7 GB on Linux: PyTorch brings CUDA) ..."
+	@index=$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true); \
+	if [ -n "$$index" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	if $(BIN)/python -m pip install --quiet uv -c constraints.txt && \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[all]" -c constraints.txt; then :; \
+	else \
+		echo "uv did not manage; trying pip"; \
+		$(BIN)/python -m pip install --quiet --upgrade pip && \
+		$(BIN)/python -m pip install --quiet -e ".[all]" -c constraints.txt; \
+	fi
+	@touch $(STAMP)

@@ -1,0 +1,103 @@
+"""DVC's own graph: which stages there are, who waits for whom, and what is stale. Nothing of it is repeated here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+
+import yaml
+
+from qartsr.errors import QartsrError
+
+DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+
+Graph = Mapping[str, Set[str]]
+"""Stage name -> the stages it waits for."""
+
+_NODE = re.compile(r'^"([^"]+)";$')
+_EDGE = re.compile(r'^"([^"]+)" -> "([^"]+)";$')
+
+
+def read_graph(folder: Path) -> Graph:
+    """The graph of the pipeline in ``folder``. A frozen stage waits for nobody, as in ``dvc repro``."""
+    graph = parse_dot(_dvc(folder, "dag", "--dot"))
+    definition = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    frozen = {name for name, stage in definition.items() if stage.get("frozen")}
+    return {name: set() if base_name(name) in frozen else upstream for name, upstream in graph.items()}
+
+
+def parse_dot(text: str) -> Graph:
+    """Read what ``dvc dag --dot`` prints."""
+    graph: dict[str, set[str]] = {}
+    for line in map(str.strip, text.splitlines()):
+        if node := _NODE.match(line):
+            graph.setdefault(node[1], set())
+        elif edge := _EDGE.match(line):
+            graph.setdefault(edge[1], set())
+            graph.setdefault(edge[2], set()).add(edge[1])
+    return graph
+
+
+def read_changed(folder: Path) -> Set[str]:
+    """Stages whose own dependencies, parameters, command or outputs differ from dvc.lock."""
+    return frozenset(json.loads(_dvc(folder, "status", "--json")))
+
+
+def stale(graph: Graph, changed: Set[str], targets: Iterable[str] = ()) -> dict[str, Set[str]]:
+    """The stages that may have to run, each with the stale stages it waits for, in an order that respects both.
+
+    ``targets`` limits them to these stages and what they need; ``quantize`` means ``quantize@w4a4`` and its siblings.
+    Raises QartsrError for a target that is no stage.
+    """
+    wanted = _ancestors(graph, _named(graph, targets)) if targets else set(graph)
+    chosen: dict[str, Set[str]] = {}
+    for name in _ordered(graph):
+        upstream = graph[name] & chosen.keys()
+        if name in wanted and (name in changed or upstream):
+            chosen[name] = upstream
+    return chosen
+
+
+def base_name(stage: str) -> str:
+    """``quantize`` of ``quantize@w4a4``."""
+    return stage.split("@", 1)[0]
+
+
+def _named(graph: Graph, targets: Iterable[str]) -> set[str]:
+    names: set[str] = set()
+    for target in targets:
+        found = {name for name in graph if target in (name, base_name(name))}
+        if not found:
+            raise QartsrError(f"there is no stage {target!r}", "dvc.yaml", f"choose from {', '.join(graph)}")
+        names |= found
+    return names
+
+
+def _ancestors(graph: Graph, names: set[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(graph[name])
+    return found
+
+
+def _ordered(graph: Graph) -> list[str]:
+    """Topological order; among equals, the order in which DVC lists them."""
+    order: dict[str, None] = {}
+    while len(order) < len(graph):
+        order.update(dict.fromkeys(name for name in graph if name not in order and graph[name] <= order.keys()))
+    return list(order)
+
+
+def _dvc(folder: Path, *arguments: str) -> str:
+    result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, text=True)
+    if result.returncode:
+        raise QartsrError(f"DVC: {' '.join(result.stderr.split())}", "dvc " + " ".join(arguments), "mend dvc.yaml")
+    return result.stdout

@@ -1,0 +1,44 @@
+"""The test split of a data folder, one image at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from qartsr.errors import QartsrError
+from qartsr.files import read_json
+from qartsr.upscale import read_image
+
+
+class Scene(NamedTuple):
+    """One test photograph on disk."""
+
+    name: str
+    hr_file: Path
+    lr_file: Path
+
+    def hr(self) -> Image.Image:
+        """The truth, 8-bit RGB, exactly 4 times as wide and high as :meth:`lr`."""
+        return read_image(self.hr_file).convert("RGB")
+
+    def lr(self) -> Image.Image:
+        """The network's source, 8-bit RGB."""
+        return read_image(self.lr_file).convert("RGB")
+
+
+class Scenes(NamedTuple):
+    """A test set."""
+
+    dataset: str
+    items: tuple[Scene, ...]
+
+
+def open_scenes(folder: Path) -> Scenes:
+    """Read ``manifest.json`` of the folder that stage ``data`` writes. Raises QartsrError without test images."""
+    manifest = read_json(folder / "manifest.json")
+    items = tuple(Scene(entry["name"], folder / entry["hr"], folder / entry["lr"]) for entry in manifest["test"])
+    if not items:
+        raise QartsrError("has no test images", str(folder), "name some under data.images")
+    return Scenes(str(manifest["name"]), items)

@@ -1,0 +1,74 @@
+"""Run the test set through a subject: save every output and its error map, measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from qartsr.data.pairs import upsample
+from qartsr.errors import QartsrError
+from qartsr.evaluate.error_map import error_map
+from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
+from qartsr.evaluate.scores import Scores
+from qartsr.evaluate.sheet import GRID, contact_sheet, fitted
+from qartsr.files import write_json
+from qartsr.metrics import Meter
+from qartsr.models import OneStepSR
+from qartsr.upscale import read_image, upscale_image, write_image
+
+Upscale = Callable[[Image.Image], Image.Image]
+"""8-bit RGB LR image -> 8-bit RGB image, exactly 4 times as wide and high."""
+
+
+def evaluate_reference(model: OneStepSR, data: Path, out: Path, meter: Meter) -> tuple[Scores, Scores]:
+    """Bicubic x4 and the FP model on the test split: scores of both, images in ``out/bicubic`` and ``out/fp``.
+
+    ``out/model.json`` records the FP model's size. Bicubic gets ``psnr_to_fp``, the FP model does not.
+    """
+    scenes = open_scenes(data)
+    fp = _evaluate(scenes, partial(upscale_image, model), out / "fp", meter)
+    bicubic = _evaluate(scenes, upsample, out / "bicubic", meter, out / "fp")
+    tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    count = sum(tensor.numel() for tensor in tensors)
+    write_json(out / "model.json", {"parameters": count, "bytes": sum(t.numel() * t.element_size() for t in tensors)})
+    return bicubic, fp
+
+
+def evaluate_quantized(model: OneStepSR, data: Path, reference: Path, out: Path, meter: Meter) -> Scores:
+    """Scores of a quantized model, among them ``psnr_to_fp``: luma PSNR against the FP model's 8-bit output.
+
+    ``reference``: the folder :func:`evaluate_reference` wrote. ``psnr_to_fp`` is 80 dB for equal images.
+    """
+    return _evaluate(open_scenes(data), partial(upscale_image, model), out, meter, reference / "fp")
+
+
+def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Path | None = None) -> Scores:
+    fidelity = Meter(["psnr"])
+    rows: list[tuple[str, dict[str, float]]] = []
+    strips: list[list[Image.Image]] = []
+    for scene in scenes.items:
+        lr, hr = _checked(scene)
+        image = upscale(lr)
+        errors = error_map(image, hr)
+        for kind, picture in (("images", image), ("errors", errors)):
+            write_image(out / kind / f"{scene.name}.png", picture, picture)
+        scores = meter.measure(image, hr)
+        if fp is not None:
+            scores["psnr_to_fp"] = fidelity.measure(image, read_image(fp / "images" / f"{scene.name}.png"))["psnr"]
+        rows.append((scene.name, scores))
+        if len(strips) < GRID:
+            strips.append([fitted(picture) for picture in (lr, image, hr, errors)])
+    sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
+    write_image(out / "grid.png", sheet, sheet)
+    return Scores(scenes.dataset, tuple(rows), meter.unavailable)
+
+
+def _checked(scene: Scene) -> tuple[Image.Image, Image.Image]:
+    lr, hr = scene.lr(), scene.hr()
+    if hr.size != (4 * lr.width, 4 * lr.height):
+        sizes = f"{lr.width}x{lr.height} and HR {hr.width}x{hr.height}"
+        raise QartsrError(f"LR is {sizes}, not 4 times that", scene.name, "run the data stage again")
+    return lr, hr

@@ -1,0 +1,30 @@
+"""Bicubic x4 and the floating-point model on the test split: what every quantized model is compared with."""
+
+from __future__ import annotations
+
+from qartsr.config import load_params
+from qartsr.evaluate import evaluate_reference, meter
+from qartsr.models import load_model
+from qartsr.tracking import open_run
+from qartsr.training.determinism import prepare
+from stages._stage import arguments, stage
+
+
+def main() -> None:
+    """Write images, error maps and scores of both."""
+    args = arguments(__doc__, "--model", "--data", "--out", "--bicubic", "--fp")
+    params = load_params(args.params)
+    device = prepare(params.compute, params.compute.threads)
+    measure = meter(params.evaluate.metrics, params.lpips, device)
+    subjects = ("bicubic", "fp")
+    scores = evaluate_reference(load_model(args.model).to(device), args.data, args.out, measure)
+    with open_run(params.profile, "reference", params.evaluate.model_dump()) as run:
+        for subject, result, metrics in zip(subjects, scores, (args.bicubic, args.fp), strict=True):
+            result.write(args.out / subject, metrics)
+            run.metrics({f"{subject}_{name}": value for name, value in result.averages().items()}, 0)
+            run.artifact(args.out / subject / "grid.png", subject)
+            run.artifact(args.out / subject / "per_image.csv", subject)
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,97 @@
+"""PSNR and SSIM against a float64 reference and against the figures OSEDiff's authors published."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from qartsr.metrics import Meter
+from tests.metrics import reference
+
+Picture = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def meter() -> Meter:
+    return Meter(["psnr", "ssim"])
+
+
+def _photograph() -> Picture:
+    return np.ascontiguousarray(data.astronaut()[40:136, 160:280])
+
+
+def _damaged(kind: str) -> Picture:
+    image, random = _photograph().astype(np.float64), np.random.default_rng(0)
+    if kind == "noise":
+        image += random.normal(0, 12, image.shape)
+    elif kind == "unrelated":
+        image = random.uniform(0, 255, image.shape)
+    elif kind == "dark":
+        image *= 0.3
+    elif kind == "blocks":
+        image = np.kron(image[::4, ::4], np.ones((4, 4, 1)))
+    return image.round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["same", "noise", "unrelated", "dark", "blocks"])
+def test_agrees_with_the_float64_reference(meter: Meter, kind: str) -> None:
+    image, truth = _damaged(kind), _photograph()
+    scores = meter.measure(Image.fromarray(image), Image.fromarray(truth))
+    assert scores["psnr"] == pytest.approx(reference.psnr(image, truth), abs=1e-4)
+    assert scores["ssim"] == pytest.approx(reference.ssim(image, truth), abs=1e-5)
+
+
+def test_identical_images_score_80_db_and_1(meter: Meter) -> None:
+    image = Image.fromarray(_photograph())
+    assert meter.measure(image, image) == {"psnr": pytest.approx(80.0, abs=1e-6), "ssim": pytest.approx(1.0, abs=1e-9)}
+
+
+def test_a_grey_shift_has_a_closed_form(meter: Meter) -> None:
+    """All channels up by d levels move Y by 219 d / 255 levels."""
+    images = [Image.new("RGB", (32, 24), (100 + d,) * 3) for d in (0, 7)]
+    expected = 20 * np.log10(255 / (7 * 219 / 255))
+    assert meter.measure(images[1], images[0])["psnr"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_sizes_must_agree(meter: Meter) -> None:
+    with pytest.raises(ValueError, match="differ in size"):
+        meter.measure(Image.new("RGB", (32, 32)), Image.new("RGB", (32, 28)))
+
+
+def test_extra_metrics_join_under_their_own_name() -> None:
+    meter = Meter([], {"mean_error": lambda image, other: float((image - other).abs().mean())})
+    scores = meter.measure(Image.new("RGB", (8, 8), (51, 51, 51)), Image.new("RGB", (8, 8)))
+    assert meter.names == ("mean_error",) and scores == {"mean_error": pytest.approx(0.2)}
+
+
+def test_measuring_leaves_the_random_state_alone(meter: Meter) -> None:
+    before = torch.get_rng_state()
+    meter.measure(Image.fromarray(_damaged("noise")), Image.fromarray(_photograph()))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def _drealsr(root: Path) -> Path:
+    return Path(os.environ.get("QARTSR_DATA", root.parent / "shared" / "data")) / "drealsr"
+
+
+def test_equals_the_published_figures_of_osediff(meter: Meter, root: Path) -> None:
+    """The authors' own per-image PSNR and SSIM of their full-precision outputs, to three decimals."""
+    folder = _drealsr(root)
+    if not folder.is_dir():
+        pytest.skip(f"the published OSEDiff outputs are not at {folder}; set QARTSR_DATA to the folder above drealsr")
+    with (folder / "osediff_fp_metrics.csv").open() as handle:
+        published = list(csv.DictReader(handle))
+    assert len(published) == 24
+    for row in published:
+        images = (Image.open(folder / part / row["image"]) for part in ("osediff_fp", "HR"))
+        scores = meter.measure(*images)
+        for name in ("psnr", "ssim"):
+            assert scores[name] == pytest.approx(float(row[name]), abs=5e-4), (row["image"], name)
