@@ -33,8 +33,8 @@ class Processes:
     def run(self, command: Sequence[str], on_line: Callable[[str], None]) -> int:
         """Run ``command`` to its end, handing on each line of its output; returns its exit status."""
         process = self._start(command)
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             for line in lines(process.stdout):
                 on_line(line)
             return process.wait()
@@ -42,6 +42,7 @@ class Processes:
             self._let_go(process)
             with self._lock:
                 self._running.discard(process)
+            process.stdout.close()
 
     def end(self) -> None:
         """End every running process and start no more."""
@@ -59,7 +60,7 @@ class Processes:
             if self._ended:
                 raise RuntimeError("the flow is being cancelled")
             process = subprocess.Popen(
-                [sys.executable, "-S", leash.__file__, *command],
+                [sys.executable, "-I", "-S", leash.__file__, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -79,7 +79,7 @@ def crop_batch(pairs: list[Pair], batch: int, crop: int, generator: torch.Genera
 
 def _textured(pairs: list[Pair], crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     candidates = [_position(pairs, crop, generator) for _ in range(2)]
-    return max(candidates, key=lambda pair: _texture(pair[0]))
+    return max(candidates, key=lambda pair: texture(pair[0]))
 
 
 def _position(pairs: list[Pair], crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ def _below(limit: int, generator: torch.Generator) -> int:
     return int(torch.randint(limit, (1,), generator=generator))
 
 
-def _texture(image: Tensor) -> float:
+def texture(image: Tensor) -> float:
     """Mean absolute gradient of the grey image."""
     grey = image.float().mean(0)
     return float((grey[1:, :-1] - grey[:-1, :-1]).abs().mean() + (grey[:-1, 1:] - grey[:-1, :-1]).abs().mean())

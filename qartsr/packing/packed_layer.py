@@ -174,8 +174,8 @@ class PackedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The layer on ``x``, which is padded before transform and quantizer: 0 is a value of x."""
         x = self.op.pad(x)
-        y: Tensor = self.op(self.input(self.transform(x)), self.weight(), self.bias())
-        return y + self.skip(x, self.op)
+        y: Tensor = self.op(self.input(self.transform(x)), self.weight(), self.bias()) + self.skip(x, self.op)
+        return y
 
     def extra_repr(self) -> str:
         """Shape and bits."""

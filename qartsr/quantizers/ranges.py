@@ -12,6 +12,7 @@ from qartsr.quantizers.grid import Grid, nearest
 from qartsr.quantizers.stats import RangeStats
 
 _STEPS = 40
+_CACHED = 2**17
 _NARROWEST = 1e-5
 
 MakeGrid = Callable[[Tensor, Tensor, int], Grid]
@@ -26,9 +27,9 @@ def usable(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared_error(stats: RangeStats, grid: Grid) -> Tensor:
-    """(G,) weighted sum of squared quantization errors; the grid's tensors are (G, 1)."""
+    """(..., G) weighted sums of squared quantization errors for grids of shape (..., G, 1)."""
     error = nearest(stats.values, grid).mul_(grid.scale).add_(grid.offset).sub_(stats.values).square_()
-    return error.mul_(stats.counts).sum(1)
+    return error.mul_(stats.counts).sum(-1)
 
 
 @torch.no_grad()
@@ -39,17 +40,20 @@ def least_squares(stats: RangeStats, levels: int, make: MakeGrid = range_grid) -
     """
     lower, upper = usable(stats.lower, stats.upper)
     anchor = torch.zeros_like(lower).clamp(lower, upper)
-    shares = [step / _STEPS for step in range(_STEPS, 0, -1)]
+    shares = torch.arange(_STEPS, 0, -1, device=lower.device, dtype=lower.dtype)[:, None] / _STEPS
     below, above = torch.ones_like(lower), torch.ones_like(upper)
-    best = torch.full_like(lower, torch.inf)
     for move_lower, move_upper in ((True, True), (True, False), (False, True)):
-        start = below, above
-        for share in shares:
-            trial = (torch.full_like(below, share) if move_lower else start[0],
-                     torch.full_like(above, share) if move_upper else start[1])  # fmt: skip
-            ends = anchor + trial[0] * (lower - anchor), anchor + trial[1] * (upper - anchor)
-            error = squared_error(stats, make(ends[0][:, None], ends[1][:, None], levels))
-            better = error < best
-            best = torch.where(better, error, best)
-            below, above = torch.where(better, trial[0], below), torch.where(better, trial[1], above)
+        # the range found so far comes first, and of equals the first wins: a stage cannot lose
+        belows = torch.cat([below[None], shares.expand(-1, len(lower)) if move_lower else below.expand(_STEPS, -1)])
+        aboves = torch.cat([above[None], shares.expand(-1, len(upper)) if move_upper else above.expand(_STEPS, -1)])
+        lowers, uppers = anchor + belows * (lower - anchor), anchor + aboves * (upper - anchor)
+        best = _errors(stats, lowers, uppers, levels, make).argmin(0, keepdim=True)
+        below, above = belows.gather(0, best)[0], aboves.gather(0, best)[0]
     return anchor + below * (lower - anchor), anchor + above * (upper - anchor)
+
+
+def _errors(stats: RangeStats, lowers: Tensor, uppers: Tensor, levels: int, make: MakeGrid) -> Tensor:
+    """(K, G) squared errors of K candidate ranges per group, as many at once as stay in the cache."""
+    at_once = max(1, _CACHED // stats.values.numel())
+    pairs = zip(lowers[..., None].split(at_once), uppers[..., None].split(at_once), strict=True)
+    return torch.cat([squared_error(stats, make(low, high, levels)) for low, high in pairs])

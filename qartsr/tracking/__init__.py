@@ -1,0 +1,9 @@
+"""Placeholder until tracking lands."""
+from contextlib import contextmanager
+class _Null:
+    def metrics(self, values, step): ...
+    def artifact(self, path, folder=""): ...
+    def tags(self, values): ...
+@contextmanager
+def open_run(profile, stage, values):
+    yield _Null()

@@ -41,7 +41,9 @@ def read_image(path: Path) -> Image.Image:
             image = normal(upright, where)
     except FileNotFoundError as error:
         raise QartsrError("does not exist", where, "check the path") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+    except QartsrError:
+        raise
+    except Exception as error:  # decoders have many names for damaged bytes
         raise QartsrError("cannot be read as PNG, JPEG or WebP", where, "check that the file is whole") from error
     image.info = {"icc_profile": profile} if profile else {}
     return image

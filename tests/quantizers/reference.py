@@ -22,9 +22,7 @@ def composed_bounds(x: Tensor, lower: Tensor, upper: Tensor, levels: int) -> Ten
     return composed(x, scale, through(lower / scale) * scale, levels)
 
 
-def closed_form_bounds(
-    x: Tensor, grad: Tensor, lower: float, upper: float, levels: int
-) -> tuple[Tensor, float, float]:
+def closed_form_bounds(x: Tensor, grad: Tensor, lower: float, upper: float, levels: int) -> tuple[Tensor, float, float]:
     """d/dx, d/dlower and d/dupper of sum(grad * x_hat), element by element by hand."""
     scale = (upper - lower) / levels
     zero = round(lower / scale)

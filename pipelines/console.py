@@ -1,0 +1,67 @@
+"""What a person sees of the flow on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect.logging.formatters import PrefectFormatter
+from prefect.settings import (
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from rich.console import Console
+
+from pipelines.table import results_table, rich_table
+
+_HINTS = re.compile(
+    r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core|Use `dvc push`"
+)
+
+
+def worth_reading(line: str) -> bool:
+    """Whether a line of DVC's output is more than a hint about git."""
+    return _HINTS.match(line) is None
+
+
+def _news(record: logging.LogRecord) -> bool:
+    """Whether a record is not Prefect's own repetition of a final state and all that it carries."""
+    return not record.getMessage().startswith(("Finished in state", "Task run failed with state"))
+
+
+@contextmanager
+def quiet_prefect() -> Iterator[None]:
+    """Log lines begin with the stage's name alone; a server of the flow's own gets the time it needs to start."""
+    style = PrefectFormatter(
+        "%(asctime)s %(message)s",
+        "%H:%M:%S",
+        flow_run_fmt="%(asctime)s %(message)s",
+        task_run_fmt="%(asctime)s %(task_run_name)s | %(message)s",
+    )
+    for handler in logging.getLogger("prefect").handlers + logging.getLogger().handlers:
+        handler.setFormatter(style)
+        handler.addFilter(_news)
+    settings = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120, PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    with temporary_settings(settings):
+        yield
+
+
+def show(folder: Path) -> None:
+    """Print the results and where to look further."""
+    console = Console()
+    rows = results_table(folder)
+    console.print(rich_table(rows))
+    places = {row.model: row.uri for row in rows if row.uri}
+    places |= {
+        "report": str(folder / "build" / "report" / "index.html"),
+        "MLflow": os.environ.get("MLFLOW_TRACKING_URI", "not in use (MLFLOW_TRACKING_URI is unset)"),
+        "Prefect": os.environ.get("PREFECT_API_URL", "").removesuffix("/api") or "ended with the flow",
+        "stop the services": "make stop",
+    }
+    for name, place in places.items():
+        console.print(f"{name:>24}  {place}", soft_wrap=True, highlight=False)

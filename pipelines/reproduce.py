@@ -1,0 +1,131 @@
+"""The pipeline as a Prefect flow: every stale stage of DVC's graph is a task, bit-widths run side by side.
+
+``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from pipelines.console import quiet_prefect, show, worth_reading
+from pipelines.graph import DVC, read_changed, read_graph, stale
+from pipelines.process import Processes
+from pipelines.table import markdown, results_table
+from qartsr.config import load_params
+from qartsr.errors import QartsrError
+
+_LAST_LINES = 15
+_THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))  # _run counts the lanes
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(name: str, processes: Processes) -> State[None]:
+    """``dvc repro`` of one stage. DVC is the cache; a failed stage's state carries its last lines."""
+    logger, log = get_run_logger(), list[str]()
+
+    def on_line(line: str) -> None:
+        if worth_reading(line):
+            log.append(line)
+            logger.info(line)
+
+    began = time.monotonic()
+    status = processes.run([*DVC, "repro", "--single-item", name], on_line)
+    text = "\n".join(log)
+    key = "log-" + "".join(c if c.isalnum() else "-" for c in name.lower())
+    create_markdown_artifact(f"```\n{text}\n```", key=key, description=f"output of {name}")
+    if status:
+        logger.error("failed with exit status %d", status)
+        return Failed(message=f"{name} failed:\n" + "\n".join(log[-_LAST_LINES:]))
+    logger.info("done in %.0f s", time.monotonic() - began)
+    return Completed(message=f"{name} done")
+
+
+@flow(name="reproduce", task_runner=_THREADS, persist_result=False)
+def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> State[None]:
+    """Run what is stale: all of it, or ``targets`` and what they need; at most ``lanes`` stages at a time.
+
+    Independent stages go on when one fails; what depends on it does not run, and the flow fails with its last lines.
+    ``lanes`` is ``compute.lanes`` of params.yaml unless given. Works on the pipeline of the current folder.
+    """
+    folder = Path.cwd()
+    try:
+        lanes = lanes or load_params(folder / "params.yaml").compute.lanes
+        changed = read_changed(folder)
+        plan = stale(read_graph(folder), changed, targets or []) if changed or targets else {}
+    except QartsrError as error:
+        return Failed(message=str(error))
+    get_run_logger().info(f"stale: {', '.join(plan)}" if plan else "every stage is up to date")
+    python = str(Path(sys.executable).parent)
+    path = os.pathsep.join([python, os.environ.get("PATH", os.defpath)])
+    processes = Processes(folder, {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"})
+    try:
+        states = _run(plan, lanes, processes)
+    except BaseException:  # cancelled: nothing may go on without the flow
+        processes.end()
+        raise
+    failed = [state.message or "" for state in states.values() if not state.is_completed()]
+    if failed:
+        left = [name for name in plan if name not in states]
+        return Failed(message="\n\n".join([*failed, *([f"not run: {', '.join(left)}"] if left else [])]))
+    create_markdown_artifact(markdown(results_table(folder)), key="results", description="results of the pipeline")
+    return Completed(message=f"{len(states)} stages ran")
+
+
+def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes) -> dict[str, State[None]]:
+    """Run the plan; returns the final state of each stage that was started."""
+    waiting, states = deque(plan), dict[str, State[None]]()
+    started: dict[str, PrefectFuture[Any]] = {}
+    while True:
+        done = {name for name, state in states.items() if state.is_completed()}
+        running = [name for name in started if name not in states]
+        ready = [name for name in waiting if plan[name] <= done]
+        for name in ready[: lanes - len(running)]:
+            waiting.remove(name)
+            upstream = [started[other] for other in plan[name]]
+            started[name] = run_stage.submit(name, processes, wait_for=upstream, return_state=False)
+            running.append(name)
+        if not running:
+            return states
+        next(as_completed([started[name] for name in running]))
+        states |= {name: started[name].state for name in running if started[name].state.is_final()}
+
+
+def main() -> int:
+    """Run the flow, print its results; exit status 1 when a stage failed."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__)
+    parser.add_argument("--targets", nargs="+", metavar="STAGE", help="these stages and what they need (default: all)")
+    parser.add_argument("--lanes", type=int, metavar="N", help="stages side by side (default: compute.lanes)")
+    args = parser.parse_args()
+    with quiet_prefect():
+        try:
+            state = reproduce(args.targets, args.lanes, return_state=True)
+        except RuntimeError as error:  # Prefect's answer to an address without a server
+            print(f"error: Prefect: {error}; run `make services` or unset PREFECT_API_URL.", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted: the running stages were stopped; the next run resumes them", file=sys.stderr)
+            return 130
+    if not state.is_completed():
+        print(f"\nerror: {state.message}", file=sys.stderr)
+        return 1
+    show(Path.cwd())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Where to look: the most textured window of every test image, cut from all subjects."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from qartsr.evaluate.report.inputs import Contents, Subject
+from qartsr.evaluate.scenes import Scene
+from qartsr.upscale import read_image
+
+SIDE = 96
+"""Crop in HR pixels; a smaller image is shown whole."""
+MOST = 6
+"""Most scenes on the page, spread evenly over the test set."""
+_THUMBNAIL = 144
+
+Box = tuple[int, int, int, int]
+"""left, upper, right, lower in HR pixels, multiples of 4"""
+
+
+class Cut(NamedTuple):
+    """One subject's crop; ``error`` is empty where the truth or the source is shown."""
+
+    title: str
+    key: str
+    image: Image.Image
+    error: Image.Image | None
+    caption: str
+
+
+class SceneCuts(NamedTuple):
+    """A scene, where it was cut, and the crops from LR to HR."""
+
+    name: str
+    size: tuple[int, int]
+    box: Box
+    thumbnail: Image.Image
+    cuts: tuple[Cut, ...]
+
+
+def cut_scenes(contents: Contents) -> list[SceneCuts]:
+    """Crops of at most :data:`MOST` scenes."""
+    items = contents.scenes.items
+    chosen = sorted({round(i) for i in np.linspace(0, len(items) - 1, min(MOST, len(items)))})
+    return [_cut_scene(items[index], contents.subjects) for index in chosen]
+
+
+def textured(image: Image.Image, side: int = SIDE) -> Box:
+    """The window with the largest mean luma gradient, on a grid of 8 pixels."""
+    luma = np.asarray(image.convert("L"), dtype=np.float64)
+    down, across = np.gradient(luma)
+    sums = np.pad(np.hypot(down, across).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height, width = (min(side, length) for length in luma.shape)
+    tops, lefts = np.arange(0, luma.shape[0] - height + 1, 8), np.arange(0, luma.shape[1] - width + 1, 8)
+    rows, columns = np.ix_(tops, lefts)
+    energy = sums[rows + height, columns + width] - sums[rows, columns + width]
+    energy -= sums[rows + height, columns] - sums[rows, columns]
+    top, left = np.unravel_index(np.argmax(energy.round(6)), energy.shape)
+    box = int(lefts[left]), int(tops[top])
+    return (*box, box[0] + width, box[1] + height)
+
+
+def data_uri(image: Image.Image) -> str:
+    """PNG in a ``data:`` address."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _cut_scene(scene: Scene, subjects: Sequence[Subject]) -> SceneCuts:
+    hr, lr = scene.hr(), scene.lr()
+    box = textured(hr)
+    source = lr.crop((box[0] // 4, box[1] // 4, box[2] // 4, box[3] // 4))
+    cuts = [Cut("LR", "lr", source, None, f"{source.width} by {source.height} pixels")]
+    for subject in subjects:
+        file, caption = f"{scene.name}.png", f"{subject.per_image[scene.name]['psnr']:.2f} dB"
+        image, error = (read_image(subject.folder / kind / file).crop(box) for kind in ("images", "errors"))
+        cuts.append(Cut(subject.title, subject.key, image, error, caption))
+    cuts.append(Cut("HR", "hr", hr.crop(box), None, "truth"))
+    return SceneCuts(scene.name, hr.size, box, _thumbnail(hr, box), tuple(cuts))
+
+
+def _thumbnail(image: Image.Image, box: Box) -> Image.Image:
+    """The whole picture, small, with a frame where it was cut."""
+    small = image.copy()
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    factor = small.width / image.width
+    frame = [round(edge * factor) for edge in box]
+    pen = ImageDraw.Draw(small)
+    pen.rectangle([frame[0] - 1, frame[1] - 1, frame[2] + 1, frame[3] + 1], outline=(0, 0, 0))
+    pen.rectangle(frame, outline=(255, 255, 255), width=2)
+    return small

@@ -1,0 +1,123 @@
+"""The tables of the page as plain text cells."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qartsr.evaluate.report.inputs import Contents, Subject, Table
+
+
+class Column(NamedTuple):
+    """A metric: its key, its heading, which way is better, its decimals."""
+
+    key: str
+    title: str
+    better: str
+    digits: int
+
+
+class Tile(NamedTuple):
+    """One bit-width at a glance."""
+
+    title: str
+    psnr: str
+    difference: str
+    size: str
+
+
+KNOWN = (
+    Column("psnr", "PSNR, dB", "↑", 2),
+    Column("ssim", "SSIM", "↑", 4),
+    Column("psnr_to_fp", "PSNR to FP, dB", "↑", 2),
+    Column("lpips_random", "LPIPS, random features", "↓", 4),
+    Column("lpips", "LPIPS", "↓", 4),
+    Column("dists", "DISTS", "↓", 4),
+    Column("niqe", "NIQE", "↓", 3),
+    Column("musiq", "MUSIQ", "↑", 2),
+    Column("maniqa", "MANIQA", "↑", 4),
+    Column("clipiqa", "CLIPIQA", "↑", 4),
+)
+DASH = "\N{EN DASH}"
+"""Stands where there is no value."""
+_TIMES, _MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
+
+
+def columns(contents: Contents) -> list[Column]:
+    """The metrics that any subject has, in a fixed order."""
+    measured = {name for subject in contents.subjects for name in subject.scores}
+    return [column for column in KNOWN if column.key in measured]
+
+
+def table(contents: Contents) -> list[tuple[Subject, list[str], str]]:
+    """Subject, its scores as text, its size."""
+    shown = columns(contents)
+    return [(s, [_score(s.scores, column) for column in shown], megabytes(s.bytes)) for s in contents.subjects]
+
+
+def headline(contents: Contents) -> list[Tile]:
+    """A tile per bit-width: quality, distance from FP, size."""
+    fp = contents.fp
+    return [
+        Tile(
+            subject.title,
+            f"{subject.scores['psnr']:.2f}",
+            f"{subject.scores['psnr'] - fp.scores['psnr']:+.2f} dB".replace("-", _MINUS),
+            megabytes(subject.bytes) + (f", {fp.bytes / subject.bytes:.1f}{_TIMES} smaller" if subject.bytes else ""),
+        )
+        for subject in contents.quantized
+    ]
+
+
+def artifacts(contents: Contents) -> list[tuple[Subject, str, str]]:
+    """Subject, registered model and version, address; both say so when it was not published."""
+    return [
+        (s, f"{s.receipt['model']} version {s.receipt['version']}", s.receipt["uri"])
+        if s.receipt
+        else (s, "not registered", DASH)
+        for s in contents.quantized
+    ]
+
+
+def per_image(contents: Contents) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """For every column with per-image scores: its title and rows of (image, one cell per subject)."""
+    names = [scene.name for scene in contents.scenes.items]
+    return [
+        (
+            f"{column.title} {column.better}",
+            [(name, [_score(s.per_image.get(name, {}), column) for s in contents.subjects]) for name in names],
+        )
+        for column in columns(contents)
+    ]
+
+
+def unavailable(contents: Contents) -> list[tuple[str, str, str]]:
+    """Metric, what it needs, the command that gets it."""
+    titles = {column.key: column.title for column in KNOWN}
+    parts = {name: [*reason.split("`"), "", ""] for name, reason in contents.unavailable.items()}
+    return [(titles.get(name, name), part[0], part[1]) for name, part in parts.items()]
+
+
+def probe_rows(rows: Table) -> list[list[str]]:
+    """Timestep, bits, λ, κ, relative errors, PSNR of the UNet-only and of the whole quantized model."""
+    return [
+        [
+            row["timestep"],
+            row["bits"].upper(),
+            f"{float(row['lambda']):.4f}",
+            f"{float(row['kappa']):.4g}",
+            f"{float(row['zh_error']):.4g}",
+            f"{float(row['eps_error']):.4g}",
+            f"{float(row['psnr_unet_only']):.2f}",
+            f"{float(row['psnr']):.2f}",
+        ]
+        for row in rows
+    ]
+
+
+def megabytes(size: int) -> str:
+    """10^6 bytes with two decimals; a dash for nothing."""
+    return f"{size / 1e6:.2f} MB" if size else DASH
+
+
+def _score(scores: dict[str, float], column: Column) -> str:
+    return f"{scores[column.key]:.{column.digits}f}" if column.key in scores else DASH

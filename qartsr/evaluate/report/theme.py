@@ -1,0 +1,100 @@
+"""How figures look: one palette for the page in light and dark, the same colours fixed for PNG files.
+
+Figures are drawn with the light palette. In SVG every colour of it becomes a CSS variable, so a figure follows the
+page into dark mode; text stays text in the page's font.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+INK, MUTED, LINE, SURFACE = "#1c2029", "#626a79", "#dfe2e8", "#ffffff"
+SERIES = ("#2a78d6", "#e0602a", "#4a3aa7", "#12876a", "#c2417c", "#8a6d00", "#5b6b7d")
+DARK = {
+    INK: "#eceef3", MUTED: "#9aa3b2", LINE: "#2c323e", SURFACE: "#161a21",
+    **dict(zip(SERIES, ("#5ba0f2", "#f0824f", "#9c90f0", "#37b893", "#e87baa", "#cfae3a", "#93a1b3"), strict=True)),
+}  # fmt: skip
+"""Light colour -> its partner in dark mode."""
+NAMES = {INK: "ink", MUTED: "muted", LINE: "line", SURFACE: "surface"} | {c: f"s{n}" for n, c in enumerate(SERIES)}
+"""Light colour -> name of the CSS variable."""
+_FONT = "DejaVu Sans"
+_SIZE = (4.6, 3.1)
+"""One panel, inches. A panel fills a phone's width and a third of a desktop's."""
+
+Draw = Callable[[Axes], None]
+
+
+def colour(index: int) -> str:
+    """Colour of the bit-width at this place of the configured list."""
+    return SERIES[index % len(SERIES)]
+
+
+def log_scale(axes: Axes) -> None:
+    """Logarithmic heights with plain numbers at 1, 2 and 5, so that less than a decade has ticks too."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def legend(axes: Axes) -> None:
+    """The lines' names in one row below the plot."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    handles, labels = axes.get_legend_handles_labels()
+    box = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.24), "handlelength": 1.2, "columnspacing": 1.2}
+    axes.legend(handles, labels, ncols=len(labels), **box)
+
+
+def svg(draw: Draw, name: str) -> str:
+    """One panel as an ``<svg>`` element whose colours are CSS variables. ``name`` keeps ids apart on the page."""
+    with _style(name):
+        figure = Figure(_SIZE, layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue().decode()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
+    for light, variable in NAMES.items():
+        text = text.replace(light, f"var(--{variable})")
+    return re.sub(rf"'{_FONT}'[^;\"]*", "var(--font)", text)
+
+
+def png(panels: Sequence[Draw]) -> bytes:
+    """Panels side by side on white, for places that show no page."""
+    with _style("png"):
+        figure = Figure((_SIZE[0] * len(panels), _SIZE[1]), layout="constrained", facecolor=SURFACE)
+        for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+            draw(axes)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    settings: Any = {
+        "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": _FONT, "font.size": 9.5, "figure.dpi": 160,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": LINE, "axes.labelcolor": MUTED,
+        "axes.facecolor": "none", "figure.facecolor": "none", "axes.titlesize": 11, "axes.titlecolor": INK,
+        "axes.titlelocation": "left", "axes.titlepad": 10, "axes.grid": True, "axes.axisbelow": True,
+        "grid.color": LINE, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED, "text.color": INK,
+        "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
+        "lines.linewidth": 1.8, "lines.solid_capstyle": "round", "legend.frameon": False, "legend.fontsize": 9,
+    }  # fmt: skip
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
+        yield

@@ -1,0 +1,114 @@
+"""Assemble the page and the pictures beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+from qartsr.evaluate.error_map import RANGE
+from qartsr.evaluate.report import curves, plots, theme
+from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri
+from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
+from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, table, unavailable
+from qartsr.evaluate.sheet import contact_sheet
+from qartsr.files import write_bytes, write_text
+from qartsr.upscale import write_image
+
+_ENLARGED = 2
+
+
+def write_report(inputs: Inputs, out: Path) -> None:
+    """``out/index.html`` (needs no other file) and ``comparison.png``, ``rate_quality.png``, ``curves.png``.
+
+    Raises QartsrError when an evaluation is missing. Curves, probe, packages and receipts are shown where they exist.
+    """
+    contents = read(inputs)
+    scenes = cut_scenes(contents)
+    losses, probe = _losses(inputs), read_table(inputs.curves / "probe.csv")
+    rate = plots.rate_quality(contents)
+    page = _template().render(
+        contents=contents,
+        scenes=[_embedded(scene) for scene in scenes],
+        headline=headline(contents),
+        columns=columns(contents),
+        rows=table(contents),
+        artifacts=artifacts(contents),
+        per_image=per_image(contents),
+        unavailable=unavailable(contents),
+        rate=_figure(rate, "rate"),
+        losses=[_figure(draw, f"loss{number}") for number, draw in enumerate(losses)],
+        probe=[_figure(draw, f"probe{number}") for number, draw in enumerate(_probe(probe, inputs))],
+        probe_rows=probe_rows(probe),
+        dash=DASH,
+        error_range=RANGE,
+        palette=theme,
+        style=Markup(_text("page.css")),
+    )
+    write_text(out / "index.html", page)
+    sheet = _comparison(scenes)
+    write_image(out / "comparison.png", sheet, sheet)
+    write_bytes(out / "rate_quality.png", theme.png([rate]))
+    if losses:
+        write_bytes(out / "curves.png", theme.png(losses))
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["data_uri"] = data_uri
+    return environment.from_string(_text("page.html.j2"))
+
+
+def _figure(draw: theme.Draw, name: str) -> Markup:
+    return Markup(theme.svg(draw, name))
+
+
+def _losses(inputs: Inputs) -> list[theme.Draw]:
+    """The phases that ran, in order."""
+
+    def of(phase: str) -> list[curves.Line]:
+        return curves.lines([(bits, read_table(inputs.curves / f"{phase}-{bits}.csv")) for bits in inputs.bits])
+
+    phases = [
+        ("TRQ: retraining at T = 1", curves.single("full precision", read_table(inputs.curves / "retrain.csv"))),
+        ("RPQ: module by module, backwards", of("quantize")),
+        ("ET: all modules together", of("extend")),
+    ]
+    return [curves.loss(title, drawn) for title, drawn in phases if drawn]
+
+
+def _probe(rows: Table, inputs: Inputs) -> list[theme.Draw]:
+    if not rows:
+        return []
+    panels = [
+        ("zh_error", "Error of Z_H, UNet quantized", "relative error", True),
+        ("eps_error", "Error of the predicted noise", "relative error", True),
+        ("psnr_unet_only", "Image, UNet quantized", "PSNR on luma, dB", False),
+    ]
+    return [plots.probe(rows, inputs.bits, *panel) for panel in panels]
+
+
+def _embedded(scene: SceneCuts) -> dict[str, Any]:
+    """A scene with its pictures as data addresses."""
+    cuts = [
+        {**cut._asdict(), "image": data_uri(cut.image), "error": data_uri(cut.error) if cut.error else ""}
+        for cut in scene.cuts
+    ]
+    return {**scene._asdict(), "thumbnail": data_uri(scene.thumbnail), "cuts": cuts}
+
+
+def _comparison(scenes: list[SceneCuts]) -> Image.Image:
+    """One wide picture: a row per scene, a column per subject, every crop enlarged to one size without smoothing."""
+    side = _ENLARGED * max(max(scene.box[2] - scene.box[0], scene.box[3] - scene.box[1]) for scene in scenes)
+    rows = [[cut.image.resize((side, side), Image.Resampling.NEAREST) for cut in scene.cuts] for scene in scenes]
+    captions = [[cut.caption for cut in scene.cuts] for scene in scenes]
+    return contact_sheet(rows, [cut.title for cut in scenes[0].cuts], captions)

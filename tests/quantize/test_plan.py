@@ -1,0 +1,57 @@
+"""What is decided: every layer once, edges and exceptions by pattern, JSON there and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from qartsr.config import Bits
+from qartsr.errors import QartsrError
+from qartsr.quantize import Plan, plan
+from tests.quantize.small import method, small
+
+
+def test_every_convolution_and_linear_layer_is_planned_in_order() -> None:
+    model = small()
+    found = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    decided = plan(model, method(), Bits(3, 5))
+    assert [layer.name for layer in decided.layers] == found and len(found) > 60
+    assert {(layer.weight_bits, layer.input_bits, layer.float) for layer in decided.layers} == {(3, 5, False)}
+    assert decided.method == "test" and decided.bits == "w3a5"
+
+
+def test_edges_and_float_layers() -> None:
+    settings = method(edge_layers=("unet.conv_*", "vae.*.conv_out"), edge_bits=8, float_layers=("unet.conv_out",))
+    layers = {layer.name: layer for layer in plan(small(), settings, Bits(2, 2)).layers}
+    assert layers["unet.conv_in"].weight_bits == layers["vae.decoder.conv_out"].input_bits == 8
+    assert layers["unet.conv_out"].float and not layers["unet.conv_in"].float
+    assert layers["vae.decoder.conv_in"].weight_bits == 2
+
+
+@pytest.mark.parametrize("field", ["edge_layers", "float_layers"])
+def test_a_pattern_without_a_layer_is_named(field: str) -> None:
+    with pytest.raises(QartsrError, match=r"unet\.conv_inn") as caught:
+        plan(small(), method(**{field: ("unet.conv_in", "unet.conv_inn")}), Bits(4, 4))
+    assert field in caught.value.where
+
+
+def test_json_round_trip() -> None:
+    decided = plan(small(), method(edge_layers=("unet.conv_in",)), Bits(4, 4))
+    assert Plan.model_validate(json.loads(json.dumps(decided.model_dump(mode="json")))) == decided
+    assert Plan.model_validate_json(decided.model_dump_json()) == decided
+
+
+def test_inputs_have_no_channels() -> None:
+    with pytest.raises(QartsrError, match="granularity"):
+        plan(small(), method(layer={"input": {"kind": "lbq", "granularity": "channel"}}), Bits(4, 4))
+
+
+def test_grouped_convolutions_are_refused() -> None:
+    model = small()
+    assert isinstance(model.unet, UNet2DConditionModel)
+    model.unet.conv_in = nn.Conv2d(4, 8, 3, groups=2)
+    with pytest.raises(ValueError, match="grouped"):
+        plan(model, method(), Bits(4, 4))

@@ -1,0 +1,148 @@
+"""x4 of any image: exact sizes, equal to the untiled network where nothing needs a tile, no visible seams where it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qartsr.data.pairs import image_tensor, to_unit, upsample
+from qartsr.errors import QartsrError
+from qartsr.models import align, load_model
+from qartsr.upscale import upscale_image
+from qartsr.upscale.colour import ROWS, finish
+from tests.packing.tiny import tiny_model
+
+
+class Drifting:
+    """Stands for a network whose tiles disagree: identity plus a brightness of its own for every call."""
+
+    multiple, context = 8, torch.zeros(())
+
+    def __init__(self, kind: str, drift: float) -> None:
+        self.align, self._drift = kind, drift
+        self.calls: list[tuple[int, ...]] = []
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        self.calls.append(tuple(lq.shape))
+        return lq + self._drift * (-1) ** len(self.calls)
+
+
+def run(model: Any, image: Image.Image, tile: int = 512, overlap: int = 64) -> np.ndarray[Any, Any]:
+    return np.asarray(upscale_image(model, image, tile, overlap)).astype(int)
+
+
+def photo(width: int, height: int, texture: float = 0.0) -> Image.Image:
+    """A smooth gradient, with noise of amplitude ``texture`` levels."""
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([60 + 2 * x, 80 + 2 * y, 100 + x + y], -1)
+    noise = np.random.default_rng(0).uniform(-texture, texture, smooth.shape)
+    return Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 1), (3, 5), (8, 8), (13, 6)])
+@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+def test_the_result_is_exactly_four_times_as_large(size: tuple[int, int], kind: str) -> None:
+    result = upscale_image(tiny_model(kind), photo(*size), tile=16, overlap=8)
+    assert result.size == (4 * size[0], 4 * size[1])
+    assert result.mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+def test_one_tile_is_the_network_itself(kind: str) -> None:
+    model, image = tiny_model(kind), photo(12, 9, texture=40)
+    lq = to_unit(image_tensor(upsample(image)))[None]
+    with torch.no_grad():
+        expected = (model.restore(lq)[0] * 127.5 + 127.5).round().permute(1, 2, 0).numpy()
+    assert np.abs(run(model, image) - expected).max() <= (1 if kind == "adain" else 0)
+
+
+@pytest.mark.parametrize("texture", [0, 60])
+def test_tiles_of_a_local_network_join_without_a_trace(texture: float) -> None:
+    model = Drifting("none", 0.0)
+    image = photo(45, 38, texture)
+    assert np.array_equal(run(model, image, 64, 16), np.asarray(upsample(image)).astype(int))
+    assert len(model.calls) == 3 * 4
+    assert set(model.calls) == {(1, 3, 64, 64)}
+
+
+@pytest.mark.parametrize("texture", [0, 40])
+def test_tiles_that_disagree_show_no_seam(texture: float) -> None:
+    """Neighbours that differ by 10 levels meet in a ramp; the wavelet fix takes half of the difference back."""
+    image = photo(60, 38, texture)
+    exact = np.asarray(upsample(image)).astype(int)
+    plain = run(Drifting("none", 5 / 127.5), image, 128, 64) - exact
+    fixed = run(Drifting("wavelet", 5 / 127.5), image, 128, 64) - exact
+    assert np.abs(plain).max() == 5
+    assert steps(plain) <= 1
+    assert steps(fixed) <= 1
+    assert np.abs(fixed).mean() < 0.5 * np.abs(plain).mean()
+
+
+def steps(error: np.ndarray[Any, Any]) -> int:
+    """The largest difference between neighbouring pixels."""
+    return max(int(np.abs(np.diff(error, axis=axis)).max()) for axis in (0, 1))
+
+
+class Normalising(Drifting):
+    """Stands for what GroupNorm does: contrast by the statistics of the tile alone."""
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        return lq + 0.1 * (lq - lq.mean((2, 3), keepdim=True)) / lq.std((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("texture", [0, 40])
+@pytest.mark.parametrize("kind", ["none", "wavelet"])
+def test_statistics_of_tiles_show_no_seam(kind: str, texture: float) -> None:
+    image = photo(60, 30, texture)
+    whole = run(Normalising(kind, 0), image)
+    butted, faded = (run(Normalising(kind, 0), image, 128, overlap) - whole for overlap in (0, 64))
+    assert ridge(faded) < 0.8
+    assert ridge(faded) < 0.5 * ridge(butted)
+
+
+def test_the_trained_sample_model_shows_no_seam(root: Path) -> None:
+    """Tiles of a real network: the image changes a little everywhere, but not along straight lines."""
+    if not (root / "weights" / "sample" / "qartsr.json").is_file():
+        pytest.skip("weights/sample is not there; `dvc repro -s pretrain` makes it")
+    model, image = load_model(root / "weights" / "sample").requires_grad_(False), photo(48, 32, 20)
+    whole = run(model, image)
+    butted, faded = (run(model, image, 128, overlap) - whole for overlap in (0, 64))
+    assert np.abs(faded).mean() < 2
+    assert ridge(faded) < max(1.0, 0.7 * ridge(butted))
+
+
+def ridge(error: np.ndarray[Any, Any]) -> float:
+    """The largest mean step between two neighbouring columns: what an eye sees as a vertical line."""
+    return float(np.abs(np.diff(error, axis=1).mean((0, 2))).max())
+
+
+@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+def test_colour_fix_in_strips_equals_the_whole(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, ROWS + 45, 50, generator=generator) * 2 - 1
+    lq = torch.randint(256, (3, ROWS + 45, 50), generator=generator).to(torch.uint8)
+    whole = align(kind, image[None], to_unit(lq)[None])[0].clamp(-1, 1) * 127.5 + 127.5
+    assert (finish(kind, image, lq).float() - whole).abs().max() <= 0.501
+
+
+def test_the_report_counts_tiles() -> None:
+    seen: list[tuple[int, int]] = []
+    upscale_image(Drifting("none", 0.0), photo(20, 8), 64, 16, lambda *done: seen.append(done))  # type: ignore[arg-type]
+    assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 40), (0, 0), (-8, 0), (64, -8)])
+def test_tiles_that_cannot_work_are_refused(tile: int, overlap: int) -> None:
+    with pytest.raises(QartsrError, match="overlap"):
+        run(Drifting("none", 0.0), photo(4, 4), tile, overlap)
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(QartsrError, match="no pixels"):
+        run(Drifting("none", 0.0), Image.new("RGB", (0, 5)))

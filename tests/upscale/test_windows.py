@@ -1,0 +1,39 @@
+"""Tiles cover an axis and their weights sum to one."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qartsr.upscale.windows import fades, starts
+
+
+@given(size=st.integers(1, 400), tile=st.integers(2, 30), overlap=st.integers(0, 15), multiple=st.sampled_from([1, 4, 8]))
+@settings(max_examples=300, deadline=None)
+def test_tiles_cover_evenly_and_fade_into_each_other(size: int, tile: int, overlap: int, multiple: int) -> None:
+    overlap = min(overlap, tile // 2) * multiple
+    size, tile = size * multiple, tile * multiple
+    begins = starts(size, tile, overlap, multiple)
+    assert begins[0] == 0
+    assert begins[-1] + min(tile, size) == size
+    assert all(begin % multiple == 0 for begin in begins)
+    assert all(a + tile - b >= overlap and b > a for a, b in zip(begins, begins[1:], strict=False))
+    total = torch.zeros(size)
+    for begin, weight in zip(begins, fades(size, tile, begins), strict=True):
+        assert weight.min() > 0
+        total[begin : begin + len(weight)] += weight
+    torch.testing.assert_close(total, torch.ones(size))
+
+
+def test_no_more_tiles_than_needed() -> None:
+    assert starts(512, 512, 64, 8) == (0,)
+    assert starts(520, 512, 64, 8) == (0, 8)
+    assert len(starts(960, 512, 64, 8)) == 2
+    assert len(starts(968, 512, 64, 8)) == 3
+
+
+def test_the_ramp_is_smooth() -> None:
+    weight = fades(960, 512, (0, 448))[0]
+    assert (weight.diff().abs() < 1.6 / 64).all()
+    assert torch.equal(weight[:448], torch.ones(448))
