@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from qartsr.config import load_params
 from qartsr.data.pairs import load_pairs
+from qartsr.files import write_json
 from qartsr.models import sample_backbone, save_model
 from qartsr.tracking import open_run
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
+from qartsr.training.probe import psnr
 from stages._stage import arguments, stage
 
 
 def main() -> None:
     """Write the model folder and its loss curve."""
-    args = arguments(__doc__, "--data", "--out", "--curves", "--work")
+    args = arguments(__doc__, "--data", "--out", "--curves", "--metrics", "--work")
     params = load_params(args.params)
     config = params.pretrain
     device = prepare(params.compute, params.compute.threads_alone)
@@ -31,6 +33,8 @@ def main() -> None:
         train_backbone(model, load_pairs(args.data, "train"), recipe, curves, checkpoint)
         save_model(model, args.out)
         curves.write(args.curves)
+        quality = {pair.name: round(psnr(model, pair), 4) for pair in load_pairs(args.data, "test")}
+        write_json(args.metrics, {"psnr": quality})
         run.artifact(args.curves)
     checkpoint.finish()
 

@@ -38,7 +38,7 @@ def main() -> None:
             curves = Curves(run.metrics if final else lambda values, step: None)
             steps = config.steps if final else config.probe_steps * (timestep != backbone.timestep)
             model = retrained(backbone, timestep, steps, train, config, setting, curves, checkpoint)
-            rows += probe(model, params.bits, batches, test)
+            rows += probe(model, config.probe_bits, batches, test)
             if final:
                 save_model(model, args.out)
                 curves.write(args.curves)

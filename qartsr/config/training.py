@@ -58,6 +58,7 @@ class RetrainConfig(Config):
 
     timestep: int = Field(1, ge=0, le=999)
     probe_timesteps: tuple[int, ...] = Field((999, 499, 1), description="where the quantization error of Z_H is measured")
+    probe_bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
     probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
     steps: int = Field(ge=0)
     batch: int = Field(ge=1)

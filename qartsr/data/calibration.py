@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, CalibrateConfig, DegradationConfig
 from qartsr.data.degrade import bicubic, degrade
-from qartsr.data.pairs import SCALE, image_tensor, load_pairs, texture, upsample
+from qartsr.data.pairs import SCALE, Pair, image_tensor, load_pairs, texture, upsample
+from qartsr.data.whole import whole_folder
 from qartsr.errors import QartsrError
-from qartsr.files import write_json
+from qartsr.files import write_bytes, write_json
 
 _CANDIDATES = 3
 
@@ -32,72 +32,89 @@ class Calibration(NamedTuple):
 def write_calibration(
     data: Path, config: CalibrateConfig, degradation: DegradationConfig, seed: int, out: Path
 ) -> None:
-    """pairs.safetensors, manifest.json (source, crop box and seed per pair) and contact.png.
+    """pairs.safetensors, manifest.json (image, crop box of HR and seed of every pair) and contact.png.
 
-    Of three random positions the one with the most texture is taken. With bicubic, LR is cut from the whole image's.
-    Raises QartsrError when no training image is large enough.
+    Images are drawn equally often. Of three random positions the one with the steepest mean gradient is taken, so
+    flat sky, on which any quantizer looks good, is rare. With bicubic, LR is cut from the whole image's LR (no border
+    effects); Real-ESRGAN degrades the HR crop, as its training does. Raises QartsrError naming an image that is
+    smaller than a crop.
     """
     side = SCALE * config.lr_size
-    sources = [pair for pair in load_pairs(data, "train") if min(pair.hr.shape[1:]) >= side]
-    if not sources:
-        raise QartsrError(f"no training image is {side} pixels wide and high", str(data), "lower calibrate.lr_size")
+    sources = load_pairs(data, "train")
+    for pair in sources:
+        _refuse_small(pair, side, data)
     lows = {pair.name: bicubic(pair.hr) for pair in sources} if isinstance(degradation, BicubicConfig) else {}
-    columns: dict[str, list[Tensor]] = {"hr": [], "lr": [], "lq": []}
+    pairs: list[Calibration] = []
     rows: list[dict[str, Any]] = []
     for number in range(config.pairs):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        pair_seed = seed * 1_000_003 + number
+        generator = torch.Generator().manual_seed(pair_seed)
         pair = sources[int(torch.randint(len(sources), (1,), generator=generator))]
         top, left = _place(pair.hr, side, generator)
-        hr = pair.hr[:, top : top + side, left : left + side]
-        low = (slice(None), *(slice(at // SCALE, at // SCALE + config.lr_size) for at in (top, left)))
-        lr = lows[pair.name][low] if lows else degrade(hr, degradation, generator)
-        lq = image_tensor(upsample(Image.fromarray(lr.permute(1, 2, 0).contiguous().numpy())))
-        for name, tensor in (("hr", hr), ("lr", lr), ("lq", lq)):
-            columns[name].append(tensor)
-        rows.append({"image": pair.name, "box": [left, top, left + side, top + side], "seed": seed})
-    _write({name: torch.stack(parts).contiguous() for name, parts in columns.items()}, rows, out)
+        hr = _cut(pair.hr, top, left, side)
+        if lows:
+            lr = _cut(lows[pair.name], top // SCALE, left // SCALE, config.lr_size)
+        else:
+            lr = degrade(hr, degradation, generator)
+        pairs.append(Calibration(hr, lr, image_tensor(upsample(_picture(lr)))))
+        rows.append({"image": pair.name, "box": [left, top, left + side, top + side], "seed": pair_seed})
+    _write(Calibration(*(torch.stack(parts) for parts in zip(*pairs, strict=True))), rows, out)
+
+
+def _refuse_small(pair: Pair, side: int, data: Path) -> None:
+    height, width = pair.hr.shape[1:]
+    if min(height, width) < side:
+        what = f"{pair.name} is {width} x {height}, smaller than a crop of {side} x {side} (4 times calibrate.lr_size)"
+        raise QartsrError(what, str(data), "lower calibrate.lr_size or take the image out of the train split")
 
 
 def _place(image: Tensor, side: int, generator: torch.Generator) -> tuple[int, int]:
-    room = [(length - side) // SCALE + 1 for length in image.shape[1:]]
-    places = [
-        (SCALE * int(torch.randint(room[0], (1,), generator=generator)),
-         SCALE * int(torch.randint(room[1], (1,), generator=generator)))
-        for _ in range(_CANDIDATES)
-    ]  # fmt: skip
-    return max(places, key=lambda at: texture(image[:, at[0] : at[0] + side, at[1] : at[1] + side]))
+    """Top and left, multiples of 4."""
+    rooms = [(length - side) // SCALE + 1 for length in image.shape[1:]]
+    places = [[SCALE * int(torch.randint(r, (1,), generator=generator)) for r in rooms] for _ in range(_CANDIDATES)]
+    top, left = max(places, key=lambda at: texture(_cut(image, at[0], at[1], side)))
+    return top, left
 
 
-def _write(tensors: dict[str, Tensor], rows: list[dict[str, Any]], out: Path) -> None:
-    temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(tensors, temporary / "pairs.safetensors")
-    write_json(temporary / "manifest.json", {"pairs": rows})
-    _contact_sheet(tensors["lq"], tensors["hr"]).save(temporary / "contact.png", format="PNG")
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+def _cut(image: Tensor, top: int, left: int, side: int) -> Tensor:
+    return image[:, top : top + side, left : left + side].contiguous()
 
 
-def _contact_sheet(lq: Tensor, hr: Tensor, columns: int = 8, most: int = 64) -> Image.Image:
-    """Upsampled LR and HR side by side, eight pairs in a row."""
-    pairs = torch.cat([lq, hr], dim=3)[:most]
-    count, _, height, width = pairs.shape
+def _picture(image: Tensor) -> Image.Image:
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def _write(pairs: Calibration, rows: list[dict[str, Any]], out: Path) -> None:
+    with whole_folder(out) as folder:
+        write_bytes(folder / "pairs.safetensors", save(pairs._asdict()))
+        write_json(folder / "manifest.json", {"pairs": rows})
+        _contact_sheet(pairs).save(folder / "contact.png", format="PNG")
+
+
+def _contact_sheet(pairs: Calibration, columns: int = 8, most: int = 64) -> Image.Image:
+    """Upsampled LR (left) and HR (right) side by side, eight pairs in a row."""
+    both = torch.cat([pairs.lq, pairs.hr], dim=3)[:most]
+    count, _, height, width = both.shape
     sheet = torch.full((3, -(-count // columns) * (height + 4), columns * (width + 4)), 255, dtype=torch.uint8)
-    for number, picture in enumerate(pairs):
+    for number, picture in enumerate(both):
         top, left = number // columns * (height + 4), number % columns * (width + 4)
         sheet[:, top : top + height, left : left + width] = picture
-    return Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())
+    return _picture(sheet)
 
 
 def load_calibration(folder: Path) -> Calibration:
     """Read the pairs. Raises QartsrError naming what is missing or does not fit."""
-    path = folder / "pairs.safetensors"
+    path, again = folder / "pairs.safetensors", "run the calibrate stage again"
     try:
         tensors = load_file(path)
-        found = Calibration(tensors["hr"], tensors["lr"], tensors["lq"])
+        found = Calibration(*(tensors[name] for name in Calibration._fields))
     except (OSError, SafetensorError, KeyError) as error:
-        raise QartsrError(f"is not a calibration set ({error})", str(path), "run the calibrate stage again") from error
-    if found.hr.shape != found.lq.shape or found.hr.shape[2] != SCALE * found.lr.shape[2]:
-        raise QartsrError("has HR and LR of sizes that do not fit", str(path), "run the calibrate stage again")
+        raise QartsrError(f"is not a calibration set ({error})", str(path), again) from error
+    if any(tensor.dtype != torch.uint8 for tensor in found):
+        raise QartsrError("has pixels that are not 8-bit", str(path), again)
+    pairs, side = found.lr.shape[0], found.lr.shape[-1]
+    if found.lr.shape != (pairs, 3, side, side) or not pairs:
+        raise QartsrError(f"has LR of shape {tuple(found.lr.shape)}, not (pairs, 3, s, s)", str(path), again)
+    if not found.hr.shape == found.lq.shape == (pairs, 3, SCALE * side, SCALE * side):
+        raise QartsrError(f"has HR, LR and upsampled LR whose shapes do not fit {SCALE} to 1", str(path), again)
     return found

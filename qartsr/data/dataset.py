@@ -1,19 +1,21 @@
-"""The data folder: train and test photographs, the test images' LR, and a manifest with hashes and licences."""
+"""The data folder: train and test images, the test images' LR, and a manifest with hashes, licences and sources."""
 
 from __future__ import annotations
 
-import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
-from qartsr.config.data import DataConfig, PhotographsConfig
+from qartsr.config.data import DataConfig, DegradationConfig, FolderConfig, PhotographsConfig
 from qartsr.data.degrade import degrade
-from qartsr.data.folders import folder_items
+from qartsr.data.folders import Split, folder_items
+from qartsr.data.images import read_rgb
 from qartsr.data.pairs import SCALE, image_tensor
 from qartsr.data.photographs import PHOTOGRAPHS, photograph_file
+from qartsr.data.whole import whole_folder
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file, write_json
 
@@ -26,88 +28,97 @@ class Item(NamedTuple):
     name: str
     hr: Path
     lr: Path | None
-    licence: str
-    credit: str
+    origin: dict[str, str]
+    """licence, credit and source, for the manifest"""
 
 
 def write_dataset(config: DataConfig, seed: int, out: Path) -> dict[str, Any]:
-    """Make the folder (it appears whole or not at all) and return its manifest."""
-    name, train, test = _items(config)
-    temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    manifest = {
-        "name": name,
-        "scale": SCALE,
-        "degradation": config.degradation.kind,
-        "train": [_train(item, temporary) for item in train],
-        "test": [_test(item, config, seed + number, temporary) for number, item in enumerate(test)],
-    }
-    write_json(temporary / "manifest.json", manifest)
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    """Make the folder (it appears whole or not at all) and return its manifest.
+
+    HR is cropped at the top left to sides that are multiples of 16. Raises QartsrError naming the image that is
+    missing, unreadable, too small, of the wrong depth, twice in a split or in both, or whose LR does not fit.
+    """
+    train, test = _items(config.images, "train"), _items(config.images, "test")
+    with whole_folder(out) as folder:
+        manifest = {
+            "name": "photographs" if isinstance(config.images, PhotographsConfig) else config.images.layout,
+            "scale": SCALE,
+            "degradation": config.degradation.kind,
+            "train": [_train(item, folder) for item in train],
+            "test": [_test(item, config.degradation, seed + n, folder) for n, item in enumerate(test)],
+        }
+        _refuse_overlap(manifest)
+        write_json(folder / "manifest.json", manifest)
     return manifest
 
 
-def _items(config: DataConfig) -> tuple[str, list[Item], list[Item]]:
-    images = config.images
+def _items(images: PhotographsConfig | FolderConfig, split: Split) -> list[Item]:
     if isinstance(images, PhotographsConfig):
-        return "photographs", [_bundled(n) for n in images.train], [_bundled(n) for n in images.test]
-    splits = (folder_items(images, "train"), folder_items(images, "test"))
-    train, test = ([Item(name, hr, lr, "as its source", images.layout) for name, hr, lr in split] for split in splits)
-    return images.layout, train, test
+        items = [_bundled(name) for name in (images.train if split == "train" else images.test)]
+    else:
+        origin = {"licence": "see the dataset's own terms", "credit": images.layout}
+        items = [Item(f.name, f.hr, f.lr, {**origin, "source": f.hr.name}) for f in folder_items(images, split)]
+    name, times = Counter(item.name for item in items).most_common(1)[0]
+    if times > 1:
+        raise QartsrError(f"has {times} images named {name!r}", f"data.images, split {split}", "rename or remove one")
+    return items
 
 
 def _bundled(name: str) -> Item:
-    record = PHOTOGRAPHS.get(name)
-    path = photograph_file(name)
-    assert record is not None  # photograph_file refuses unknown names
-    return Item(name, path, None, record.licence, record.credit)
+    path, record = photograph_file(name), PHOTOGRAPHS[name]
+    return Item(name, path, None, {"licence": record.licence, "credit": record.credit, "source": record.source})
 
 
 def _train(item: Item, root: Path) -> dict[str, Any]:
-    image = read_rgb(item.hr)
-    image = _cropped(image, item.hr)
-    return _entry(item, image, root, {"file": (f"train/{item.name}.png", image)})
-
-
-def _test(item: Item, config: DataConfig, seed: int, root: Path) -> dict[str, Any]:
     hr = _cropped(read_rgb(item.hr), item.hr)
+    return _entry(item, hr) | _saved(root, "file", "sha256", f"train/{item.name}.png", hr)
+
+
+def _test(item: Item, degradation: DegradationConfig, seed: int, root: Path) -> dict[str, Any]:
+    whole = read_rgb(item.hr)
+    hr = _cropped(whole, item.hr)
     if item.lr is None:
-        low = degrade(image_tensor(hr), config.degradation, torch.Generator().manual_seed(seed))
+        low = degrade(image_tensor(hr), degradation, torch.Generator().manual_seed(seed))
         lr = Image.fromarray(low.permute(1, 2, 0).numpy())
     else:
-        lr = read_rgb(item.lr).crop((0, 0, hr.width // SCALE, hr.height // SCALE))
-    return _entry(item, hr, root, {"hr": (f"test/HR/{item.name}.png", hr), "lr": (f"test/LR/{item.name}.png", lr)})
+        lr = _given(item.lr, whole.size).crop((0, 0, hr.width // SCALE, hr.height // SCALE))
+    high = _saved(root, "hr", "sha256_hr", f"test/HR/{item.name}.png", hr)
+    return _entry(item, hr) | high | _saved(root, "lr", "sha256_lr", f"test/LR/{item.name}.png", lr)
 
 
-def _entry(item: Item, image: Image.Image, root: Path, files: dict[str, tuple[str, Image.Image]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": item.name, "licence": item.licence, "credit": item.credit}
-    entry |= {"width": image.width, "height": image.height}
-    for key, (relative, picture) in files.items():
-        path = root / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="PNG")
-        entry |= {key: relative, f"sha256_{key}": sha256_file(path)}
-    return entry
+def _given(path: Path, size: tuple[int, int]) -> Image.Image:
+    lr = read_rgb(path)
+    width, height = (side // SCALE for side in size)
+    if lr.size != (width, height):
+        what = f"is {lr.width} x {lr.height}, not {width} x {height}, a quarter of its HR of {size[0]} x {size[1]}"
+        raise QartsrError(what, str(path), "give pairs of scale 4")
+    return lr
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """An 8-bit image as RGB. Raises QartsrError for an unreadable file or more than 8 bits per channel."""
-    try:
-        image = Image.open(path)
-        image.load()
-    except OSError as error:
-        raise QartsrError(f"cannot be read as an image ({error})", str(path), "replace or remove the file") from error
-    if image.mode.startswith(("I", "F")):
-        raise QartsrError(f"has more than 8 bits per channel ({image.mode})", str(path), "convert it to 8 bits")
-    return image.convert("RGB")
+def _entry(item: Item, hr: Image.Image) -> dict[str, Any]:
+    return {"name": item.name, "width": hr.width, "height": hr.height, **item.origin}
+
+
+def _saved(root: Path, key: str, hash_key: str, relative: str, image: Image.Image) -> dict[str, str]:
+    path = root / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, format="PNG")
+    return {key: relative, hash_key: sha256_file(path)}
 
 
 def _cropped(image: Image.Image, path: Path) -> Image.Image:
     """Top-left part with sides that the network and LR = HR / 4 can take."""
     width, height = (side - side % _MULTIPLE for side in image.size)
     if not (width and height):
-        raise QartsrError(f"is smaller than {_MULTIPLE} pixels", str(path), "remove it")
+        what = f"is {image.width} x {image.height}, smaller than {_MULTIPLE} pixels"
+        raise QartsrError(what, str(path), "remove it")
     return image.crop((0, 0, width, height))
 
 
+def _refuse_overlap(manifest: dict[str, Any]) -> None:
+    """Splits are by image: the same pixels in both would make every figure of the test split too good."""
+    train = {entry["sha256"]: entry["name"] for entry in manifest["train"]}
+    for entry in manifest["test"]:
+        if entry["sha256_hr"] in train:
+            what = f"train image {train[entry['sha256_hr']]!r} is test image {entry['name']!r}"
+            raise QartsrError(what, "data.images", "keep every image in one split")

@@ -1,9 +1,6 @@
-"""Placeholder until tracking lands."""
-from contextlib import contextmanager
-class _Null:
-    def metrics(self, values, step): ...
-    def artifact(self, path, folder=""): ...
-    def tags(self, values): ...
-@contextmanager
-def open_run(profile, stage, values):
-    yield _Null()
+"""What a stage tells MLflow while it works."""
+
+from qartsr.tracking.open import open_run
+from qartsr.tracking.run import NullRun, Run, Tracker
+
+__all__ = ["NullRun", "Run", "Tracker", "open_run"]

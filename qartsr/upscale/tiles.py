@@ -1,16 +1,18 @@
 """x4 of an image of any size, in tiles: the network's memory is that of one tile.
 
 LR image -> bicubic x4 -> padded to what the network needs -> overlapping tiles, faded into each other -> cropped ->
-colour fix of the whole image. Besides the tile, an output pixel costs 21 bytes of memory.
+colour fix of the whole image. Besides the tile, an output pixel costs about 21 bytes of memory.
 
-What tiling changes: the network normalises each tile by its own statistics (GroupNorm) and attends within it, so the
-same pixel differs a little between tiles. Fading hides the step, the colour fix removes its low frequencies; a tiled
-image is close to the untiled one, not equal to it. An image no larger than one tile is not tiled at all.
+What tiling changes: GroupNorm would see one tile only, so tiles share the statistics of up to PROBES tiles that are run
+once beforehand (:mod:`qartsr.upscale.statistics`). Convolutions see zeros beyond a tile's edge and attention sees one
+tile: the fading hides that. A tiled image is close to the untiled one, not equal to it; an image no larger than one
+tile is not tiled and exactly the network's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +24,16 @@ from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 from qartsr.upscale.colour import finish
 from qartsr.upscale.modes import colour, like, normal
+from qartsr.upscale.statistics import imposed, observe
 from qartsr.upscale.windows import fades, starts
 
 TILE, OVERLAP = 512, 64
 """Default side of a tile and least overlap of neighbours, in output pixels."""
+PROBES = 16
+"""At most so many tiles, evenly spread, are run beforehand for their statistics."""
 
 Report = Callable[[int, int], None]
-"""Called after each tile with the number of tiles done and their total."""
+"""Called after each run of the network with the number of runs done and their total."""
 
 
 def silent(done: int, total: int) -> None:
@@ -67,13 +72,23 @@ def _usable(tile: int, overlap: int, multiple: int) -> tuple[int, int]:
 def _network(model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report) -> Tensor:
     """The network's output for uint8 ``lq`` (3, H, W), clamped: float (3, H, W) on the CPU."""
     padded = _padded(lq, model.multiple)
-    height, width = padded.shape[1:]
+    places = _places(padded.shape[1], padded.shape[2], tile, overlap, model.multiple)
+    probes = _spread(places, PROBES) if len(places) > 1 else []
+    done, total = 0, len(probes) + len(places)
+
+    def run(place: Place) -> Tensor:
+        nonlocal done
+        part = to_unit(padded[None, :, place.rows, place.columns]).to(model.context.device)
+        output: Tensor = model(part)[0].float().clamp(-1, 1).cpu()
+        done += 1
+        report(done, total)
+        return output
+
     joined = torch.zeros(padded.shape)
-    places = list(_places(height, width, tile, overlap, model.multiple))
-    for done, (rows, columns, weight) in enumerate(places, 1):
-        part = to_unit(padded[None, :, rows, columns]).to(model.context.device)
-        joined[:, rows, columns] += model(part)[0].float().clamp(-1, 1).cpu() * weight
-        report(done, len(places))
+    statistics = observe(model, run, probes)
+    with imposed(model, statistics):
+        for place in places:
+            joined[:, place.rows, place.columns] += run(place) * place.weight
     return joined[:, : lq.shape[1], : lq.shape[2]]
 
 
@@ -83,10 +98,29 @@ def _padded(lq: Tensor, multiple: int) -> Tensor:
     return torch.from_numpy(np.pad(lq.numpy(), ((0, 0), (0, bottom), (0, right)), mode="reflect"))
 
 
-def _places(height: int, width: int, tile: int, overlap: int, multiple: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Rows, columns and blending weight (rows, columns) of every tile; the weights sum to 1 at every pixel."""
+class Place(NamedTuple):
+    """One tile."""
+
+    rows: slice
+    columns: slice
+    weight: Tensor
+    """(rows, columns) for blending; the weights of all tiles sum to 1 at every pixel"""
+
+
+def _places(height: int, width: int, tile: int, overlap: int, multiple: int) -> list[Place]:
     tops, lefts = starts(height, tile, overlap, multiple), starts(width, tile, overlap, multiple)
-    for top, vertical in zip(tops, fades(height, tile, tops), strict=True):
-        for left, horizontal in zip(lefts, fades(width, tile, lefts), strict=True):
-            weight = vertical[:, None] * horizontal[None, :]
-            yield slice(top, top + len(vertical)), slice(left, left + len(horizontal)), weight
+    return [
+        Place(
+            slice(top, top + len(vertical)),
+            slice(left, left + len(horizontal)),
+            vertical[:, None] * horizontal[None, :],
+        )
+        for top, vertical in zip(tops, fades(height, tile, tops), strict=True)
+        for left, horizontal in zip(lefts, fades(width, tile, lefts), strict=True)
+    ]
+
+
+def _spread(places: list[Place], count: int) -> list[Place]:
+    """At most ``count`` of the places, evenly spread."""
+    step = max(1.0, len(places) / count)
+    return [places[int(index * step)] for index in range(min(count, len(places)))]

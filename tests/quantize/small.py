@@ -74,7 +74,10 @@ def statistics_of_small() -> Statistics:
     return observe(small(), batches())
 
 
-def quantized(bits: Bits = Bits(4, 4), **changes: Any) -> tuple[Small, Plan, Statistics]:
+W4A4 = Bits(4, 4)
+
+
+def quantized(bits: Bits = W4A4, **changes: Any) -> tuple[Small, Plan, Statistics]:
     model, statistics = small(), statistics_of_small()
     decided = plan(model, method(**changes), bits)
     apply(model, decided)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import typing
 from typing import Any
 
 import pytest
@@ -62,7 +64,7 @@ def test_error_falls_with_bits(kind: str, seed: int, skew: float) -> None:
         quantizer = _build(kind, bits, ())
         quantizer.calibrate(x)
         errors.append((quantizer(x) - x).square().mean().item())
-    assert all(a > b for a, b in zip(errors, errors[1:], strict=False)), errors
+    assert all(a > b for a, b in itertools.pairwise(errors)), errors
 
 
 @settings(max_examples=50, deadline=None)
@@ -184,8 +186,6 @@ def test_groups_must_fit() -> None:
 
 
 def test_every_configuration_has_a_class() -> None:
-    import typing
-
     union = typing.get_args(typing.get_args(QuantizerConfig)[0])
     assert FAMILY.types() == set(union)
 

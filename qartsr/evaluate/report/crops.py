@@ -1,4 +1,4 @@
-"""Where to look: the most textured window of every test image, cut from all subjects."""
+"""Where to look: the most detailed window of every test image, cut from all subjects."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from qartsr.evaluate.report.inputs import Contents, Subject
@@ -20,6 +21,7 @@ MOST = 6
 """Most scenes on the page, spread evenly over the test set."""
 _THUMBNAIL = 144
 
+Array = NDArray[np.float64]
 Box = tuple[int, int, int, int]
 """left, upper, right, lower in HR pixels, multiples of 4"""
 
@@ -52,18 +54,27 @@ def cut_scenes(contents: Contents) -> list[SceneCuts]:
 
 
 def textured(image: Image.Image, side: int = SIDE) -> Box:
-    """The window with the largest mean luma gradient, on a grid of 8 pixels."""
+    """The window with the most detail: mean luma gradient times standard deviation, on a grid of 8 pixels.
+
+    The gradient alone finds fur and grass, the deviation alone a bare edge; eyes and lettering have both.
+    """
     luma = np.asarray(image.convert("L"), dtype=np.float64)
-    down, across = np.gradient(luma)
-    sums = np.pad(np.hypot(down, across).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     height, width = (min(side, length) for length in luma.shape)
-    tops, lefts = np.arange(0, luma.shape[0] - height + 1, 8), np.arange(0, luma.shape[1] - width + 1, 8)
-    rows, columns = np.ix_(tops, lefts)
-    energy = sums[rows + height, columns + width] - sums[rows, columns + width]
-    energy -= sums[rows + height, columns] - sums[rows, columns]
-    top, left = np.unravel_index(np.argmax(energy.round(6)), energy.shape)
-    box = int(lefts[left]), int(tops[top])
-    return (*box, box[0] + width, box[1] + height)
+    tops, lefts = (np.arange(0, n - m + 1, 8) for n, m in zip(luma.shape, (height, width), strict=True))
+
+    def mean(values: Array) -> Array:
+        sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        rows, columns = np.ix_(tops, lefts)
+        below = sums[rows + height, columns + width] - sums[rows + height, columns]
+        above = sums[rows, columns + width] - sums[rows, columns]
+        means: Array = (below - above) / (height * width)
+        return means
+
+    gradient = mean(np.hypot(*np.gradient(luma)))
+    deviation = np.sqrt(np.maximum(mean(luma**2) - mean(luma) ** 2, 0))
+    row, column = np.unravel_index(np.argmax((gradient * deviation).round(6)), gradient.shape)
+    left, top = int(lefts[column]), int(tops[row])
+    return left, top, left + width, top + height
 
 
 def data_uri(image: Image.Image) -> str:

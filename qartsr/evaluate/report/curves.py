@@ -30,13 +30,16 @@ def loss(title: str, drawn: Sequence[Line]) -> Draw:
     """Total loss against step on a log scale; where rows name a module, its turn is marked."""
 
     def draw(axes: Axes) -> None:
+        heights: list[float] = []
         for label, shade, rows in drawn:
             steps, total = (np.array([float(row[column]) for row in rows]) for column in ("step", "total"))
             axes.plot(steps, total, color=shade, linewidth=0.7, alpha=0.25)
             axes.plot(steps, smooth(total), color=shade, label=label)
-        log_scale(axes)
-        axes.set(title=title, xlabel="step", ylabel="loss")
-        axes.margins(x=0.01, y=0.08)
+            heights += total.tolist()
+        axes.margins(x=0.01)
+        log_scale(axes, heights)
+        axes.set_title(title, pad=18)  # the components' names stand between title and plot
+        axes.set(xlabel="step", ylabel="loss")
         _modules(axes, drawn[0][2])
         legend(axes)
 

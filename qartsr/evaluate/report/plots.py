@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
@@ -10,9 +11,22 @@ from qartsr.evaluate.report.inputs import Contents, Table
 from qartsr.evaluate.report.theme import INK, MUTED, SURFACE, Draw, colour, legend, log_scale
 
 
+class Point(NamedTuple):
+    """A package: megabytes, dB, and how it is drawn."""
+
+    size: float
+    quality: float
+    title: str
+    colour: str
+
+
 def rate_quality(contents: Contents) -> Draw:
     """PSNR against megabytes for every bit-width; FP and bicubic as lines."""
-    points = [(s.bytes / 1e6, s.scores["psnr"], s.title) for s in contents.quantized]
+    points = [
+        Point(s.bytes / 1e6, s.scores["psnr"], s.title, colour(index))
+        for index, s in enumerate(contents.quantized)
+        if s.bytes
+    ]
     references = [(contents.fp, "-"), (contents.bicubic, (0, (4, 3)))]
 
     def draw(axes: Axes) -> None:
@@ -30,11 +44,11 @@ def rate_quality(contents: Contents) -> Draw:
     return draw
 
 
-def _chain(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    axes.plot([p[0] for p in points], [p[1] for p in points], color=MUTED, linewidth=1, zorder=2)
-    for index, (size, quality, title) in enumerate(points):
-        axes.plot(size, quality, "o", color=colour(index), markersize=9, markeredgecolor=SURFACE, zorder=3)
-        axes.annotate(title, (size, quality), (9, -12), textcoords="offset points", color=INK, fontsize=9)
+def _chain(axes: Axes, points: Sequence[Point]) -> None:
+    axes.plot([p.size for p in points], [p.quality for p in points], color=MUTED, linewidth=1, zorder=2)
+    for p in points:
+        axes.plot(p.size, p.quality, "o", color=p.colour, markersize=9, markeredgecolor=SURFACE, zorder=3)
+        axes.annotate(p.title, (p.size, p.quality), (9, -12), textcoords="offset points", color=INK, fontsize=9)
 
 
 def probe(rows: Table, bits: Sequence[str], column: str, title: str, label: str, log: bool) -> Draw:
@@ -51,10 +65,10 @@ def probe(rows: Table, bits: Sequence[str], column: str, title: str, label: str,
             )
         lambdas = {int(row["timestep"]): float(row["lambda"]) for row in rows}
         axes.set_xticks(range(len(steps)), [f"T = {step}\nλ = {lambdas[step]:.3g}" for step in steps])
-        if log:
-            log_scale(axes)
         axes.set(title=title, ylabel=label)
         axes.margins(x=0.12, y=0.12)
+        if log:
+            log_scale(axes, [float(row[column]) for row in rows])
         legend(axes)
 
     return draw

@@ -38,8 +38,15 @@ def colour(index: int) -> str:
     return SERIES[index % len(SERIES)]
 
 
-def log_scale(axes: Axes) -> None:
-    """Logarithmic heights with plain numbers at 1, 2 and 5, so that less than a decade has ticks too."""
+def log_scale(axes: Axes, heights: Sequence[float]) -> None:
+    """Logarithmic heights with plain numbers at 1, 2 and 5, so that less than a decade has ticks too.
+
+    ``heights``: what is drawn; equal heights get room around them, and without a positive one the scale stays linear.
+    """
+    positive = [height for height in heights if height > 0]
+    if not positive:
+        return
+    axes.set_ylim(min(positive) / 1.2, max(positive) * 1.2)  # before the scale, which would autoscale equal heights
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -48,11 +55,8 @@ def log_scale(axes: Axes) -> None:
 
 def legend(axes: Axes) -> None:
     """The lines' names in one row below the plot."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    handles, labels = axes.get_legend_handles_labels()
-    box = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.24), "handlelength": 1.2, "columnspacing": 1.2}
-    axes.legend(handles, labels, ncols=len(labels), **box)
+    count = len(axes.get_legend_handles_labels()[1])
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=count, handlelength=1.2, columnspacing=1.2)
 
 
 def svg(draw: Draw, name: str) -> str:

@@ -79,8 +79,8 @@ def _losses(inputs: Inputs) -> list[theme.Draw]:
         return curves.lines([(bits, read_table(inputs.curves / f"{phase}-{bits}.csv")) for bits in inputs.bits])
 
     phases = [
-        ("TRQ: retraining at T = 1", curves.single("full precision", read_table(inputs.curves / "retrain.csv"))),
-        ("RPQ: module by module, backwards", of("quantize")),
+        ("TRQ: full precision, retrained", curves.single("full precision", read_table(inputs.curves / "retrain.csv"))),
+        ("RPQ: module by module", of("quantize")),
         ("ET: all modules together", of("extend")),
     ]
     return [curves.loss(title, drawn) for title, drawn in phases if drawn]

@@ -1,0 +1,68 @@
+"""Promotion and rollback as Prefect flows, so that they can be scheduled, triggered and looked up.
+
+``python -m pipelines.promote w4a4 [--version N | --rollback]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed, State
+
+from pipelines.console import quiet_prefect
+from qartsr.config import load_params
+from qartsr.errors import QartsrError
+from qartsr.release import promote, rollback
+
+
+@flow(name="promote", persist_result=False)
+def promote_model(bits: str, version: int | None = None) -> State[None]:
+    """Move ``champion`` to the newest version of a bit-width (or ``version``), if it passes the gate of params.yaml."""
+    try:
+        params = load_params(Path("params.yaml"))
+        return _done(bits, str(promote(params.profile, bits, params.promote, version)))
+    except QartsrError as error:
+        return Failed(message=str(error))
+
+
+@flow(name="rollback", persist_result=False)
+def roll_back_model(bits: str) -> State[None]:
+    """Swap ``champion`` and ``previous`` of a bit-width."""
+    try:
+        return _done(bits, str(rollback(load_params(Path("params.yaml")).profile, bits)))
+    except QartsrError as error:
+        return Failed(message=str(error))
+
+
+def _done(bits: str, sentence: str) -> State[None]:
+    get_run_logger().info(sentence)
+    create_markdown_artifact(sentence, key=f"champion-{bits}", description="the last promotion or rollback")
+    return Completed(message=sentence)
+
+
+def main() -> int:
+    """Print one sentence; exit status 1 when it is a refusal."""
+    parser = argparse.ArgumentParser("python -m pipelines.promote", description=__doc__)
+    parser.add_argument("bits", help="bit-width, for example w4a4")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--version", type=int, metavar="N", help="this version (default: the newest)")
+    choice.add_argument("--rollback", action="store_true", help="make the champion before this one champion again")
+    args = parser.parse_args()
+    with quiet_prefect():
+        if args.rollback:
+            state = roll_back_model(args.bits, return_state=True)
+        else:
+            state = promote_model(args.bits, args.version, return_state=True)
+    if not state.is_completed():
+        print(f"error: {state.message}", file=sys.stderr)
+        return 1
+    print(state.message)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

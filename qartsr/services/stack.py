@@ -1,0 +1,189 @@
+"""Start, look after and stop the local services of one folder.
+
+The folder holds ``env`` (for clients), ``run/NAME.json`` (port, token, process ids), ``logs`` and each service's data.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qartsr.errors import QartsrError
+from qartsr.files import write_text
+from qartsr.services.daemon import spawn
+from qartsr.services.environment import client_environment, env_lines, server_environment
+from qartsr.services.mlflow import mlflow_service
+from qartsr.services.ports import free_ports
+from qartsr.services.prefect import prefect_service
+from qartsr.services.record import Record, read_record
+from qartsr.services.service import Offer, Service
+from qartsr.services.swift import s3_service
+
+OFFERS: Mapping[str, Offer] = {
+    "s3": Offer("swift", "services", 8500, 4, s3_service),
+    "mlflow": Offer("mlflow", "pipeline", 5500, 1, mlflow_service),
+    "prefect": Offer("prefect", "pipeline", 4200, 1, prefect_service),
+}
+NAMES = tuple(OFFERS)
+"""In the order of starting: MLflow shows artifacts that lie in the S3 store."""
+
+Report = Callable[[Mapping[str, str]], None]
+"""Receives service -> "12 s" while it starts, its address once it is ready."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A service that has processes: started by us now, or found."""
+
+    name: str
+    service: Service
+    record: Record
+
+    def ready(self) -> bool:
+        """Whether it answers, and not a stranger that took its port between the choice and the start."""
+        return self.service.healthy() and self.record.listens(OFFERS[self.name].ports)
+
+
+def start(
+    root: Path, names: Iterable[str] = NAMES, report: Report = lambda states: None, timeout: float = 180.0
+) -> dict[str, str]:
+    """Start what is not running, side by side, wait until it answers, and return the environment of its clients.
+
+    The environment is also written to ``root/env``. Raises QartsrError with the last lines of a server's log when it
+    ends or does not answer within ``timeout`` seconds.
+    """
+    root = root.absolute()
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _alone(root):
+        wanted = [name for name in NAMES if name in _with_needs(names)]
+        units = {name: unit for name in NAMES if (unit := _found(root, name))}
+        waiting = [name for name in wanted if name not in units or not units[name].service.healthy()]
+        for name in waiting:
+            if name not in units:
+                units[name] = _launch(root, name, _variables(units))
+        _await(root, units, waiting, report, timeout)
+        environment = client_environment(_variables(units))
+        write_text(root / "env", env_lines(environment))
+    return environment
+
+
+def stop(root: Path, names: Iterable[str] = NAMES) -> tuple[str, ...]:
+    """End the services with everything they started; their data stays. Returns those that were running."""
+    root = root.absolute()
+    if not root.is_dir():
+        return ()
+    stopped = []
+    with _alone(root):
+        for name in [name for name in reversed(NAMES) if name in names]:
+            record = read_record(root, name)
+            if record is not None and record.pids:
+                stopped += [name] if record.alive() else []
+                record.end()
+                record.without_processes().write(root, name)
+    return tuple(stopped)
+
+
+def status(root: Path) -> dict[str, str]:
+    """Service -> its address when it answers, else ``stopped``, ``died`` or ``does not answer``."""
+    states = dict.fromkeys(NAMES, "stopped")
+    for name in NAMES:
+        record = read_record(root.absolute(), name)
+        if record is not None and record.pids:
+            service = OFFERS[name].describe(root.absolute() / name, record.port)
+            states[name] = "died" if not record.alive() else service.address if service.healthy() else "does not answer"
+    return states
+
+
+def log_of(root: Path, process: str) -> Path:
+    """Where a process writes."""
+    return root / "logs" / f"{process}.log"
+
+
+def _with_needs(names: Iterable[str]) -> set[str]:
+    names = set(names)
+    unknown = sorted(names - set(NAMES))
+    if unknown:
+        raise QartsrError(f"there is no service {unknown[0]!r}", "services", f"choose among {', '.join(NAMES)}")
+    return names | ({"s3"} if "mlflow" in names else set())
+
+
+def _found(root: Path, name: str) -> Unit | None:
+    """The service if all its processes live."""
+    record = read_record(root, name)
+    if record is None or not record.alive():
+        return None
+    return Unit(name, OFFERS[name].describe(root / name, record.port), record)
+
+
+def _launch(root: Path, name: str, variables: Mapping[str, str]) -> Unit:
+    """Start the processes of a service, on its port of last time if that is free."""
+    offer, last = OFFERS[name], read_record(root, name)
+    if importlib.util.find_spec(offer.module) is None:
+        raise QartsrError("is not installed", offer.module, f"pip install 'qartsr[{offer.extra}]' -c constraints.txt")
+    if last is not None:  # what may be left of it: a child without its parent
+        last.end()
+    port = free_ports(offer.port, offer.ports)
+    if last is not None and free_ports(last.port, offer.ports) == last.port:
+        port = last.port
+    service = offer.describe(root / name, port)
+    service.prepare()
+    token = secrets.token_hex(16)
+    record = Record(port=port, token=token, pids={})
+    environment = server_environment({**variables, **service.environment})
+    for process, command in service.commands.items():
+        pid = spawn(command, environment, token, log_of(root, process))
+        record = record.with_process(process, pid)
+        record.write(root, name)
+    return Unit(name, service, record)
+
+
+def _await(root: Path, units: Mapping[str, Unit], waiting: Iterable[str], report: Report, timeout: float) -> None:
+    """Return when all of ``waiting`` answer; end those that do not come up."""
+    began, states, pending = time.monotonic(), dict[str, str](), list(waiting)
+    try:
+        while pending:
+            seconds = time.monotonic() - began
+            for unit in [units[name] for name in pending]:
+                states[unit.name] = f"{seconds:.0f} s"
+                if unit.ready():
+                    unit.service.furnish()
+                    pending.remove(unit.name)
+                    states[unit.name] = f"{unit.service.address} ({seconds:.0f} s)"
+                elif not unit.record.alive():
+                    raise _failure(root, unit, "ended while starting")
+                elif seconds > timeout:
+                    raise _failure(root, unit, f"did not answer within {timeout:.0f} s")
+            report(states)
+            time.sleep(0.1 if pending else 0)
+    finally:
+        for name in pending:
+            units[name].record.end()
+
+
+def _failure(root: Path, unit: Unit, what: str) -> QartsrError:
+    """The error with the last lines of the process that is not there, or of all of them."""
+    processes = unit.record.dead() or tuple(unit.record.pids)
+    log = log_of(root, processes[0])
+    last = log.read_text(errors="replace").strip().splitlines()[-12:] if log.is_file() else []
+    tail = "".join(f"\n    {line}" for line in last)
+    return QartsrError(
+        f"the {unit.name} service {what}; its last lines:{tail}\n", str(log), "read it, then start again"
+    )
+
+
+def _variables(units: Mapping[str, Unit]) -> dict[str, str]:
+    return {key: value for unit in units.values() for key, value in unit.service.variables.items()}
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One start or stop at a time."""
+    with (root / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,47 @@
+"""Where a run keeps its files: straight in S3, or behind the server's artifact proxy."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+from qartsr.errors import QartsrError
+from qartsr.remote import Mlflow, Store, open_store, split_uri
+
+
+class Shelf:
+    """The artifact folder of one run."""
+
+    def __init__(self, server: Mlflow, uri: str) -> None:
+        self._server, self._uri = server, uri
+        self._stores: list[Store] = []
+
+    def put(self, path: Path, folder: str = "") -> None:
+        """Keep a file, or every file of a folder, under ``folder``."""
+        send = self._sender()
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                name = file.relative_to(path.parent).as_posix()
+                send(file, f"{folder}/{name}" if folder else name)
+
+    def _sender(self) -> Callable[[Path, str], None]:
+        scheme = urllib.parse.urlsplit(self._uri).scheme
+        if scheme == "s3":
+            bucket, root = split_uri(self._uri)
+            store = self._store(bucket)
+            return lambda file, name: store.upload(file, bucket, f"{root}/{name}")
+        if scheme == "mlflow-artifacts":
+            root = urllib.parse.urlsplit(self._uri).path.strip("/")
+            return lambda file, name: self._server.put_artifact(f"{root}/{name}", file)
+        raise QartsrError(
+            "artifacts cannot be sent there", self._uri, "start the server with an s3:// root or with --serve-artifacts"
+        )
+
+    def _store(self, bucket: str) -> Store:
+        """Opened, and asked whether it answers, once."""
+        if not self._stores:
+            store = open_store()
+            store.demand(bucket)
+            self._stores.append(store)
+        return self._stores[0]

@@ -1,0 +1,96 @@
+"""Begin a run where MLFLOW_TRACKING_URI points; go on without one when it points nowhere or nobody answers."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from qartsr.remote import Mlflow, open_mlflow
+from qartsr.tracking.artifacts import Shelf
+from qartsr.tracking.run import NullRun, Run, Tracker
+
+_FIRST_ANSWER = 3.0
+"""Seconds a stage waits to learn whether the server is there."""
+_LENGTH = 500
+"""Longest value of a parameter, in characters; the oldest servers take no more."""
+
+_log = logging.getLogger("qartsr.tracking")
+
+
+@contextmanager
+def open_run(profile: str, stage: str, values: Mapping[str, Any]) -> Iterator[Tracker]:
+    """A run named ``stage`` in the experiment ``qartsr-<profile>``, with ``values`` as its parameters.
+
+    Without MLFLOW_TRACKING_URI, or when the server does not answer within 3 s (one line says so), the run is a
+    ``NullRun``. An exception inside marks the run FAILED (KILLED when interrupted) and passes on.
+    """
+    run = _begin(profile, stage, values)
+    try:
+        yield run
+    except BaseException as error:
+        run.close("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    run.close("FINISHED")
+
+
+def _begin(profile: str, stage: str, values: Mapping[str, Any]) -> Run | NullRun:
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return NullRun()
+    try:
+        experiment = _experiment(open_mlflow(_FIRST_ANSWER), f"qartsr-{profile}")
+        server = open_mlflow()
+        run = _create(server, experiment, stage)
+    except Exception as error:  # science never waits for the network, nor fails with it
+        _log.warning("%s: this run is not tracked: %s", stage, error)
+        return NullRun()
+    run.params(_flat(values))
+    return run
+
+
+def _experiment(server: Mlflow, name: str) -> str:
+    """Id of the experiment, made if need be; somebody else may make it at the same time."""
+    for _ in range(2):
+        found = server.get("experiments/get-by-name", {"experiment_name": name}, absent=True)
+        if found:
+            return str(found["experiment"]["experiment_id"])
+        made = server.post("experiments/create", {"name": name}, present=True)
+        if made:
+            return str(made["experiment_id"])
+    raise RuntimeError(f"experiment {name} can be neither found nor made")
+
+
+def _create(server: Mlflow, experiment: str, stage: str) -> Run:
+    tags = {"mlflow.source.name": f"stages.{stage.partition('@')[0]}", "mlflow.source.type": "LOCAL", **_user()}
+    body = {
+        "experiment_id": experiment,
+        "run_name": stage,
+        "start_time": int(time.time() * 1000),
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+    info = server.post("runs/create", body)["run"]["info"]
+    return Run(server, info["run_id"], Shelf(server, info["artifact_uri"]))
+
+
+def _user() -> dict[str, str]:
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return {}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """``{"lr": {"skip": 0.1}}`` -> ``{"lr.skip": "0.1"}``; lists as JSON; long values cut with an ellipsis."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
+            flat[f"{prefix}{key}"] = text if len(text) <= _LENGTH else text[: _LENGTH - 1] + "…"
+    return flat

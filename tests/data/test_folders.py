@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qartsr.config.data import DataConfig, FolderConfig
+from qartsr.data import write_dataset
+from qartsr.data.folders import folder_items
+from qartsr.errors import QartsrError
+from tests.data.conftest import Painter
+
+Layout = Literal["div2k", "realsr", "urban100", "drealsr", "plain"]
+
+# Layout -> root, HR and LR of one image in each split, as the data sets are published.
+FILES: dict[Layout, dict[str, tuple[str, str]]] = {
+    "div2k": {
+        "train": ("DIV2K_train_HR/0001.png", "DIV2K_train_LR_bicubic/X4/0001x4.png"),
+        "test": ("DIV2K_valid_HR/0801.png", "DIV2K_valid_LR_bicubic/X4/0801x4.png"),
+    },
+    "realsr": {
+        "train": ("Canon_001_HR.png", "Canon_001_LR4.png"),
+        "test": ("Nikon_001_HR.png", "Nikon_001_LR4.png"),
+    },
+    "urban100": {
+        "train": ("img_001_SRF_4_HR.png", "img_001_SRF_4_LR.png"),
+        "test": ("img_002_SRF_4_HR.png", "img_002_SRF_4_LR.png"),
+    },
+    "drealsr": {
+        "train": ("train_HR/a.png", "train_LR/a.png"),
+        "test": ("HR/panasonic_1_x1.png", "LR/panasonic_1_x1.png"),
+    },
+}
+
+
+def config(root: Path, layout: Layout) -> DataConfig:
+    return DataConfig(images=FolderConfig(layout=layout, train_root=str(root / "train"), test_root=str(root / "test")))
+
+
+@pytest.fixture(params=FILES)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    name: Layout = request.param
+    return name
+
+
+def build(root: Path, layout: Layout, paint: Painter, lr: bool = True) -> DataConfig:
+    for seed, (split, (high, low)) in enumerate(FILES[layout].items()):
+        paint(root / split / high, 50, 36, seed)
+        if lr:
+            paint(root / split / low, 12, 9, 10 + seed)
+    return config(root, layout)
+
+
+def test_given_lr_is_used_and_cropped_with_its_hr(tmp_path: Path, layout: Layout, paint: Painter) -> None:
+    manifest = write_dataset(build(tmp_path, layout, paint), 0, tmp_path / "out")
+    high, low = (tmp_path / "test" / name for name in FILES[layout]["test"])
+    [entry] = manifest["test"]
+    assert manifest["name"] == layout and entry["source"] == high.name
+    hr, lr = (np.array(Image.open(tmp_path / "out" / entry[key])) for key in ("hr", "lr"))
+    np.testing.assert_array_equal(hr, np.array(Image.open(high))[:32, :48])
+    np.testing.assert_array_equal(lr, np.array(Image.open(low))[:8, :12])
+
+
+def test_lr_is_made_where_the_folder_has_none(tmp_path: Path, layout: Layout, paint: Painter) -> None:
+    [entry] = write_dataset(build(tmp_path, layout, paint, lr=False), 0, tmp_path / "out")["test"]
+    hr = Image.open(tmp_path / "out" / entry["hr"])
+    made = np.array(Image.open(tmp_path / "out" / entry["lr"]))
+    np.testing.assert_array_equal(made, np.array(hr.resize((12, 8), Image.Resampling.BICUBIC)))
+
+
+def test_lr_of_the_wrong_size_is_refused(tmp_path: Path, layout: Layout, paint: Painter) -> None:
+    data = build(tmp_path, layout, paint)
+    low = FILES[layout]["test"][1]
+    paint(tmp_path / "test" / low, 11, 9)
+    with pytest.raises(QartsrError, match=rf"{Path(low).name}: is 11 x 9, not 12 x 9, a quarter of its HR of 50 x 36"):
+        write_dataset(data, 0, tmp_path / "out")
+
+
+def test_lr_for_some_images_only_is_refused(tmp_path: Path, layout: Layout, paint: Painter) -> None:
+    data = build(tmp_path, layout, paint)
+    high = tmp_path / "test" / FILES[layout]["test"][0]
+    paint(high.with_name(f"more_{high.name}"), 48, 32, 5)
+    with pytest.raises(QartsrError, match="is missing, though other images have their LR"):
+        write_dataset(data, 0, tmp_path / "out")
+
+
+def test_an_empty_root_says_what_the_layout_expects(tmp_path: Path, layout: Layout) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    with pytest.raises(QartsrError, match=rf"has no images .*layout {layout} expects; correct data.images.train_root"):
+        write_dataset(config(tmp_path, layout), 0, tmp_path / "out")
+    shutil.rmtree(tmp_path / "train")
+    with pytest.raises(QartsrError, match=r"train: is not a folder; correct data.images.train_root"):
+        write_dataset(config(tmp_path, layout), 0, tmp_path / "out")
+
+
+def test_drealsr_as_published_has_test_folders(tmp_path: Path, paint: Painter) -> None:
+    paint(tmp_path / "test" / "test_HR" / "a.png", 32, 32)
+    low = paint(tmp_path / "test" / "test_LR" / "a.png", 8, 8)
+    found = folder_items(FolderConfig(layout="drealsr", train_root="-", test_root=str(tmp_path / "test")), "test")
+    assert [item.lr for item in found] == [low]
+
+
+def test_plain_folders_are_read_in_order_of_name_and_skip_other_files(tmp_path: Path, paint: Painter) -> None:
+    for name, seed in (("b.png", 1), ("a.JPG", 2), ("c.bmp", 3)):
+        paint(tmp_path / "train" / name, 20, 20, seed)
+    (tmp_path / "train" / "notes.txt").write_text("no image")
+    paint(tmp_path / "test" / "z.png", 16, 16, 4)
+    manifest = write_dataset(config(tmp_path, "plain"), 0, tmp_path / "out")
+    assert [entry["name"] for entry in manifest["train"]] == ["a", "b", "c"]
+    assert [entry["name"] for entry in manifest["test"]] == ["z"]
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path, paint: Painter) -> None:
+    for name in ("train/a.png", "train/a.bmp", "test/b.png"):
+        paint(tmp_path / name, 16, 16)
+    with pytest.raises(QartsrError, match="split train: has 2 images named 'a'"):
+        write_dataset(config(tmp_path, "plain"), 0, tmp_path / "out")
+
+
+def test_the_same_image_in_both_splits_is_refused(tmp_path: Path, paint: Painter) -> None:
+    paint(tmp_path / "train" / "a.png", 32, 32)
+    shutil.copytree(tmp_path / "train", tmp_path / "test")
+    (tmp_path / "test" / "a.png").rename(tmp_path / "test" / "b.png")
+    with pytest.raises(QartsrError, match="train image 'a' is test image 'b'; keep every image in one split"):
+        write_dataset(config(tmp_path, "plain"), 0, tmp_path / "out")
+
+
+def test_real_pairs_of_drealsr(tmp_path: Path, root: Path, paint: Painter) -> None:
+    fixtures = Path(os.environ.get("QARTSR_FIXTURES", root.parent / "shared" / "fixtures"))
+    folder = fixtures.parent / "data" / "drealsr"
+    if not folder.is_dir():
+        pytest.skip(f"the DRealSR crops are not at {folder}; set QARTSR_FIXTURES to the folder fixtures/ beside data/")
+    for kind in ("HR", "LR"):
+        (tmp_path / "test" / kind).mkdir(parents=True)
+        for path in sorted((folder / kind).iterdir())[:2]:
+            shutil.copy(path, tmp_path / "test" / kind)
+    paint(tmp_path / "train" / "HR" / "a.png", 16, 16)
+    for entry in write_dataset(config(tmp_path, "drealsr"), 0, tmp_path / "out")["test"]:
+        assert (entry["width"], entry["height"]) == (512, 512)
+        for key in ("HR", "LR"):
+            given, kept = folder / key / f"{entry['name']}.png", tmp_path / "out" / entry[key.lower()]
+            np.testing.assert_array_equal(np.array(Image.open(kept)), np.array(Image.open(given)))

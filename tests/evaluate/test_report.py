@@ -1,0 +1,124 @@
+"""The page stands alone, says the numbers, and is the same every time."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qartsr.errors import QartsrError
+from qartsr.evaluate.report import Inputs, theme, write_report
+from qartsr.evaluate.report.crops import textured
+from qartsr.evaluate.report.curves import loss, smooth
+from qartsr.files import read_json, sha256_tree, write_json
+from qartsr.upscale import read_image
+
+
+@pytest.fixture(scope="module")
+def report(finished: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(finished, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> str:
+    return (report / "index.html").read_text()
+
+
+def test_the_page_needs_no_other_file(page: str, finished: Inputs) -> None:
+    addresses = re.findall(r"""(?:src|href)="([^"#][^"]{0,40})|url\(([^#][^)]*)\)""", page)
+    assert all("".join(address).startswith("data:image/png;base64,") for address in addresses)
+    assert "<script" not in page and "@import" not in page
+    assert len(page) < 15e6
+    assert str(finished.metrics.parent) not in page and "/tmp/" not in page
+
+
+def test_it_says_what_was_measured(page: str) -> None:
+    for text in ("30.50", "29.50", "26.50", "22.50", "0.50 MB", "4.00 MB", "8.0\N{MULTIPLICATION SIGN} smaller"):
+        assert text in page, text
+    assert "qartsr-sample-w2a2 version 7" in page and "s3://qartsr/w2a2" in page
+    assert "<code>qartsr fetch-metric-weights musiq</code>" in page
+    assert "coffee &amp; &lt;milk&gt;" in page and "<milk>" not in page
+
+
+def test_pictures_for_elsewhere_stand_beside_it(report: Path) -> None:
+    assert {path.name for path in report.iterdir()} == {
+        "index.html",
+        "comparison.png",
+        "rate_quality.png",
+        "curves.png",
+    }
+    comparison = read_image(report / "comparison.png")
+    assert comparison.width > 2 * comparison.height
+
+
+def test_same_inputs_same_bytes(report: Path, finished: Inputs, tmp_path: Path) -> None:
+    write_report(finished, tmp_path)
+    assert sha256_tree(tmp_path) == sha256_tree(report)
+
+
+def test_figures_follow_the_page_into_dark_mode() -> None:
+    """No colour of the palette stays fixed, and every variable has a value for dark."""
+
+    def draw(axes: object) -> None:
+        axes.plot([1, 2], [3, 4], color=theme.colour(1), label="x")  # type: ignore[attr-defined]
+        theme.legend(axes)  # type: ignore[arg-type]
+
+    figure = theme.svg(draw, "test")  # type: ignore[arg-type]
+    assert "var(--s1)" in figure and "var(--muted)" in figure and "var(--font)" in figure
+    assert not any(colour in figure for colour in theme.NAMES)
+    assert set(theme.DARK) == set(theme.NAMES)
+
+
+def test_what_is_optional_may_be_missing(spoilable: Inputs, tmp_path: Path) -> None:
+    for folder in (spoilable.curves, spoilable.receipts, spoilable.packages):
+        shutil.rmtree(folder)
+    write_report(spoilable, tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "not registered" in page
+    assert "Training" not in page
+    assert not (tmp_path / "report" / "curves.png").exists()
+
+
+def test_a_missing_evaluation_is_an_error_with_a_name(spoilable: Inputs, tmp_path: Path) -> None:
+    (spoilable.metrics / "w2a2.json").unlink()
+    with pytest.raises(QartsrError, match=r"w2a2\.json"):
+        write_report(spoilable, tmp_path / "report")
+
+
+def test_an_evaluation_without_psnr_is_refused(spoilable: Inputs, tmp_path: Path) -> None:
+    scores = read_json(spoilable.metrics / "fp.json")
+    del scores["photographs"]["psnr"]
+    write_json(spoilable.metrics / "fp.json", scores)
+    with pytest.raises(QartsrError, match="list psnr under"):
+        write_report(spoilable, tmp_path / "report")
+
+
+def test_the_crop_is_where_the_detail_is() -> None:
+    image = np.full((200, 300, 3), 128, np.uint8)
+    image[88:184, 160:256] = np.random.default_rng(0).integers(0, 256, (96, 96, 1), np.uint8)
+    assert textured(Image.fromarray(image)) == (160, 88, 256, 184)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (96, 96), (97, 203)])
+def test_small_images_are_shown_whole_and_boxes_fit(size: tuple[int, int]) -> None:
+    left, upper, right, lower = textured(Image.new("RGB", size))
+    assert 0 <= left < right <= size[0] and 0 <= upper < lower <= size[1]
+    assert left % 4 == upper % 4 == 0
+
+
+@pytest.mark.parametrize("totals", [[0.3], [0.3, 0.3], [0.0, 0.0], [0.0, 1e-9, 5.0]])
+def test_short_and_constant_curves_can_be_drawn(totals: list[float]) -> None:
+    rows = [{"step": str(step), "module": "decoder.mid", "total": str(total)} for step, total in enumerate(totals)]
+    assert theme.svg(loss("RPQ", [("W2A2", theme.colour(0), rows)]), "test").startswith("<svg")
+
+
+def test_smoothing_keeps_a_constant_and_a_line() -> None:
+    assert smooth(np.full(300, 2.0)) == pytest.approx(2)
+    line = smooth(np.arange(300.0))
+    assert line[20:-20] == pytest.approx(np.arange(300.0)[20:-20])

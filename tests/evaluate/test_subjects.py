@@ -1,0 +1,108 @@
+"""Evaluation of a model: the files it leaves, and its scores against independent arithmetic."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qartsr.config.training import LPIPSConfig
+from qartsr.errors import QartsrError
+from qartsr.evaluate import evaluate_quantized, evaluate_reference, meter, open_scenes
+from qartsr.files import sha256_tree, write_json
+from qartsr.losses import LPIPS
+from qartsr.metrics import Meter
+from qartsr.models import OneStepSR
+from tests.evaluate.conftest import SCENES, read_json_file, read_rows
+from tests.metrics import reference as truth
+
+
+@pytest.fixture()
+def measure() -> Meter:
+    return Meter(["psnr"])
+
+
+def _pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_reference_writes_outputs_errors_and_scores(
+    model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path
+) -> None:
+    bicubic, fp = evaluate_reference(model, test_set, tmp_path / "reference", measure)
+    assert set(bicubic.averages()) == {"psnr", "psnr_to_fp"} and set(fp.averages()) == {"psnr"}
+    for name in SCENES:
+        lr = Image.open(test_set / "test" / "LR" / f"{name}.png")
+        expected = np.asarray(lr.resize((4 * lr.width, 4 * lr.height), Image.Resampling.BICUBIC))
+        assert np.array_equal(_pixels(tmp_path / "reference" / "bicubic" / "images" / f"{name}.png"), expected)
+        assert _pixels(tmp_path / "reference" / "fp" / "errors" / f"{name}.png").shape == expected.shape
+    parameters = sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in model.buffers())
+    assert read_json_file(tmp_path / "reference" / "model.json") == {"parameters": parameters, "bytes": 4 * parameters}
+
+
+def test_scores_are_those_of_the_written_images(
+    model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path
+) -> None:
+    bicubic, _ = evaluate_reference(model, test_set, tmp_path / "reference", measure)
+    bicubic.write(tmp_path / "reference" / "bicubic", tmp_path / "metrics" / "bicubic.json")
+    rows = read_rows(tmp_path / "reference" / "bicubic" / "per_image.csv")
+    assert [row["image"] for row in rows] == list(SCENES)
+    for row in rows:
+        image = _pixels(tmp_path / "reference" / "bicubic" / "images" / f"{row['image']}.png")
+        fp = _pixels(tmp_path / "reference" / "fp" / "images" / f"{row['image']}.png")
+        hr = _pixels(test_set / "test" / "HR" / f"{row['image']}.png")
+        assert float(row["psnr"]) == pytest.approx(truth.psnr(image, hr), abs=1e-4)
+        assert float(row["psnr_to_fp"]) == pytest.approx(truth.psnr(image, fp), abs=1e-4)
+    mean = np.mean([float(row["psnr"]) for row in rows])
+    stored = read_json_file(tmp_path / "metrics" / "bicubic.json")
+    assert stored["photographs"]["psnr"] == pytest.approx(mean, abs=1e-5)  # type: ignore[index]
+
+
+def test_an_equal_model_is_80_db_from_fp_and_another_is_not(
+    model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path
+) -> None:
+    evaluate_reference(model, test_set, tmp_path / "reference", measure)
+    equal = evaluate_quantized(model, test_set, tmp_path / "reference", tmp_path / "equal", measure)
+    assert equal.averages()["psnr_to_fp"] == pytest.approx(80, abs=1e-5)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.vae.decoder.conv_out.weight.mul_(2)
+    scores = evaluate_quantized(other, test_set, tmp_path / "reference", tmp_path / "other", measure)
+    assert scores.averages()["psnr_to_fp"] < 70
+
+
+def test_same_inputs_same_bytes(model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        scores = evaluate_reference(model, test_set, tmp_path / run, measure)[1]
+        scores.write(tmp_path / run / "fp", tmp_path / run / "fp.json")
+    assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
+
+
+def test_lr_of_another_scale_is_refused(model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path) -> None:
+    hr = str(test_set / "test" / "HR" / "astronaut.png")
+    write_json(tmp_path / "manifest.json", {"name": "x", "test": [{"name": "a", "hr": hr, "lr": hr}]})
+    with pytest.raises(QartsrError, match="not 4 times"):
+        evaluate_reference(model, tmp_path, tmp_path / "out", measure)
+
+
+def test_an_empty_test_set_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"name": "x", "test": []})
+    with pytest.raises(QartsrError, match="no test images"):
+        open_scenes(tmp_path)
+
+
+def test_random_lpips_is_the_distance_of_the_loss(test_set: Path) -> None:
+    config = LPIPSConfig(backbone="random", seed=3)
+    measure = meter(["psnr", "lpips"], config)
+    assert "lpips_random" in measure.names
+    assert meter(["psnr"], config).names == ("psnr",)
+    scene = open_scenes(test_set).items[0]
+    hr = scene.hr()
+    blurred = hr.resize((32, 27)).resize(hr.size)
+    tensors = [torch.from_numpy(np.array(i)).permute(2, 0, 1)[None].float() / 127.5 - 1 for i in (blurred, hr)]
+    expected = LPIPS(config)(*tensors).item()
+    assert measure.measure(blurred, hr)["lpips_random"] == pytest.approx(expected, rel=1e-4)

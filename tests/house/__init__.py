@@ -1,0 +1,1 @@
+"""The rules of the house, as tests: files that must agree are compared, limits are counted."""

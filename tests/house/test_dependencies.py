@@ -1,0 +1,142 @@
+"""pyproject.toml and constraints.txt: a core install stays small, everything imported is declared, pins are plain."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.house.project import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOT_IN_CORE = {"dvc", "dvc-s3", "prefect", "mlflow", "swift", "pytest", "lpips", "pyiqa", "fastapi-cli"}
+CORE_ROOMS = (
+    "cli",
+    "upscale",
+    "packing",
+    "quantize",
+    "layer",
+    "models",
+    "quantizers",
+    "transforms",
+    "branches",
+    "release",
+)
+OWN = {"qartsr", "stages", "pipelines", "tests"}
+
+
+def _pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+def _requirements(extra: str = "") -> list[Requirement]:
+    listed = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return [Requirement(line) for line in listed]
+
+
+def _everything_needed(requirements: Iterable[Requirement]) -> set[str]:
+    """Names of all distributions that ``requirements`` bring, followed through the installed metadata."""
+    names: set[str] = set()
+    waiting = [(requirement, "") for requirement in requirements]
+    while waiting:
+        requirement, extra = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or name in names:
+            continue
+        names.add(name)
+        try:
+            needed = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # for another platform
+            continue
+        waiting += [(Requirement(line), extra) for line in needed for extra in (requirement.extras or {""})]
+    return names
+
+
+def test_a_core_install_brings_no_pipeline() -> None:
+    assert not _everything_needed(_requirements()) & NOT_IN_CORE
+
+
+def test_the_walk_through_the_metadata_finds_something() -> None:
+    """The test above must not pass because the walk sees nothing."""
+    assert {"dvc", "prefect", "mlflow", "dvc-data", "alembic"} <= _everything_needed(_requirements("pipeline"))
+
+
+@pytest.mark.parametrize("room", CORE_ROOMS)
+def test_core_rooms_load_with_core_dependencies(room: str) -> None:
+    """Imports at the top of a file must be satisfied by a core install; those inside functions may need an extra."""
+    declared = {canonicalize_name(requirement.name) for requirement in _requirements()}
+    for path in _files(ROOT / "qartsr" / room):
+        undeclared = _distributions(_top_level_imports(path)) - declared
+        assert not undeclared, f"{path.relative_to(ROOT)} imports {undeclared}"
+
+
+@pytest.mark.parametrize("package", ["qartsr", "stages", "pipelines"])
+def test_everything_imported_is_declared(package: str) -> None:
+    extras = [_requirements(extra) for extra in PROJECT["optional-dependencies"]]
+    declared = {canonicalize_name(requirement.name) for group in [_requirements(), *extras] for requirement in group}
+    for path in _files(ROOT / package):
+        undeclared = _distributions(_imports(ast.walk(ast.parse(path.read_text())))) - declared
+        assert not undeclared, f"{path.relative_to(ROOT)} imports {undeclared}"
+
+
+def test_constraints_are_plain_pins() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.+!]*", line), line
+    assert "://" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_constraints_satisfy_the_requirements() -> None:
+    pins = {canonicalize_name(name): version for name, version in _pins().items()}
+    for group in ["", *PROJECT["optional-dependencies"]]:
+        for requirement in _requirements(group):
+            if canonicalize_name(requirement.name) != "qartsr":
+                pinned = pins[canonicalize_name(requirement.name)]
+                assert requirement.specifier.contains(pinned), f"{requirement} is pinned to {pinned}"
+
+
+def test_older_torch_is_allowed_without_constraints() -> None:
+    (torch,) = [requirement for requirement in _requirements() if requirement.name == "torch"]
+    assert torch.specifier.contains("2.11.0") and torch.specifier.contains("3.0")
+
+
+def _files(room: Path) -> list[Path]:
+    return sorted(room.rglob("*.py")) or [room.with_suffix(".py")]
+
+
+def _top_level_imports(path: Path) -> set[str]:
+    return _imports(ast.parse(path.read_text()).body)
+
+
+def _imports(nodes: Iterable[ast.AST]) -> set[str]:
+    """Outermost names of absolute imports that are neither ours nor the standard library's."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names - OWN - set(sys.stdlib_module_names)
+
+
+def _distributions(imported: set[str]) -> set[str]:
+    """Distributions that may provide the imported names, the shortest name of each (mlflow is in mlflow-skinny too)."""
+    found = set()
+    for name in imported:
+        candidates = {canonicalize_name(candidate) for candidate in _providers().get(name, [name])}
+        found.add("mlflow-skinny" if "mlflow-skinny" in candidates else min(candidates, key=len))
+    return found
+
+
+@functools.cache
+def _providers() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()

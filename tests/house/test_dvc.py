@@ -1,0 +1,157 @@
+"""dvc.yaml agrees with params.yaml, with the stage files and with what they import."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from qartsr.config import load_params
+from tests.house.project import ROOT, code_of, outputs, stage_files, stage_tree, stages
+
+CONFIGS = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
+
+
+def test_every_stage_has_its_file_and_every_file_its_stage() -> None:
+    assert set(stages()) == set(stage_files())
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_a_stage_says_what_it_does(stage: str) -> None:
+    assert len(stages()[stage]["desc"]) > 20
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_deps_cover_the_code_a_stage_imports(stage: str) -> None:
+    """Folders or files, whichever make the stage stale for its own reasons only. What is not imported is not listed."""
+    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith(("qartsr/", "stages/"))}
+    needed = code_of(stage)
+    missing = {path for path in needed if not any(_inside(path, dep) for dep in listed)}
+    idle = {dep for dep in listed if not any(_inside(path, dep) for path in needed)}
+    assert not missing and not idle, f"add {sorted(missing)}, remove {sorted(idle)}"
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_data_deps_are_outputs_of_other_stages(stage: str) -> None:
+    made = {path for other in stages() if other != stage for path in outputs(other)}
+    for dep in stages()[stage]["deps"]:
+        if not dep.startswith(("qartsr/", "stages/")):
+            assert any(path == dep or path.startswith(f"{dep}/") for path in made), dep
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_command_line_is_what_the_stage_file_accepts(stage: str) -> None:
+    command: str = stages()[stage]["cmd"]
+    assert command.startswith(f"python -m stages.{stage} ")
+    declared = _declared_arguments(stage_tree(stage))
+    assert set(re.findall(r"--[a-z-]+", command)) == declared
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_command_line_names_the_data_deps_and_the_outputs(stage: str) -> None:
+    words = stages()[stage]["cmd"].split()
+    data = [dep for dep in stages()[stage]["deps"] if not dep.startswith(("qartsr/", "stages/"))]
+    assert set(data + outputs(stage)) <= set(words)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("stage", stages())
+def test_params_of_a_stage_exist(stage: str, config: Path) -> None:
+    values = yaml.safe_load(config.read_text())
+    for bits in values["bits"]:
+        for key in stages()[stage].get("params", []):
+            _look_up(values, key.replace("${item.bits}", bits))
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_params_of_a_stage_are_what_it_reads(stage: str) -> None:
+    """A value that is read but not listed makes results stale unseen; one listed but not read makes them stale idly."""
+    listed = {key.removesuffix(".${item.bits}") for key in stages()[stage].get("params", [])}
+    read = _params_read(stage_tree(stage))
+    assert not {key for key in read if not _covered(key, listed)}, "read but not listed"
+    assert not {key for key in listed if not any(_covered(key, {r}) or _covered(r, {key}) for r in read)}, "never read"
+
+
+def test_packages_that_are_no_dependency_are_empty() -> None:
+    for package in ("qartsr", "stages"):
+        body = ast.parse((ROOT / package / "__init__.py").read_text()).body
+        assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(config: Path) -> None:
+    load_params(config)
+
+
+def test_params_are_the_sample_profile() -> None:
+    assert load_params(ROOT / "params.yaml") == load_params(ROOT / "configs" / "sample.yaml")
+
+
+def test_metrics_are_cached() -> None:
+    """An uncached metric would make every other machine run the evaluation again."""
+    uncached = {
+        stage
+        for stage, definition in stages().items()
+        for kind in ("outs", "plots", "metrics")
+        for entry in definition.get(kind, [])
+        if isinstance(entry, dict) and next(iter(entry.values())).get("cache") is False
+    }
+    assert uncached == {"pretrain"}
+
+
+def _inside(path: str, dep: str) -> bool:
+    return path == dep or path.startswith(f"{dep}/")
+
+
+def _look_up(values: Any, key: str) -> None:
+    for part in key.split("."):
+        assert part in values, f"{key} is not in params.yaml"
+        values = values[part]
+
+
+def _covered(key: str, keys: set[str]) -> bool:
+    return any(key == other or key.startswith(f"{other}.") for other in keys)
+
+
+def _declared_arguments(tree: ast.Module) -> set[str]:
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "arguments"
+    ]
+    assert len(calls) == 1, "a stage calls arguments() once"
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    words = [
+        constants[arg.value.id] if isinstance(arg, ast.Starred) and isinstance(arg.value, ast.Name) else arg
+        for arg in calls[0].args[1:]
+    ]
+    names = {node.value for word in words for node in ast.walk(word) if isinstance(node, ast.Constant)}
+    return names | {"--bits" for keyword in calls[0].keywords if keyword.arg == "bits"}
+
+
+def _params_read(tree: ast.Module) -> set[str]:
+    """``params.retrain.loss`` -> ``retrain.loss``. Left out: compute (how, not what) and the label of a tracked run."""
+    labels = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open_run"
+        for child in ast.walk(node.args[0])
+    }
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    read = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and id(node) not in inner | labels:
+            chain = ast.unparse(node)
+            if re.fullmatch(r"params(\.\w+)+", chain):
+                read.add(re.sub(r"\.model_dump$", "", chain).removeprefix("params."))
+        whole = isinstance(node, ast.Name) and node.id == "params" and isinstance(node.ctx, ast.Load)
+        assert not whole or id(node) in inner, "pass a section of params, not all of it: DVC cannot see what is read"
+    return {key for key in read if key.split(".")[0] != "compute"}

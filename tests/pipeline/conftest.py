@@ -1,0 +1,48 @@
+"""A scratch copy of the project with a tiny budget: the real stages on real photographs, a few steps each."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+
+def tiny() -> dict[str, Any]:
+    """The sample profile with next to no training."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
+    values["profile"] = "tiny"
+    values["bits"] = ["w4a4", "w2a2"]
+    values["compute"] |= {"threads": 1, "threads_alone": 1, "lanes": 2, "checkpoint_seconds": 0.2}
+    values["data"]["images"] |= {"train": ["camera", "rocket", "coins"], "test": ["chelsea"]}
+    values["calibrate"] = {"pairs": 4, "lr_size": 16}
+    values["retrain"] |= {"steps": 3, "probe_steps": 1, "probe_bits": ["w4a4"], "batch": 2}
+    values["quantize"] |= {"steps_per_module": 1, "batch": 2}
+    values["extend"] |= {"steps": 2, "batch": 2}
+    values["promote"]["max_psnr_loss"] = {"w4a4": 40.0, "w2a2": 0.001}
+    return values
+
+
+def copy_project(folder: Path, values: dict[str, Any]) -> Path:
+    """Tracked files of the working tree in a git repository of its own, with these parameters."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in listed.split("\0"):
+        if name and not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scratch project."""
+    return copy_project(tmp_path_factory.mktemp("project"), tiny())

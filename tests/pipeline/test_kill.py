@@ -1,0 +1,70 @@
+"""kill -9 in a training stage, then the stage again: it continues, and ends with the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qartsr.files import sha256_tree
+from tests.pipeline.conftest import copy_project, tiny
+
+pytestmark = pytest.mark.pipeline
+
+
+def _stage(project: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+    return subprocess.Popen(command, cwd=project, env=environment, text=True, stderr=subprocess.PIPE)
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def _retrain(out: str) -> list[str]:
+    paths = {"--out": "model", "--metrics": "retrain.json", "--curves": "retrain.csv", "--probe": "probe.csv"}
+    named = [word for flag, path in paths.items() for word in (flag, f"{out}/{path}")]
+    return ["--model", "weights/sample", "--data", "data", *named, "--work", f"{out}/work"]
+
+
+def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
+    values = tiny()
+    values["retrain"] |= {"steps": 12, "probe_timesteps": [1]}
+    project = copy_project(tmp_path, values)
+    _finish(_stage(project, "data", "--out", "data"))
+    _finish(_stage(project, "retrain", *_retrain("whole")))
+    victim = _stage(project, "retrain", *_retrain("killed"))
+    deadline = time.monotonic() + 240
+    while not list((project / "killed" / "work").glob("retrain/*/t1/checkpoint.safetensors")):
+        assert victim.poll() is None, victim.stderr.read() if victim.stderr else ""
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    assert not (project / "killed" / "model").exists(), "the stage was over before it could be killed"
+    _finish(_stage(project, "retrain", *_retrain("killed")))
+    for name in ("model", "retrain.json", "retrain.csv", "probe.csv"):
+        assert sha256_tree(project / "killed" / name) == sha256_tree(project / "whole" / name), name
+    assert not list((project / "killed" / "work").rglob("*.safetensors")), "the checkpoint was left behind"
+
+
+def test_a_bad_parameter_is_one_sentence(tmp_path: Path) -> None:
+    values = tiny()
+    values["retrain"]["stepz"] = 1
+    project = copy_project(tmp_path, values)
+    process = _stage(project, "data", "--out", "data")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert lines == ["error: params.yaml: unknown key 'retrain.stepz'; did you mean 'steps'?."]
+    assert yaml.safe_load((project / "params.yaml").read_text()) == values

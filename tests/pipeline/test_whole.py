@@ -1,0 +1,90 @@
+"""The whole pipeline through Prefect, DVC, MLflow and S3, all real, at a tiny budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.services]
+
+
+def _run(project: Path, *command: str, ok: bool = True) -> str:
+    """Run a command of this environment in the project; returns what it printed."""
+    tools = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True, timeout=1200)
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) is ok, output[-6000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def ran(project: Path, servers: dict[str, str]) -> Path:
+    """The project after one run of the flow."""
+    _run(project, sys.executable, "-m", "pipelines.reproduce")
+    return project
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_every_result_is_there(ran: Path) -> None:
+    psnr = {name: _json(ran / "metrics" / f"{name}.json")["photographs"] for name in ("bicubic", "fp", "w4a4", "w2a2")}
+    assert psnr["fp"]["psnr"] > psnr["w4a4"]["psnr"] > psnr["w2a2"]["psnr"]
+    assert psnr["w4a4"]["psnr_to_fp"] > psnr["w2a2"]["psnr_to_fp"]
+    assert all(0 < values["ssim"] <= 1 for values in psnr.values())
+    sizes = [(ran / "build" / "packages" / bits / "model.safetensors").stat().st_size for bits in ("w4a4", "w2a2")]
+    assert sizes[1] < sizes[0]
+    assert (ran / "build" / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_registered_once_and_stored(ran: Path, servers: dict[str, str]) -> None:
+    receipt = _json(ran / "build" / "receipts" / "w4a4.json")
+    assert receipt["model"] == "qartsr-tiny-w4a4"
+    assert receipt["uri"].startswith("s3://") and receipt["sha256"] in receipt["uri"]
+    again = ["-m", "stages.publish", "--bits", "w4a4", "--package", "build/packages/w4a4", "--receipt", "again.json"]
+    _run(ran, sys.executable, *again)
+    assert _json(ran / "again.json")["version"] == receipt["version"]
+
+
+def test_a_second_run_does_nothing(ran: Path) -> None:
+    before = (ran / "dvc.lock").read_bytes()
+    output = _run(ran, sys.executable, "-m", "pipelines.reproduce")
+    assert (ran / "dvc.lock").read_bytes() == before
+    assert "Running stage" not in output
+
+
+def test_one_bit_widths_parameter_makes_its_branch_stale(ran: Path) -> None:
+    path = ran / "params.yaml"
+    original = path.read_text()
+    values = yaml.safe_load(original)
+    values["precision"]["w2a2"]["lr_scale"] = 0.5
+    path.write_text(yaml.safe_dump(values))
+    status = json.loads(_run(ran, "dvc", "status", "--json"))
+    path.write_text(original)
+    assert {name.split("@")[-1] for name in status} == {"w2a2"}
+
+
+def test_gate_promotion_and_use(ran: Path) -> None:
+    refusal = _run(ran, "qartsr", "promote", "w2a2", ok=False)
+    assert "0.001" in refusal
+    _run(ran, "qartsr", "promote", "w4a4")
+    low = ran / "low.png"
+    Image.open(ran / "build" / "data" / "test" / "LR" / "chelsea.png").crop((0, 0, 37, 21)).save(low)
+    _run(ran, "qartsr", "upscale", "low.png", "high.png", "--model", "models:/qartsr-tiny-w4a4@champion")
+    assert Image.open(ran / "high.png").size == (148, 84)
+
+
+def test_dvc_lists_the_metrics(ran: Path) -> None:
+    output = _run(ran, "dvc", "metrics", "show")
+    for name in ("bicubic", "fp", "w4a4", "w2a2"):
+        assert f"metrics/{name}.json" in output.replace(os.sep, "/")

@@ -1,0 +1,114 @@
+"""A real Prefect server for the session, and a small real DVC pipeline for each module."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 120
+
+DVC_YAML = """
+stages:
+  prepare:
+    cmd: python work.py prepare
+    deps: [work.py]
+    params: [seed]
+    outs: [prepare.txt]
+  lane:
+    matrix:
+      bits: [w4a4, w3a3]
+    cmd: python work.py lane-${item.bits}
+    deps: [work.py, prepare.txt]
+    params: ["precision.${item.bits}"]
+    outs: ["lane-${item.bits}.txt"]
+  join:
+    cmd: python work.py join
+    deps: [work.py, lane-w4a4.txt, lane-w3a3.txt]
+    outs: [join.txt]
+"""
+
+# A stage: notes when it ran; waits for its neighbour, fails or hangs when a file asks for it.
+WORK_PY = """
+import os, pathlib, sys, time
+name = sys.argv[1]
+began = time.time()
+print("hello from", name)
+pathlib.Path(f"started-{name}").touch()
+if pathlib.Path("together").exists() and name.startswith("lane"):
+    while not (pathlib.Path("started-lane-w4a4").exists() and pathlib.Path("started-lane-w3a3").exists()):
+        time.sleep(0.05)
+        if time.time() - began > 60:
+            sys.exit("the other lane never came")
+if pathlib.Path(f"hang-{name}").exists():
+    pathlib.Path("pid.tmp").write_text(str(os.getpid()))
+    os.rename("pid.tmp", "pid")
+    time.sleep(120)
+if pathlib.Path(f"fail-{name}").exists():
+    for n in range(30):
+        print("line", n)
+    sys.exit("this is why it failed")
+pathlib.Path(f"{name}.txt").write_text(f"{name} {began}")
+with open("events.log", "a") as log:
+    log.write(f"{name} {began} {time.time()}\\n")
+"""
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect API that lives as long as the tests."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")},
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api/health", server)
+            yield f"http://127.0.0.1:{port}/api"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError("the Prefect server did not start")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """A git repository with four DVC stages: prepare, two lanes, join."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / "work.py").write_text(WORK_PY)
+    (folder / "params.yaml").write_text((root / "params.yaml").read_text())
+    new_repository(folder)
+    return folder
+
+
+def new_repository(folder: Path) -> None:
+    """Git and DVC, quiet and without questions."""
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
+    config = "[core]\n    analytics = false\n    check_update = false\n"
+    (folder / ".dvc" / "config").write_text(config)

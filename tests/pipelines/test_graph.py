@@ -1,0 +1,60 @@
+"""Reading DVC's graph and deciding what has to run."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.graph import Graph, base_name, parse_dot, stale
+from qartsr.errors import QartsrError
+
+DIAMOND: Graph = {"a": set(), "b@x": {"a"}, "b@y": {"a"}, "c": {"b@x", "b@y"}, "alone": set()}
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Acyclic graphs of up to eight stages, listed in any order."""
+    names = [f"s{n}" for n in range(draw(st.integers(1, 8)))]
+    graph = {name: draw(st.sets(st.sampled_from(names[:n]))) if n else set() for n, name in enumerate(names)}
+    return {name: graph[name] for name in draw(st.permutations(names))}
+
+
+def test_dot_is_read() -> None:
+    text = 'strict digraph {\n"a";\n"b@x";\n"a" -> "b@x";\n"b@x" -> "c";\n}\n'
+    assert parse_dot(text) == {"a": set(), "b@x": {"a"}, "c": {"b@x"}}
+
+
+def test_everything_below_a_change_is_stale_and_nothing_else() -> None:
+    assert stale(DIAMOND, {"b@x"}) == {"b@x": set(), "c": {"b@x"}}
+    assert stale(DIAMOND, {"a"}) == {"a": set(), "b@x": {"a"}, "b@y": {"a"}, "c": {"b@x", "b@y"}}
+    assert stale(DIAMOND, set()) == {}
+
+
+def test_targets_bring_what_they_need_and_a_plain_name_means_all_lanes() -> None:
+    assert list(stale(DIAMOND, {"a", "alone"}, ["b@y"])) == ["a", "b@y"]
+    assert list(stale(DIAMOND, {"a", "alone"}, ["b"])) == ["a", "b@x", "b@y"]
+
+
+def test_an_unknown_target_is_refused_by_name() -> None:
+    with pytest.raises(QartsrError, match=r"no stage 'quantise'.*b@x"):
+        stale(DIAMOND, {"a"}, ["quantise"])
+
+
+@given(graphs(), st.data())
+def test_stale_is_the_downward_closure_in_an_executable_order(graph: Graph, data: st.DataObject) -> None:
+    changed = data.draw(st.sets(st.sampled_from(sorted(graph))))
+    plan = stale(graph, changed)
+    closure = set(changed)
+    for _ in graph:
+        closure |= {name for name in graph if graph[name] & closure}
+    assert set(plan) == closure
+    seen: set[str] = set()
+    for name, upstream in plan.items():
+        assert upstream == graph[name] & closure
+        assert upstream <= seen
+        seen.add(name)
+
+
+def test_base_name() -> None:
+    assert base_name("quantize@w4a4") == base_name("quantize") == "quantize"

@@ -1,0 +1,127 @@
+"""The flow with a real Prefect server, real DVC and real processes. The tests of this file build on one another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from pipelines.reproduce import reproduce
+from tests.pipelines.alive import alive, until
+
+pytestmark = pytest.mark.pipeline
+
+
+class Event(NamedTuple):
+    """One execution of a stage."""
+
+    name: str
+    began: float
+    ended: float
+
+
+@pytest.fixture(autouse=True)
+def at_home(toy: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(toy)
+    for leftover in [*toy.glob("fail-*"), *toy.glob("hang-*"), *toy.glob("started-*"), *toy.glob("events.log")]:
+        leftover.unlink()
+    with temporary_settings({PREFECT_API_URL: prefect_server}):
+        yield
+
+
+def _run(**parameters: Any) -> State[Any]:
+    state = reproduce(**parameters, return_state=True)
+    assert isinstance(state, State)
+    return state
+
+
+def _events(toy: Path) -> dict[str, Event]:
+    lines = (toy / "events.log").read_text().splitlines() if (toy / "events.log").exists() else []
+    events = [Event(name, float(began), float(ended)) for name, began, ended in map(str.split, lines)]
+    assert len({event.name for event in events}) == len(events), "a stage ran twice"
+    return {event.name: event for event in events}
+
+
+def _change(toy: Path, old: str, new: str) -> None:
+    text = (toy / "params.yaml").read_text()
+    assert text.count(old) == 1
+    (toy / "params.yaml").write_text(text.replace(old, new))
+
+
+def _log_of(state: State[Any]) -> list[str]:
+    """What Prefect shows of a run; the client sends logs every few seconds."""
+    run = state.state_details.flow_run_id
+    assert run is not None
+    with get_client(sync_client=True) as client:
+        for _ in range(60):
+            logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
+            if any("ran" in log.message or "hello" in log.message for log in logs):
+                break
+            time.sleep(0.25)
+        return [log.message for log in logs]
+
+
+def _artifacts() -> dict[str, str]:
+    with get_client(sync_client=True) as client:
+        return {artifact.key or "": str(artifact.data) for artifact in client.read_artifacts()}
+
+
+def test_first_run_respects_the_graph_and_runs_lanes_side_by_side(toy: Path) -> None:
+    (toy / "together").touch()  # each lane waits for the other to have begun: one after the other would fail
+    state = _run(lanes=2)
+    (toy / "together").unlink()
+    assert state.is_completed(), state.message
+    events = _events(toy)
+    assert set(events) == {"prepare", "lane-w4a4", "lane-w3a3", "join"}
+    for lane in ("lane-w4a4", "lane-w3a3"):
+        assert events["prepare"].ended <= events[lane].began
+        assert events[lane].ended <= events["join"].began
+    assert "hello from lane-w4a4" in _log_of(state)
+    artifacts = _artifacts()
+    assert "hello from join" in artifacts["log-join"]
+    assert artifacts["results"].startswith("| data | model |")
+
+
+def test_second_run_starts_nothing(toy: Path) -> None:
+    state = _run(lanes=2)
+    assert state.is_completed() and state.message == "0 stages ran"
+    assert _events(toy) == {}
+
+
+def test_a_failed_stage_fails_the_flow_and_stops_what_depends_on_it(toy: Path) -> None:
+    _change(toy, "seed: 0\n\ncompute", "seed: 1\n\ncompute")
+    (toy / "fail-lane-w3a3").touch()
+    state = _run(lanes=1)
+    assert state.is_failed() and state.message is not None
+    assert "this is why it failed" in state.message and "lane@w3a3" in state.message
+    assert "line 29" in state.message and "line 3\n" not in state.message, "the last lines, not all of them"
+    assert "not run: join" in state.message
+    events = _events(toy)
+    assert set(events) == {"prepare", "lane-w4a4"}, "the healthy lane goes on, join does not"
+    assert "line 3\n" in _artifacts()["log-lane-w3a3"]
+
+
+def test_interrupt_ends_the_stage(toy: Path, prefect_server: str, root: Path) -> None:
+    (toy / "hang-lane-w3a3").touch()
+    environment = {**os.environ, "PREFECT_API_URL": prefect_server, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "pipelines.reproduce", "--lanes", "2"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environment, text=True, **streams) as flow:
+        until(lambda: (toy / "pid").exists() or flow.poll() is not None, 60)
+        flow.send_signal(signal.SIGINT)
+        output, _ = flow.communicate(timeout=60)
+    assert flow.returncode == 130, output
+    assert "lane@w3a3 | hello from lane-w3a3" in output
+    assert "interrupted" in output.splitlines()[-1]
+    assert until(lambda: not alive(int((toy / "pid").read_text())))
