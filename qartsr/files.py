@@ -83,6 +83,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except OSError as error:
-        raise QartsrError(f"cannot be read ({error.strerror})", str(path), "run the stage that makes it, or check the path") from error
+        raise QartsrError(
+            f"cannot be read ({error.strerror})", str(path), "run the stage that makes it, or check the path"
+        ) from error
     except ValueError as error:
         raise QartsrError(f"is not JSON ({error})", str(path), "make it again") from error

@@ -22,7 +22,9 @@ def main() -> None:
     config = params.pretrain
     device = prepare(params.compute, params.compute.threads_alone)
     settings = [params.seed, config.model_dump(), params.backbone.model_dump()]
-    checkpoint = Checkpoint(scratch_folder(args.work, "pretrain", settings, [args.data]), params.compute.checkpoint_seconds)
+    checkpoint = Checkpoint(
+        scratch_folder(args.work, "pretrain", settings, [args.data]), params.compute.checkpoint_seconds
+    )
     model = sample_backbone(config.timestep, params.backbone.align, params.seed).to(device)
     recipe = Recipe(
         "pretrain", config.steps, config.phases, config.lr, config.warmup, config.weight_decay, config.loss,

@@ -17,7 +17,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 torch.set_num_threads(1)
 
 
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -38,7 +38,11 @@ def parse_params(values: Any, where: str) -> Params:
 
 def _sentence(error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"[:400], where, "correct that value"
+        return (
+            f"{key}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"[:400],
+            where,
+            "correct that value",
+        )
     name = str(error["loc"][-1])
     close = difflib.get_close_matches(name, sorted(_all_keys(Params)), n=1, cutoff=0.0)
     return f"unknown key {key!r}", where, f"did you mean {close[0]!r}?" if close else "remove it"

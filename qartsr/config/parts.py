@@ -77,9 +77,7 @@ class ChannelAffineConfig(Config):
     alpha: float = Field(0.3, ge=0.0, le=1.0)
 
 
-TransformConfig = Annotated[
-    NoTransformConfig | ChannelScaleConfig | ChannelAffineConfig, Field(discriminator="kind")
-]
+TransformConfig = Annotated[NoTransformConfig | ChannelScaleConfig | ChannelAffineConfig, Field(discriminator="kind")]
 
 
 class NoBranchConfig(Config):

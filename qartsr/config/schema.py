@@ -69,7 +69,9 @@ class PublishConfig(Config):
 class PromoteConfig(Config):
     """The gate before a version becomes ``champion``; a bit-width without an entry cannot be promoted."""
 
-    max_psnr_loss: dict[str, float] = Field(description="allowed loss of PSNR against HR relative to FP, in dB, per bit-width")
+    max_psnr_loss: dict[str, float] = Field(
+        description="allowed loss of PSNR against HR relative to FP, in dB, per bit-width"
+    )
 
 
 class Params(Config):
@@ -109,5 +111,6 @@ class Params(Config):
     def _precision_for_all_bits(self) -> Params:
         missing = [name for name in self.bits if name not in self.precision]
         if missing:
-            raise ValueError(f"bits lists {', '.join(missing)} but precision has no such entry; add `{missing[0]}: {{lr_scale: 1.0}}` under precision")
+            entry = f"`{missing[0]}: {{lr_scale: 1.0}}`"
+            raise ValueError(f"bits lists {', '.join(missing)} but precision has no such entry; add {entry} under it")
         return self

@@ -57,7 +57,9 @@ class RetrainConfig(Config):
     """TRQ: the backbone retrained at scheduler index ``timestep`` (QArtSR section 3.2; paper: T = 1)."""
 
     timestep: int = Field(1, ge=0, le=999)
-    probe_timesteps: tuple[int, ...] = Field((999, 499, 1), description="where the quantization error of Z_H is measured")
+    probe_timesteps: tuple[int, ...] = Field(
+        (999, 499, 1), description="where the quantization error of Z_H is measured"
+    )
     probe_bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
     probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
     steps: int = Field(ge=0)
@@ -78,7 +80,9 @@ class QuantizeConfig(Config):
     lr: RoleRates
     weight_decay: float = Field(0.0, ge=0)
     loss: ImageLossConfig
-    module_loss: float = Field(1.0, ge=0, description="weight of the module MSE, normalised by the FP output's variance")
+    module_loss: float = Field(
+        1.0, ge=0, description="weight of the module MSE, normalised by the FP output's variance"
+    )
     train_quantized: bool = Field(True, description="modules quantized earlier keep training")
 
 

@@ -49,7 +49,9 @@ def load_pairs(folder: Path, split: Literal["train", "test"]) -> list[Pair]:
     manifest = read_json(folder / "manifest.json")
     if split == "test":
         files = [(entry["name"], entry["hr"], entry["lr"]) for entry in manifest["test"]]
-        return [Pair(n, image_tensor(_open(folder / h)), image_tensor(upsample(_open(folder / lo)))) for n, h, lo in files]
+        return [
+            Pair(n, image_tensor(_open(folder / h)), image_tensor(upsample(_open(folder / lo)))) for n, h, lo in files
+        ]
     pairs = []
     for entry in manifest["train"]:
         hr = _open(folder / entry["file"])

@@ -1,0 +1,1 @@
+"""Kernels for running codes on a device."""

@@ -1,7 +1,7 @@
 """OSEDiff's checkpoint (``osediff.pkl``): read without running code, check key by key, merge into the weights.
 
-Layout: lists ``{vae_lora_encoder,unet_lora_encoder,unet_lora_decoder,unet_lora_others}_modules``, ranks ``rank_unet`` and
-``rank_vae``, and ``state_dict_unet`` / ``state_dict_vae`` with ``MODULE.lora_A.ADAPTER.weight``,
+Layout: lists ``{vae_lora_encoder,unet_lora_encoder,unet_lora_decoder,unet_lora_others}_modules``, ranks
+``rank_unet`` and ``rank_vae``, and ``state_dict_unet`` / ``state_dict_vae`` with ``MODULE.lora_A.ADAPTER.weight``,
 ``MODULE.lora_B.ADAPTER.weight`` and ``MODULE.base_layer.{weight,bias}`` (the UNet's conv_in is stored whole).
 """
 
@@ -26,7 +26,9 @@ def read_lora(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise QartsrError("does not exist", str(path), "download OSEDiff's checkpoint, or correct backbone.lora") from error
+        raise QartsrError(
+            "does not exist", str(path), "download OSEDiff's checkpoint, or correct backbone.lora"
+        ) from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0][:160]
         raise QartsrError(f"is not a usable checkpoint ({reason})", str(path), "download it again") from error

@@ -52,7 +52,7 @@ class OneStepSR(nn.Module):
         return self.vae.encode(lq).latent_dist.mode() * self.scaling
 
     def predict_noise(self, z_l: Tensor) -> Tensor:
-        """epsilon = UNet(Z_L; T, c)."""
+        """Noise epsilon = UNet(Z_L; T, c)."""
         context = self.context.expand(z_l.shape[0], -1, -1)
         timestep = torch.full((z_l.shape[0],), self.timestep, device=z_l.device)
         return self.unet(z_l, timestep, encoder_hidden_states=context).sample

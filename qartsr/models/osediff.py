@@ -20,7 +20,9 @@ def load_osediff(base: Path, lora: Path, align: str, prompt: str = "") -> OneSte
     """Load and merge. ``prompt`` "" is PassionSR's fixed empty embedding. Raises QartsrError naming what is missing."""
     for part in ("unet", "vae", "text_encoder", "tokenizer"):
         if not (base / part).is_dir():
-            raise QartsrError(f"has no folder {part!r}", str(base), "point backbone.base at SD 2.1-base in diffusers layout")
+            raise QartsrError(
+                f"has no folder {part!r}", str(base), "point backbone.base at SD 2.1-base in diffusers layout"
+            )
     try:
         unet = UNet2DConditionModel.from_pretrained(base / "unet", local_files_only=True)
         vae = AutoencoderKL.from_pretrained(base / "vae", local_files_only=True)
@@ -34,7 +36,7 @@ def load_osediff(base: Path, lora: Path, align: str, prompt: str = "") -> OneSte
 
 
 def prompt_embedding(base: Path, prompt: str) -> Tensor:
-    """(1, 77, D): the text encoder's last hidden state of ``prompt``, padded and cut to 77 tokens, no attention mask."""
+    """(1, 77, D): the text encoder's last hidden state of ``prompt``, padded and cut to 77 tokens, unmasked."""
     from transformers import CLIPTextModel, CLIPTokenizer  # two seconds of import, needed only here
 
     try:

@@ -12,7 +12,7 @@ CONTEXT = (1, 4, 64)
 
 
 def sample_backbone(timestep: int, align: str, seed: int) -> OneStepSR:
-    """An untrained sample model: VAE (16, 32, 64), f = 4; UNet (64, 96); 2.9 M parameters; deterministic in ``seed``."""
+    """An untrained sample model: VAE (16, 32, 64), f = 4; UNet (64, 96); 2.9 M parameters. A function of ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = AutoencoderKL(

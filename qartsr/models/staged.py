@@ -66,10 +66,9 @@ def _encoder(model: OneStepSR) -> list[Part]:
     count = len(model.vae.encoder.down_blocks)
     blocks: list[Part] = []
     for index in range(count):
-        prefixes = (f"vae.encoder.down_blocks.{index}",)
+        block = f"vae.encoder.down_blocks.{index}"
+        prefixes = ("vae.encoder.conv_in", block) if index == 0 else (block,)
         blocks.append((f"encoder.down{index}", prefixes, _encode_down(index)))
-    name, prefixes, run = blocks[0]
-    blocks[0] = (name, ("vae.encoder.conv_in", *prefixes), run)
     tail = ("vae.encoder.mid_block", "vae.encoder.conv_out", "vae.quant_conv")
     return [*blocks, ("encoder.mid", tail, _encode_mid)]
 

@@ -1,20 +1,24 @@
 """Integer codes, packed layers, and the package file they travel in."""
 
 from qartsr.packing.bits import pack_bits, packed_size, unpack_bits
+from qartsr.packing.card import model_card
 from qartsr.packing.convert import pack_layer, pack_model
 from qartsr.packing.inventory import Inventory, inspect
 from qartsr.packing.package import load_package, read_header, write_package
 from qartsr.packing.packed_layer import PackedLayer
+from qartsr.packing.proof import prove_equal
 
 __all__ = [
     "Inventory",
     "PackedLayer",
     "inspect",
     "load_package",
+    "model_card",
     "pack_bits",
     "pack_layer",
     "pack_model",
     "packed_size",
+    "prove_equal",
     "read_header",
     "unpack_bits",
     "write_package",

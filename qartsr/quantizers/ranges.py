@@ -44,11 +44,11 @@ def least_squares(stats: RangeStats, levels: int, make: MakeGrid = range_grid) -
     below, above = torch.ones_like(lower), torch.ones_like(upper)
     for move_lower, move_upper in ((True, True), (True, False), (False, True)):
         # the range found so far comes first, and of equals the first wins: a stage cannot lose
-        belows = torch.cat([below[None], shares.expand(-1, len(lower)) if move_lower else below.expand(_STEPS, -1)])
-        aboves = torch.cat([above[None], shares.expand(-1, len(upper)) if move_upper else above.expand(_STEPS, -1)])
-        lowers, uppers = anchor + belows * (lower - anchor), anchor + aboves * (upper - anchor)
+        lows = torch.cat([below[None], shares.expand(-1, len(lower)) if move_lower else below.expand(_STEPS, -1)])
+        highs = torch.cat([above[None], shares.expand(-1, len(upper)) if move_upper else above.expand(_STEPS, -1)])
+        lowers, uppers = anchor + lows * (lower - anchor), anchor + highs * (upper - anchor)
         best = _errors(stats, lowers, uppers, levels, make).argmin(0, keepdim=True)
-        below, above = belows.gather(0, best)[0], aboves.gather(0, best)[0]
+        below, above = lows.gather(0, best)[0], highs.gather(0, best)[0]
     return anchor + below * (lower - anchor), anchor + above * (upper - anchor)
 
 

@@ -1,0 +1,1 @@
+"""Training: one loop for pretraining, TRQ, RPQ and ET; it knows neither stages nor the tracking server."""

@@ -38,13 +38,11 @@ class Recipe(NamedTuple):
     seed: int
 
 
-def train_backbone(
-    model: OneStepSR, pairs: list[Pair], recipe: Recipe, curves: Curves, checkpoint: Checkpoint
-) -> None:
+def train_backbone(model: OneStepSR, pairs: list[Pair], recipe: Recipe, curves: Curves, checkpoint: Checkpoint) -> None:
     """Train all weights of ``model`` in place, at ``model.timestep``, on crops of ``pairs``."""
     device = model.context.device
     model.train().requires_grad_(True)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     optimizer = Optimizer(
         [Group(list(model.named_parameters()), recipe.lr)], recipe.weight_decay, cosine(recipe.steps, recipe.warmup)
     )
@@ -52,7 +50,7 @@ def train_backbone(
     step = _step(model, pairs, recipe, device)
     fit(run, step, curves, checkpoint, resume(run, curves, checkpoint))
     model.eval().requires_grad_(False)
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.to(memory_format=torch.contiguous_format)
 
 
 def _step(model: OneStepSR, pairs: list[Pair], recipe: Recipe, device: torch.device) -> Step:

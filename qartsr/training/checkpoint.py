@@ -57,7 +57,9 @@ class Checkpoint:
                 position: dict[str, Any] = json.loads(handle.metadata()["position"])
                 return {name: handle.get_tensor(name) for name in handle.keys()}, position  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise QartsrError(f"is not a usable checkpoint ({error})", str(self._path), "delete it to start anew") from error
+            raise QartsrError(
+                f"is not a usable checkpoint ({error})", str(self._path), "delete it to start anew"
+            ) from error
 
     def finish(self) -> None:
         """Remove the scratch folder: the stage's outputs are complete."""

@@ -69,6 +69,8 @@ class Optimizer:
             with torch.no_grad():
                 parameter.copy_(tensors[f"value/{name}"])
             prefix = f"adam/{name}/"
-            moments = {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
+            moments = {
+                key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)
+            }
             if moments and self._adam is not None:
                 self._adam.state[parameter] = moments

@@ -59,10 +59,9 @@ def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], 
             apply(copied, decided, chosen)
             initialise(copied, statistics, chosen)
         zh_error, eps_error = _errors(model, unet_only, test)
-        quality = [_mean([psnr(copied, pair) for pair in test]) for copied in (whole, unet_only)]
-        rows.append(
-            Probe(model.timestep, name, level.noise, level.amplification, zh_error, eps_error, *quality, psnr_fp)
-        )
+        psnr_whole, psnr_unet = (_mean([psnr(copied, pair) for pair in test]) for copied in (whole, unet_only))
+        errors = (level.noise, level.amplification, zh_error, eps_error)
+        rows.append(Probe(model.timestep, name, *errors, psnr_whole, psnr_unet, psnr_fp))
     return rows
 
 

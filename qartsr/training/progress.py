@@ -27,7 +27,11 @@ class Progress:
         if self._bar.disable and now - self._printed >= _LINE_SECONDS:
             self._printed = now
             left = (now - self._began) / (self._done - self._start) * (self._steps - self._done)
-            print(f"{self._title}: {self._done}/{self._steps}, loss {loss:.4f}, {_clock(left)} left", file=sys.stderr, flush=True)
+            print(
+                f"{self._title}: {self._done}/{self._steps}, loss {loss:.4f}, {_clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self) -> None:
         """Take the bar away."""

@@ -40,7 +40,7 @@ def reconstruct(
     curves: Curves,
     checkpoint: Checkpoint,
 ) -> OneStepSR:
-    """A quantized copy of ``teacher``, trained module by module on calibration inputs ``lq`` (N, 3, H, W) in [-1, 1]."""
+    """A quantized copy of ``teacher``, trained module by module on inputs ``lq`` (N, 3, H, W) in [-1, 1]."""
     sequence = units(teacher)
     cuts = Cuts(checkpoint.folder / "cuts", lq.device)
     cuts.fill(teacher, lq, sequence)

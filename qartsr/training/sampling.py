@@ -11,7 +11,9 @@ from qartsr.training.determinism import generator
 def sample(count: int, batch: int, step: int, seed: int, phase: str) -> Tensor:
     """(batch,) indices into ``count`` samples; every sample is seen once per epoch."""
     positions = range(step * batch, (step + 1) * batch)
-    return torch.stack([_permutation(count, position // count, seed, phase)[position % count] for position in positions])
+    return torch.stack(
+        [_permutation(count, position // count, seed, phase)[position % count] for position in positions]
+    )
 
 
 def _permutation(count: int, epoch: int, seed: int, phase: str) -> Tensor:

@@ -1,8 +1,8 @@
 """GroupNorm in tiles: every tile normalised by the statistics of the whole image.
 
 GroupNorm looks at all of its input. Left alone, each tile is normalised by itself, and neighbouring tiles differ in
-brightness and contrast: 0.6 to 1.4 dB and visible blocks on the sample model. So some tiles are run once to observe, and
-all of them once more with the observed moments pooled. That is not exactly the untiled network, because the deeper
+brightness and contrast: 0.6 to 1.4 dB and visible blocks on the sample model. So some tiles are run once to observe,
+and all of them once more with the observed moments pooled. That is not exactly the untiled network, because the deeper
 layers of the observed tiles already see locally normalised input, but it leaves no seam and no loss in dB.
 """
 

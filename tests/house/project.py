@@ -46,12 +46,13 @@ def code_of(stage: str) -> set[str]:
     """Files of code a stage imports, directly or not: ``qartsr/models/store.py`` ...
 
     Importing ``a.b.c`` runs ``a/b/__init__.py`` as well, so parents count as imported. The two outermost packages are
-    docstrings only (see test_dvc) and do not count.
+    docstrings only (see test_dvc) and do not count. Neither does ``qartsr.tracking``: it is told what happens, answers
+    nothing and never raises, so a change of it changes no result and must not retrain a model.
     """
     graph, found, waiting = _imports(), set[str](), [f"stages.{stage}"]
     while waiting:
         module = waiting.pop()
-        if module not in found and "." in module:
+        if module not in found and "." in module and not module.startswith("qartsr.tracking"):
             found.add(module)
             waiting += [*graph.find_modules_directly_imported_by(module), module.rpartition(".")[0]]
     return {_path(module) for module in found}

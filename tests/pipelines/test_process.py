@@ -101,5 +101,5 @@ def test_a_stage_that_ignores_the_polite_request_is_killed(processes: Processes,
     family = _pids(tmp_path)
     processes.end()
     thread.join(20)
-    assert not thread.isalive()
+    assert not thread.is_alive()
     assert until(lambda: not any(alive(pid) for pid in family))

@@ -17,7 +17,7 @@ from qartsr.training.fit import Run, fit, resume
 from qartsr.training.optimizer import Group, Optimizer, constant, cosine
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -35,7 +35,7 @@ class Problem:
 
     def step(self, number: int) -> dict[str, Tensor]:
         if number == self.stop:
-            raise Killed
+            raise KilledError
         x = torch.rand(4, 2, generator=generator(0, "line", number))
         loss = ((x @ self.slope) - x.sum(1) * 3).square().mean()
         return {"total": loss}
@@ -43,7 +43,7 @@ class Problem:
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     whole = Problem(tmp_path / "whole")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         Problem(tmp_path / "parts", stop=17)
     again = Problem(tmp_path / "parts")
     assert torch.equal(again.slope, whole.slope)

@@ -1,4 +1,4 @@
-"""x4 of any image: exact sizes, equal to the untiled network where nothing needs a tile, no visible seams where it does."""
+"""x4 of any image: exact sizes, equal to the untiled network where nothing needs a tile, no visible seams elsewhere."""
 
 from __future__ import annotations
 

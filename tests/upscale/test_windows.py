@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from qartsr.upscale.windows import fades, starts
 
 
-@given(size=st.integers(1, 400), tile=st.integers(2, 30), overlap=st.integers(0, 15), multiple=st.sampled_from([1, 4, 8]))
+@given(
+    size=st.integers(1, 400), tile=st.integers(2, 30), overlap=st.integers(0, 15), multiple=st.sampled_from([1, 4, 8])
+)
 @settings(max_examples=300, deadline=None)
 def test_tiles_cover_evenly_and_fade_into_each_other(size: int, tile: int, overlap: int, multiple: int) -> None:
     overlap = min(overlap, tile // 2) * multiple
@@ -18,7 +22,7 @@ def test_tiles_cover_evenly_and_fade_into_each_other(size: int, tile: int, overl
     assert begins[0] == 0
     assert begins[-1] + min(tile, size) == size
     assert all(begin % multiple == 0 for begin in begins)
-    assert all(a + tile - b >= overlap and b > a for a, b in zip(begins, begins[1:], strict=False))
+    assert all(a + tile - b >= overlap and b > a for a, b in itertools.pairwise(begins))
     total = torch.zeros(size)
     for begin, weight in zip(begins, fades(size, tile, begins), strict=True):
         assert weight.min() > 0

@@ -1,0 +1,62 @@
+"""The model card that travels with a package: what it is, how good, how to run it, what not to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(profile: str, summary: Mapping[str, Any], components: Mapping[str, int]) -> str:
+    """Markdown. ``summary`` is summary.json of the package; ``components`` the bytes of its parts."""
+    parts = "\n".join(f"| {part} | {size:,} |" for part, size in components.items() if size)
+    return f"""---
+license: apache-2.0
+library_name: qartsr
+pipeline_tag: image-to-image
+tags: [super-resolution, diffusion, quantization, {summary["bits"]}]
+---
+
+# QArtSR {summary["bits"].upper()}, profile {profile}
+
+One-step diffusion super-resolution, x4, quantized to {summary["bits"].upper()} with the method `{summary["method"]}`
+(QArtSR, arXiv 2503.05584). One safetensors file of {summary["bytes"]:,} bytes, no code inside.
+
+SHA-256 `{summary["sha256"]}`
+
+## Quality
+
+{_tables(summary["metrics"], summary["fp"])}
+
+Full-size images, no border crop, PSNR and SSIM on luma against HR. `fp` is the floating-point model it was made from.
+
+## Use
+
+```
+qartsr upscale photo.jpg photo_x4.png --model model.safetensors
+```
+
+## Where the bytes are
+
+| part | bytes |
+|---|---|
+{parts}
+
+## Limits
+
+Trained on the photographs of profile `{profile}` with that profile's degradation; other cameras and other degradations
+were not measured. A diffusion model invents detail: do not use its output as evidence.
+"""
+
+
+def _tables(metrics: Mapping[str, Mapping[str, float]], fp: Mapping[str, Mapping[str, float]]) -> str:
+    tables = []
+    for dataset, values in metrics.items():
+        rows = "\n".join(
+            f"| {name} | {value:.4f} | {_number(fp.get(dataset, {}).get(name))} |" for name, value in values.items()
+        )
+        tables.append(f"Data set `{dataset}`:\n\n| metric | this model | fp |\n|---|---|---|\n{rows}")
+    return "\n\n".join(tables)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,41 @@
+"""One safetensors file of integer codes, proven equal to the trained model, with a summary and a model card."""
+
+from __future__ import annotations
+
+from qartsr.config import load_params
+from qartsr.files import read_json, sha256_file, write_json, write_text
+from qartsr.models import load_model
+from qartsr.packing import inspect, load_package, model_card, prove_equal, write_package
+from qartsr.quantize import load_state
+from qartsr.tracking import open_run
+from qartsr.training.determinism import prepare
+from stages._stage import arguments, stage
+
+
+def main() -> None:
+    """Write model.safetensors, summary.json and README.md of one bit-width."""
+    args = arguments(__doc__, "--model", "--state", "--metrics", "--fp", "--out", bits=True)
+    params = load_params(args.params)
+    prepare(params.compute, params.compute.threads)
+    model = load_model(args.model)
+    decided = load_state(model, args.state)
+    file = args.out / "model.safetensors"
+    write_package(file, model, decided, {"profile": params.profile})
+    prove_equal(load_package(file), model, params.seed)
+    summary = {
+        "bits": args.bits,
+        "method": decided.method,
+        "sha256": sha256_file(file),
+        "bytes": file.stat().st_size,
+        "metrics": read_json(args.metrics),
+        "fp": read_json(args.fp),
+    }
+    write_json(args.out / "summary.json", summary)
+    write_text(args.out / "README.md", model_card(params.profile, summary, inspect(file).components))
+    with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits, "method": decided.method}) as run:
+        run.metrics({"bytes": summary["bytes"]}, 0)
+        run.tags({"sha256": summary["sha256"]})
+
+
+if __name__ == "__main__":
+    stage(main)
