@@ -13,7 +13,7 @@ from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator, prepare
-from qartsr.training.probe import Probe, probe
+from qartsr.training.probe import Probe, centre, probe
 from qartsr.training.quantized import Setting
 from qartsr.training.trq import retrained
 from stages._stage import arguments, stage
@@ -28,7 +28,8 @@ def main() -> None:
     folder = scratch_folder(args.work, "retrain", settings, [args.model, args.data])
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
     backbone = load_model(args.model).to(device)
-    train, test = load_pairs(args.data, "train"), load_pairs(args.data, "test")
+    train = load_pairs(args.data, "train")
+    test = [centre(pair, config.probe_crop) for pair in load_pairs(args.data, "test")]
     setting = Setting(params.lpips, params.backbone.train_align, 1.0, params.seed)
     batches = [crop_batch(train, 8, config.crop, generator(params.seed, "probe", n))[1].to(device) for n in range(4)]
     rows: list[Probe] = []

@@ -22,8 +22,7 @@ def match(images: Path, references: Path) -> tuple[Pair, ...]:
     for ours, theirs, folder in ((left, right, references), (right, left, images)):
         alone = sorted(ours.keys() - theirs.keys())
         if alone:
-            more = f", nor have {len(alone) - 1} others" if len(alone) > 1 else ""
-            what = f"has no counterpart in {folder}{more}"
+            what = f"has no counterpart in {folder}" + (f" (one of {len(alone)})" if len(alone) > 1 else "")
             raise QartsrError(what, str(ours[alone[0]]), "give two folders of the same images")
     return tuple(Pair(stem, left[stem], right[stem]) for stem in sorted(left))
 

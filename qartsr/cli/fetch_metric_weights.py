@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 
 from qartsr.cli.command import Command
 from qartsr.cli.show import say
@@ -24,7 +26,8 @@ def _run(args: argparse.Namespace) -> None:
     for name in args.names:
         if not availability(name).available:
             say(f"fetching the weights of {name} ...")
-            fetch(name)
+            with redirect_stdout(sys.stderr):  # where torch tells what it downloads
+                fetch(name)
         print(f"the weights of {name} are on this machine")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 TILE, OVERLAP = 512, 64
 """Those of :mod:`qartsr.upscale`, which would load torch for the sake of a help text; a test compares them."""
 _SCALE, _LISTED = 4, 5
+_NO_MEMORY = re.compile("out of memory|allocate memory")
+"""In torch's words, for a GPU and for the CPU; each is a RuntimeError."""
 
 Load = Callable[[], "OneStepSRPipeline"]
 
@@ -88,14 +91,15 @@ def _image(source: Path, target: Path) -> Image.Image:
 
 
 def _write(source: Path, target: Path, image: Image.Image, pipe: OneStepSRPipeline, drawn: Bar) -> None:
-    import torch
-
     from qartsr.upscale import write_image
 
     try:
         result = pipe(image, drawn.tiles)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise QartsrError("there is not enough memory for it", str(source), "choose a smaller --tile") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
+            raise
+        do = "choose a smaller --tile, or a smaller image"
+        raise QartsrError("there is not enough memory for it", str(source), do) from error
     write_image(target, result, image)
     say(f"{target}: {result.width}x{result.height}")
 

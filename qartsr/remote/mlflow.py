@@ -105,7 +105,7 @@ class Mlflow:
                         continue
                     return self._refusal(error, expected)
             except (OSError, http.client.HTTPException) as error:  # the second: an answer that is not HTTP
-                reason = getattr(error, "reason", error)
+                reason = str(getattr(error, "reason", error)).strip()
                 raise QartsrError(
                     f"MLflow does not answer ({reason})",
                     self.address,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -57,29 +60,34 @@ def test_python_m_is_the_same_and_an_error_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == "error: configs: has no configurations; run this in the folder of the project.\n"
 
 
-def test_a_reader_that_has_gone_is_met_with_silence(root: Path) -> None:
-    done = subprocess.Popen(
-        [sys.executable, "-m", "qartsr.cli", "--help"],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert done.stdout is not None and done.stderr is not None
-    done.stdout.close()
-    assert done.stderr.read() == ""
-    assert done.wait() == 141
+@pytest.fixture()
+def configure(root: Path, tmp_path: Path) -> Callable[[int | IO[str]], tuple[int, str]]:
+    """A quick command that prints a line: its exit status and stderr, given where the line goes."""
+    (tmp_path / "configs").symlink_to(root / "configs")
+
+    def run(stdout: int | IO[str]) -> tuple[int, str]:
+        command = [sys.executable, "-m", "qartsr.cli", "configure", "sample"]
+        done = subprocess.run(command, cwd=tmp_path, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_a_reader_that_has_gone_is_met_with_silence(configure: Callable[[int | IO[str]], tuple[int, str]]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert configure(writer) == (141, "")
+    finally:
+        os.close(writer)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_one_sentence() -> None:
+def test_a_full_disk_is_one_sentence(configure: Callable[[int | IO[str]], tuple[int, str]]) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "qartsr.cli", "--version"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: standard output: No space left on device; ")
-    assert len(done.stderr.splitlines()) == 1
+        status, errors = configure(full)
+    assert status == 1 and len(errors.splitlines()) == 1
+    assert errors.startswith("error: standard output: No space left on device; ")
 
 
 def test_errors_of_the_system_name_the_path(qartsr: Qartsr, tmp_path: Path) -> None:

@@ -45,18 +45,23 @@ def published(root: Path) -> Path:
     folder = Path(os.environ.get("QARTSR_DATA", root.parent / "shared" / "data")) / "drealsr"
     if not folder.is_dir():
         pytest.skip(f"the published figures are not at {folder}; set QARTSR_DATA to the folder of drealsr/")
-    return folder
+    return folder.resolve()
 
 
-def test_psnr_and_ssim_are_the_published_ones(qartsr: Qartsr, published: Path, tmp_path: Path) -> None:
-    folders = ("--pred", published / "osediff_fp", "--ref", published / "HR")
+@pytest.mark.parametrize("count", [2, pytest.param(24, marks=pytest.mark.slow)])
+def test_psnr_and_ssim_are_the_published_ones(count: int, qartsr: Qartsr, published: Path, tmp_path: Path) -> None:
+    with (published / "osediff_fp_metrics.csv").open() as handle:
+        expected = {Path(row["image"]).stem: row for row in list(csv.DictReader(handle))[:count]}
+    for folder in ("osediff_fp", "HR"):
+        (tmp_path / folder).mkdir()
+        for name in expected:
+            (tmp_path / folder / f"{name}.png").symlink_to(published / folder / f"{name}.png")
+    folders = ("--pred", tmp_path / "osediff_fp", "--ref", tmp_path / "HR")
     said = qartsr("evaluate", *folders, "--metrics", "psnr,ssim", "--csv", tmp_path / "scores.csv")
     assert said.status == 0, said.err
-    with (published / "osediff_fp_metrics.csv").open() as handle:
-        expected = {Path(row["image"]).stem: row for row in csv.DictReader(handle)}
     with (tmp_path / "scores.csv").open() as handle:
         measured = {row["image"]: row for row in csv.DictReader(handle)}
-    assert measured.keys() == expected.keys() and len(measured) == 24
+    assert measured.keys() == expected.keys() and len(measured) == count
     for name, row in measured.items():
         for metric in ("psnr", "ssim"):
             assert float(row[metric]) == pytest.approx(float(expected[name][metric]), abs=5e-4), (name, metric)
@@ -116,17 +121,17 @@ def test_missing_counterparts_are_named(qartsr: Qartsr, folders: tuple[Path, Pat
     assert sentence(qartsr, *folders).startswith(f"error: {references}/b.png: has no counterpart in {images}; ")
     (tmp_path / "b.webp").rename(images / "b.webp")
     for name in ("c", "d"):
-        (images / "b.webp").link_to(images / f"{name}.webp") if False else (images / f"{name}.webp").touch()
+        (images / f"{name}.webp").touch()
     said = sentence(qartsr, *folders)
-    assert said.startswith(f"error: {images}/c.webp: has no counterpart in {references}, nor have 1 others; ")
+    assert said.startswith(f"error: {images}/c.webp: has no counterpart in {references} (one of 2); ")
 
 
 def test_images_that_cannot_be_compared_are_named(qartsr: Qartsr, folders: tuple[Path, Path]) -> None:
     images, references = folders
-    image = Image.open(images / "b.webp").convert("RGB")
+    with Image.open(images / "b.webp") as opened:
+        image = opened.convert("RGB")
     image.crop((0, 0, 31, 24)).save(images / "b.webp")
     assert f"{images}/b.webp: has 31x24 pixels, {references}/b.png has 32x24" in sentence(qartsr, *folders)
-    image.convert("RGBA").resize((3, 3)).save(images / "b.webp")
     (images / "b.webp").write_bytes(b"damaged")
     assert f"{images}/b.webp: cannot be read as an image" in sentence(qartsr, *folders)
     for folder in folders:
