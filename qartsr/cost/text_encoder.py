@@ -5,6 +5,7 @@ It is not part of the model that runs here (the prompt is fixed, its embedding s
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ _CONFIG: dict[str, Any] = {
 """text_encoder/config.json: OpenCLIP ViT-H's text tower without its last layer."""
 
 
+@functools.cache
 def text_encoder() -> tuple[Work, ...]:
     """Every layer, for one prompt of 77 tokens. Raises QartsrError when transformers is not installed."""
     try:
