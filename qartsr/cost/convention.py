@@ -14,7 +14,7 @@ from typing import NamedTuple
 from qartsr.branches.family import clipped_rank
 from qartsr.config import Bits
 from qartsr.cost.tagger import Tally, tagger
-from qartsr.cost.trace import LAYER_NORM, Work
+from qartsr.cost.trace import ATTENTION, LAYER_NORM, Work
 from qartsr.quantize import LayerPlan, Plan
 
 _FULL, _HALF = 32, 16
@@ -55,7 +55,7 @@ def full_precision(model: Iterable[Work], text_encoder: Iterable[Work]) -> tuple
 
 def quantized(works: Iterable[Work], plan: Plan, bits: Bits) -> tuple[Line, ...]:
     """A quantized row. Table 2 leaves out the operations of the low-rank branches: see :func:`branches`."""
-    layers = {work.name: work for work in works}
+    layers = _by_name(works)
     total, branch = profiled(layers.values()), branches(layers.values(), plan)
     kept = [_kept(layers[entry.name], entry, bits) for entry in plan.layers]
     channels = sum(sum(layers[entry.name].shape[:2]) for entry in plan.layers if not entry.float)
@@ -69,9 +69,13 @@ def quantized(works: Iterable[Work], plan: Plan, bits: Bits) -> tuple[Line, ...]
 
 def branches(works: Iterable[Work], plan: Plan) -> Tally:
     """Parameters and multiply-accumulates of all low-rank branches as they run: L2 like the layer, L1 pointwise."""
-    layers = {work.name: work for work in works}
+    layers = _by_name(works)
     found = [_branch(layers[entry.name], rank_of(entry, layers[entry.name].shape)) for entry in plan.layers]
     return Tally(sum(tally.params for tally in found), sum(tally.macs for tally in found))
+
+
+def _by_name(works: Iterable[Work]) -> dict[str, Work]:
+    return {work.name: work for work in works if work.kind != ATTENTION}
 
 
 def _branch(work: Work, rank: int) -> Tally:

@@ -1,4 +1,4 @@
-"""A random model written to a model folder tensor by tensor: four gigabytes on disk, a few hundred megabytes of memory.
+"""A random model written to a model folder tensor by tensor: never more than one of them in memory.
 
 The folder is that of :func:`qartsr.models.save_model`, byte for byte.
 """
