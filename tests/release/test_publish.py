@@ -91,8 +91,7 @@ def test_another_bucket_is_another_version(file: Path, name: str, client: Mlflow
     assert publish(file, name, TAGS, "qartsr") == first
 
 
-@pytest.mark.parametrize("attempt", range(2))
-def test_eight_at_a_time_make_one_version(file: Path, name: str, client: MlflowClient, attempt: int) -> None:
+def test_eight_at_a_time_make_one_version(file: Path, name: str, client: MlflowClient) -> None:
     together = Barrier(8)
 
     def one(_: int) -> Receipt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
@@ -14,11 +13,6 @@ from mlflow.tracking import MlflowClient
 
 from qartsr.tracking import NullRun, Run, open_run
 from tests.relay import Relay, closed_port
-
-
-@pytest.fixture()
-def profile() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def _runs(profile: str) -> list[Entity]:
@@ -93,10 +87,10 @@ def test_no_address_no_run_and_no_word(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert caplog.records == []
 
 
-def _untracked(caplog: pytest.LogCaptureFixture, seconds: float) -> str:
+def _untracked(caplog: pytest.LogCaptureFixture, seconds: float, profile: str = "test") -> str:
     """Run a stage that must not be disturbed; returns the one line that is said."""
     began = time.monotonic()
-    with caplog.at_level(logging.WARNING), open_run("test", "data", {"a": 1}) as run:
+    with caplog.at_level(logging.WARNING), open_run(profile, "data", {"a": 1}) as run:
         assert isinstance(run, NullRun)
         run.metrics({"loss": 1.0})
     assert time.monotonic() - began < seconds
@@ -129,6 +123,6 @@ def test_somebody_there_who_never_answers(monkeypatch: pytest.MonkeyPatch, caplo
 
 
 @pytest.mark.services
-def test_an_experiment_in_the_bin(servers: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    mlflow.delete_experiment(mlflow.create_experiment("qartsr-test"))
-    assert "MLflow refuses" in _untracked(caplog, 6)
+def test_an_experiment_in_the_bin(servers: dict[str, str], profile: str, caplog: pytest.LogCaptureFixture) -> None:
+    mlflow.delete_experiment(mlflow.create_experiment(f"qartsr-{profile}"))
+    assert "MLflow refuses" in _untracked(caplog, 30, profile)
