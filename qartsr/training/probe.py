@@ -7,6 +7,8 @@ alone quantized, fed with the floating-point latent (the theorem's premise), and
 from __future__ import annotations
 
 import copy
+import csv
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,6 +65,24 @@ def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], 
         errors = (level.noise, level.amplification, zh_error, eps_error)
         rows.append(Probe(model.timestep, name, *errors, psnr_whole, psnr_unet, psnr_fp))
     return rows
+
+
+def table(rows: Sequence[Probe]) -> str:
+    """All rows as CSV, six decimals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.rstrip("_") for field in Probe._fields])
+    writer.writerows([[round(v, 6) if isinstance(v, float) else v for v in row] for row in rows])
+    return text.getvalue()
+
+
+def quality(rows: Sequence[Probe]) -> dict[str, dict[str, float]]:
+    """FP quality and the errors of Z_H of every timestep, ``t1``: {psnr_fp, zh_error_w4a4, ...}."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        entry = found.setdefault(f"t{row.timestep}", {"psnr_fp": round(row.psnr_fp, 4)})
+        entry[f"zh_error_{row.bits}"] = round(row.zh_error, 6)
+    return found
 
 
 def psnr(model: OneStepSR, pair: Pair) -> float:
