@@ -65,8 +65,8 @@ class VSD:
         """The distillation loss."""
         with torch.no_grad():
             t, _, z_t = self._noised(z_h, share, "score", self._config.first, self._config.last)
-            teacher = self._clean(z_t, t, self.guided(z_t, t))
-            student = self._clean(z_t, t, self._predict(self.student, z_t, t, self._prompts[1:]))
+            teacher = self.clean(z_t, t, self.guided(z_t, t))
+            student = self.clean(z_t, t, self._predict(self.student, z_t, t, self._prompts[1:]))
             gradient = (student - teacher) / (z_h - teacher).abs().mean((1, 2, 3), keepdim=True)
         return {"vsd": F.mse_loss(z_h, z_h.detach() - gradient)}
 
@@ -93,8 +93,8 @@ class VSD:
         noise = torch.randn(share.batch, *z_h.shape[1:], generator=dice)[own].to(z_h.device)
         return t, noise, _at(self._signal, t) * z_h + _at(self._noise, t) * noise
 
-    def _clean(self, z_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x0 from the predicted noise (QArtSR, Eq. 6)."""
+    def clean(self, z_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x0 from the predicted noise (QArtSR, Eq. 6), with a timestep (B,) of each image's own."""
         return (z_t - _at(self._noise, t) * noise) / _at(self._signal, t)
 
 
