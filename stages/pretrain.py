@@ -8,10 +8,14 @@ from qartsr.files import write_json
 from qartsr.models import sample_backbone, save_model
 from qartsr.tracking import open_run
 from qartsr.training.backbone import Recipe, train_backbone
+from qartsr.training.batches import cropped
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
+from qartsr.training.means import Means
 from qartsr.training.probe import psnr
+from qartsr.training.regulariser import NoRegulariser
+from qartsr.training.world import World
 from stages._stage import arguments, stage
 
 
@@ -28,11 +32,12 @@ def main() -> None:
     model = sample_backbone(config.timestep, params.backbone.align, params.seed).to(device)
     recipe = Recipe(
         "pretrain", config.steps, config.phases, config.lr, config.warmup, config.weight_decay, config.loss,
-        params.lpips, params.backbone.train_align, params.seed,
+        params.lpips, params.backbone.train_align,
     )  # fmt: skip
+    batches = cropped(load_pairs(args.data, "train"), params.seed, recipe.title)
     with open_run(params.profile, "pretrain", config.model_dump()) as run:
         curves = Curves(run.metrics, every=10)
-        train_backbone(model, load_pairs(args.data, "train"), recipe, curves, checkpoint)
+        train_backbone(model, batches, recipe, NoRegulariser(), Means(World(device)), curves, checkpoint)
         save_model(model, args.out)
         curves.write(args.curves)
         quality = {pair.name: round(psnr(model, pair), 4) for pair in load_pairs(args.data, "test")}

@@ -10,13 +10,13 @@ from qartsr.config.base import Config
 from qartsr.config.bits import parse_bits
 from qartsr.config.data import CalibrateConfig, DataConfig
 from qartsr.config.parts import MethodConfig
+from qartsr.config.retrain import RetrainConfig
 from qartsr.config.training import (
     ExtendConfig,
     LPIPSConfig,
     PrecisionConfig,
     PretrainConfig,
     QuantizeConfig,
-    RetrainConfig,
 )
 from qartsr.errors import QartsrError
 
@@ -31,6 +31,10 @@ class ComputeConfig(Config):
     threads_alone: int = Field(2, ge=1, description="CPU threads of stages that run alone (pretrain, retrain)")
     lanes: int = Field(2, ge=1, description="stages that may run at the same time")
     checkpoint_seconds: float = Field(30.0, gt=0, le=60)
+    processes: int = Field(1, ge=1, description="processes that retrain together, one per GPU")
+    micro_batch: int = Field(0, ge=0, description="images of a retrain step a process holds at once; 0: all of its own")
+    gradient_checkpointing: bool = Field(False, description="retrain: less memory for a third more time")
+    loaders: int = Field(0, ge=0, description="threads of a process that make retrain's Real-ESRGAN crops ahead")
 
 
 class SampleBackboneConfig(Config):
@@ -113,4 +117,14 @@ class Params(Config):
         if missing:
             entry = f"`{missing[0]}: {{lr_scale: 1.0}}`"
             raise ValueError(f"bits lists {', '.join(missing)} but precision has no such entry; add {entry} under it")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_in_equal_parts(self) -> Params:
+        processes, held = self.compute.processes, max(self.compute.micro_batch, 1)
+        if self.retrain.batch % (processes * held):
+            raise ValueError(
+                f"retrain.batch {self.retrain.batch} is no multiple of compute.processes {processes}"
+                + f" x compute.micro_batch {held}"
+            )
         return self

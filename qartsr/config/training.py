@@ -1,4 +1,4 @@
-"""Configuration of losses, optimisation and the training phases (pretrain, TRQ, RPQ, ET)."""
+"""Configuration of losses, optimisation and the training phases (pretrain, RPQ, ET); TRQ has a file of its own."""
 
 from __future__ import annotations
 
@@ -49,27 +49,6 @@ class PretrainConfig(Config):
     phases: tuple[CropPhase, ...]
     lr: float = Field(gt=0)
     warmup: int = Field(50, ge=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    loss: ImageLossConfig
-
-
-class RetrainConfig(Config):
-    """TRQ: the backbone retrained at scheduler index ``timestep`` (QArtSR section 3.2; paper: T = 1)."""
-
-    timestep: int = Field(1, ge=0, le=999)
-    probe_timesteps: tuple[int, ...] = Field(
-        (999, 499, 1), description="where the quantization error of Z_H is measured"
-    )
-    probe_bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
-    probe_crop: int = Field(
-        256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels"
-    )
-    probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
-    steps: int = Field(ge=0)
-    batch: int = Field(ge=1)
-    crop: int = Field(ge=32, multiple_of=16)
-    lr: float = Field(gt=0)
-    warmup: int = Field(10, ge=1)
     weight_decay: float = Field(1e-4, ge=0)
     loss: ImageLossConfig
 

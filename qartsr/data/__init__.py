@@ -5,11 +5,13 @@ from qartsr.data.dataset import write_dataset
 from qartsr.data.degrade import degrade
 from qartsr.data.pairs import Pair, crop_batch, load_pairs
 from qartsr.data.photographs import PHOTOGRAPHS
+from qartsr.data.stream import Stream
 
 __all__ = [
     "PHOTOGRAPHS",
     "Calibration",
     "Pair",
+    "Stream",
     "crop_batch",
     "degrade",
     "load_calibration",

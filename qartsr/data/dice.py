@@ -20,6 +20,10 @@ class Dice:
         """True with ``probability``."""
         return self.uniform(0, 1) < probability
 
+    def below(self, limit: int) -> int:
+        """A whole number from 0 to ``limit`` - 1, all equally likely."""
+        return int(torch.randint(limit, (), generator=self.generator))
+
     def pick(self, shares: tuple[float, ...]) -> int:
         """An index with probability proportional to its share."""
         return int(torch.multinomial(torch.tensor(shares), 1, generator=self.generator))

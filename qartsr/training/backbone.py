@@ -1,7 +1,7 @@
-"""Training the whole floating-point model on photographs: pretraining of the sample backbone, and TRQ.
+"""Training the floating-point model on photographs: pretraining of the sample backbone, and TRQ.
 
-TRQ (QArtSR, section 3.2): the error of Z_H that quantization causes grows with sqrt(1 - abar_T), so the backbone is
-retrained at a small timestep (T = 1) before anything is quantized.
+One step, as OSEDiff's: the loss of the image and of Z_H moves the model, then the regulariser follows the Z_H of the
+same step. Both gradients are taken before either update, which is the same, for neither depends on the other's update.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from qartsr.config.training import CropPhase, ImageLossConfig, LPIPSConfig
-from qartsr.data.pairs import Pair, crop_batch
 from qartsr.losses import ImageLoss
 from qartsr.models import OneStepSR, align
+from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
-from qartsr.training.determinism import generator
-from qartsr.training.fit import Run, Step, fit, resume
-from qartsr.training.optimizer import Group, Optimizer, cosine
+from qartsr.training.fit import Run, fit, resume
+from qartsr.training.means import Means, Share
+from qartsr.training.optimizer import Group, Optimizer, Optimizers, cosine, level
+from qartsr.training.regulariser import Regulariser
 
 
 class Recipe(NamedTuple):
@@ -35,35 +36,95 @@ class Recipe(NamedTuple):
     loss: ImageLossConfig
     lpips: LPIPSConfig
     align: str
-    seed: int
+    schedule: str = "cosine"
+    betas: tuple[float, float] = (0.9, 0.99)
+    autocast: str = "none"
+    clamp: bool = False
 
 
-def train_backbone(model: OneStepSR, pairs: list[Pair], recipe: Recipe, curves: Curves, checkpoint: Checkpoint) -> None:
-    """Train all weights of ``model`` in place, at ``model.timestep``, on crops of ``pairs``."""
-    device = model.context.device
-    model.train().requires_grad_(True)
+def train_backbone(
+    model: OneStepSR,
+    batches: Batches,
+    recipe: Recipe,
+    regulariser: Regulariser,
+    means: Means,
+    curves: Curves,
+    checkpoint: Checkpoint,
+) -> None:
+    """Train, in place and at ``model.timestep``, what of ``model`` requires gradients; nothing does afterwards."""
+    model.train()
     model.to(memory_format=torch.channels_last)
-    optimizer = Optimizer(
-        [Group(list(model.named_parameters()), recipe.lr)], recipe.weight_decay, cosine(recipe.steps, recipe.warmup)
+    if means.checkpointing:
+        model.unet.enable_gradient_checkpointing()
+        model.vae.enable_gradient_checkpointing()
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    schedule = level(recipe.warmup) if recipe.schedule == "constant" else cosine(recipe.steps, recipe.warmup)
+    optimizers = Optimizers(
+        *(
+            Optimizer([Group(part, recipe.lr)], recipe.weight_decay, schedule, recipe.betas, means.world)
+            for part in (trained, regulariser.trained())
+        )
     )
-    run = Run(recipe.title, recipe.steps, optimizer, {})
-    step = _step(model, pairs, recipe, device)
-    fit(run, step, curves, checkpoint, resume(run, curves, checkpoint))
+    run = Run(recipe.title, recipe.steps, optimizers, {}, shown=means.world.leads)
+    turn = _Turn(model, batches, recipe, regulariser, means, optimizers)
+    fit(run, turn, curves, checkpoint, resume(run, curves, checkpoint))
     model.eval().requires_grad_(False)
     model.to(memory_format=torch.contiguous_format)
 
 
-def _step(model: OneStepSR, pairs: list[Pair], recipe: Recipe, device: torch.device) -> Step:
-    image_loss = ImageLoss(recipe.loss, recipe.lpips).to(device)
+class _Turn:
+    """One step: this process's share of the batch part by part, then the update."""
 
-    def step(number: int) -> dict[str, Tensor]:
-        phase = _phase(recipe.phases, number / recipe.steps)
-        hr, lq = crop_batch(pairs, phase.batch, phase.crop, generator(recipe.seed, recipe.title, number))
-        lq = lq.to(device, memory_format=torch.channels_last)
-        losses: dict[str, Tensor] = image_loss(align(recipe.align, model(lq), lq), hr.to(device))
+    def __init__(
+        self,
+        model: OneStepSR,
+        batches: Batches,
+        recipe: Recipe,
+        regulariser: Regulariser,
+        means: Means,
+        optimizers: Optimizers,
+    ) -> None:
+        self._model, self._batches, self._recipe, self._regulariser = model, batches, recipe, regulariser
+        self._means, self._optimizers, self._device = means, optimizers, means.world.device
+        self._image_loss = ImageLoss(recipe.loss, recipe.lpips).to(self._device)
+        self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.autocast == "bf16")
+
+    def __call__(self, number: int) -> dict[str, Tensor]:
+        """Losses of the step, averaged over the whole batch."""
+        phase = _phase(self._recipe.phases, number / self._recipe.steps)
+        shares = self._means.shares(number, phase.batch, phase.crop)
+        self._optimizers.zero()
+        losses: dict[str, Tensor] = {}
+        for share in shares:
+            for name, value in self._descend(share, len(shares)).items():
+                losses[name] = losses.get(name, 0) + value.detach() / len(shares)
+        self._optimizers.update(number)
+        self._means.world.average(losses.values())
         return losses
 
-    return step
+    def _descend(self, share: Share, count: int) -> dict[str, Tensor]:
+        """Losses of one of ``count`` parts, and their gradients added to those of the parts before."""
+        hr, lq = self._batches(share)
+        lq = lq.to(self._device, memory_format=torch.channels_last)
+        with self._autocast:
+            z_h, image = self._forward(lq)
+            on_latent = self._regulariser.score(z_h, share)
+        losses: dict[str, Tensor] = self._image_loss(align(self._recipe.align, image, lq), hr.to(self._device))
+        total = sum((self._regulariser.weight * loss for loss in on_latent.values()), start=losses["total"])
+        (total / count).backward()
+        with self._autocast:
+            own = self._regulariser.follow(z_h.detach(), share)
+        for loss in own.values():
+            (loss / count).backward()
+        return {**losses, **on_latent, **own, "total": total}
+
+    def _forward(self, lq: Tensor) -> tuple[Tensor, Tensor]:
+        """Z_H and the image, both fp32: Eq. 6 would lose the small part of Z_H in 8 bits of mantissa."""
+        model = self._model
+        z_l = model.encode(lq).float()
+        z_h = model.step(z_l, model.predict_noise(z_l).float())
+        image = model.decode(z_h).float()
+        return z_h, image.clamp(-1, 1) if self._recipe.clamp else image
 
 
 def _phase(phases: Sequence[CropPhase], done: float) -> CropPhase:

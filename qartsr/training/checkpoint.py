@@ -30,16 +30,19 @@ def scratch_folder(work: Path, stage: str, settings: Any, inputs: list[Path]) ->
 
 
 class Checkpoint:
-    """The latest state of one training run. ``seconds``: the most work, in seconds, that a kill may cost."""
+    """The latest state of one training run. ``seconds``: the most work, in seconds, that a kill may cost.
 
-    def __init__(self, folder: Path, seconds: float) -> None:
-        self.folder, self.seconds = folder, seconds
+    Of several processes that train together all load; one writes, and the others' checkpoints are never due.
+    """
+
+    def __init__(self, folder: Path, seconds: float, writes: bool = True) -> None:
+        self.folder, self.seconds, self.writes = folder, seconds, writes
         self._path = folder / "checkpoint.safetensors"
         self._saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether ``seconds`` have passed since the last save."""
-        return time.monotonic() - self._saved >= self.seconds
+        """Whether it is for this process to save and ``seconds`` have passed since the last time."""
+        return self.writes and time.monotonic() - self._saved >= self.seconds
 
     def save(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Replace the checkpoint. ``position`` is JSON-able."""
@@ -62,5 +65,6 @@ class Checkpoint:
             ) from error
 
     def finish(self) -> None:
-        """Remove the scratch folder: the stage's outputs are complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the scratch folder, if this process writes it: the stage's outputs are complete."""
+        if self.writes:
+            shutil.rmtree(self.folder, ignore_errors=True)

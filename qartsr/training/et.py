@@ -28,16 +28,17 @@ def extend(
     """Train ``student`` in place towards the teacher's ``images`` (N, 3, H, W, raw output) of inputs ``lq``."""
     image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
     rates = groups(student, config.lr, setting.lr_scale)
-    run = Run("extend", config.steps, Optimizer(rates, config.weight_decay, cosine(config.steps, 1)), {})
+    optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1))
+    run = Run("extend", config.steps, optimizer, {})
 
-    def step(number: int) -> dict[str, Tensor]:
+    def measure(number: int) -> dict[str, Tensor]:
         index = sample(len(lq), config.batch, number, setting.seed, "extend")
         low = lq[index]
         target = align(setting.align, images[index], low)
         losses: dict[str, Tensor] = image_loss(align(setting.align, student(low), low), target)
         return losses
 
-    fit(run, step, curves, checkpoint, resume(run, curves, checkpoint))
+    fit(run, optimizer.descent(measure), curves, checkpoint, resume(run, curves, checkpoint))
 
 
 def teacher_images(teacher: OneStepSR, lq: Tensor, batch: int = 8) -> Tensor:

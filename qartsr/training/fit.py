@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
-from qartsr.training.optimizer import Optimizer
 from qartsr.training.progress import Progress
 
 Step = Callable[[int], dict[str, Tensor]]
-"""Losses of the step with this number, among them ``total``. Depends on the number alone, never on a running state."""
+"""Does the step with this number, update included, and returns its losses, among them ``total``.
+
+What it draws depends on the number alone, never on a running state.
+"""
+
+
+class Trained(Protocol):
+    """Parameters and the state of what updates them: an Optimizer, or several."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as named tensors."""
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` returned."""
 
 
 class Run(NamedTuple):
@@ -21,12 +33,14 @@ class Run(NamedTuple):
 
     title: str
     steps: int
-    optimizer: Optimizer
+    optimizer: Trained
     labels: dict[str, str]
     extra: Callable[[], dict[str, Tensor]] = dict
     """Values to save beside the optimizer's, ``value/NAME`` (parameters that do not train at the moment)."""
     offset: int = 0
     """Number of steps done in earlier phases: curves count on."""
+    shown: bool = True
+    """Whether this process shows progress; of several, one does."""
 
 
 def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int = 0) -> None:
@@ -34,10 +48,9 @@ def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int
 
     A step is a function of its number, so an interrupted run that continues from a checkpoint ends with the same bytes.
     """
-    progress = Progress(run.title, run.steps, start)
+    progress = Progress(run.title, run.steps, start, run.shown)
     for number in range(start, run.steps):
         losses = step(number)
-        run.optimizer.step(losses["total"], number)
         curves.add(run.offset + number, losses, **run.labels)
         progress.advance(float(losses["total"].detach()))
         if checkpoint.due():

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from qartsr.training.world import World
+
 Schedule = Callable[[int], float]
+Losses = Callable[[int], dict[str, Tensor]]
+"""Losses of the step with this number, among them ``total``."""
 
 
 class Group(NamedTuple):
@@ -25,34 +29,67 @@ def cosine(steps: int, warmup: int) -> Schedule:
     return lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1.0 + math.cos(math.pi * step / max(steps, 1)))
 
 
+def level(warmup: int) -> Schedule:
+    """Linear warm-up to 1, then no change."""
+    return lambda step: min(1.0, (step + 1) / warmup)
+
+
 def constant(step: int) -> float:
     """No schedule."""
     return 1.0
 
 
 class Optimizer:
-    """AdamW (betas 0.9, 0.99) with gradient clipping at norm 1 and a schedule. Groups with lr 0 are frozen."""
+    """AdamW with gradient clipping at norm 1 and a schedule. Groups with lr 0 are frozen.
 
-    def __init__(self, groups: Sequence[Group], weight_decay: float, schedule: Schedule) -> None:
+    Of several processes each gives its gradient; all take the same step, with the mean of them.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        weight_decay: float,
+        schedule: Schedule,
+        betas: tuple[float, float] = (0.9, 0.99),
+        world: World | None = None,
+    ) -> None:
         self._groups = [group for group in groups if group.lr > 0 and group.parameters]
-        self._schedule = schedule
+        self._schedule, self._world = schedule, world or World(torch.device("cpu"))
         settings = [{"params": [p for _, p in group.parameters], "lr": group.lr} for group in self._groups]
-        self._adam = torch.optim.AdamW(settings, betas=(0.9, 0.99), weight_decay=weight_decay) if settings else None
+        self._adam = torch.optim.AdamW(settings, betas=betas, weight_decay=weight_decay) if settings else None
 
     def named(self) -> dict[str, Parameter]:
         """Every trained parameter by name."""
         return {name: parameter for group in self._groups for name, parameter in group.parameters}
 
-    def step(self, loss: Tensor, step: int) -> None:
-        """Backward, clip, update. Nothing to train is legal: then nothing happens."""
+    def zero(self) -> None:
+        """Forget the gradients."""
+        if self._adam is not None:
+            self._adam.zero_grad(set_to_none=True)
+
+    def update(self, step: int) -> None:
+        """Average over the processes, clip, update. Nothing to train is legal: then nothing happens."""
         if self._adam is None:
             return
-        self._adam.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(list(self.named().values()), 1.0)
+        parameters = list(self.named().values())
+        self._world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for settings, group in zip(self._adam.param_groups, self._groups, strict=True):
             settings["lr"] = group.lr * self._schedule(step)
         self._adam.step()
+
+    def descent(self, losses: Losses) -> Losses:
+        """A step that computes ``losses``, descends along ``total`` and returns them."""
+
+        def step(number: int) -> dict[str, Tensor]:
+            found = losses(number)
+            if self._adam is not None:
+                self.zero()
+                found["total"].backward()
+                self.update(number)
+            return found
+
+        return step
 
     def state(self) -> dict[str, Tensor]:
         """``value/NAME`` for each parameter and ``adam/NAME/KEY`` for its moments."""
@@ -70,7 +107,40 @@ class Optimizer:
                 parameter.copy_(tensors[f"value/{name}"])
             prefix = f"adam/{name}/"
             moments = {
-                key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)
+                key.removeprefix(prefix): _like(parameter, value)
+                for key, value in tensors.items()
+                if key.startswith(prefix)
             }
             if moments and self._adam is not None:
                 self._adam.state[parameter] = moments
+
+
+def _like(parameter: Parameter, value: Tensor) -> Tensor:
+    """A copy on the parameter's device; AdamW's step count, a scalar, stays on the CPU."""
+    return value.to(parameter.device, copy=True) if value.shape == parameter.shape and value.ndim else value.clone()
+
+
+class Optimizers:
+    """Several optimizers of different parameters (names differ too), begun, stepped and saved together."""
+
+    def __init__(self, *optimizers: Optimizer) -> None:
+        self._all = optimizers
+
+    def zero(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self._all:
+            optimizer.zero()
+
+    def update(self, step: int) -> None:
+        """Each averages, clips and updates its own."""
+        for optimizer in self._all:
+            optimizer.update(step)
+
+    def state(self) -> dict[str, Tensor]:
+        """The states of all."""
+        return {name: value for optimizer in self._all for name, value in optimizer.state().items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` returned."""
+        for optimizer in self._all:
+            optimizer.restore(tensors)

@@ -7,6 +7,8 @@ alone quantized, fed with the floating-point latent (the theorem's premise), and
 from __future__ import annotations
 
 import copy
+import csv
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -70,6 +72,24 @@ def centre(pair: Pair, side: int) -> Pair:
     tops = [max(0, (length - side) // 2) // 16 * 16 for length in pair.hr.shape[1:]]
     rows, columns = (slice(top, top + side) for top in tops)
     return Pair(pair.name, pair.hr[:, rows, columns], pair.lq[:, rows, columns])
+
+
+def table(rows: Sequence[Probe]) -> str:
+    """All rows as CSV, six decimals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.rstrip("_") for field in Probe._fields])
+    writer.writerows([[round(v, 6) if isinstance(v, float) else v for v in row] for row in rows])
+    return text.getvalue()
+
+
+def quality(rows: Sequence[Probe]) -> dict[str, dict[str, float]]:
+    """FP quality and the errors of Z_H of every timestep, ``t1``: {psnr_fp, zh_error_w4a4, ...}."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        entry = found.setdefault(f"t{row.timestep}", {"psnr_fp": round(row.psnr_fp, 4)})
+        entry[f"zh_error_{row.bits}"] = round(row.zh_error, 6)
+    return found
 
 
 def psnr(model: OneStepSR, pair: Pair) -> float:

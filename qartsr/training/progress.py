@@ -11,12 +11,13 @@ _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Progress of ``steps`` steps named ``title``, standing at ``start``."""
+    """Progress of ``steps`` steps named ``title``, standing at ``start``; nothing is seen unless ``shown``."""
 
-    def __init__(self, title: str, steps: int, start: int = 0) -> None:
-        self._title, self._steps, self._done, self._start = title, steps, start, start
+    def __init__(self, title: str, steps: int, start: int = 0, shown: bool = True) -> None:
+        self._title, self._steps, self._done, self._start, self._shown = title, steps, start, start, shown
         self._began = self._printed = time.monotonic()
-        self._bar = tqdm(total=steps, initial=start, desc=title, leave=False, disable=not sys.stderr.isatty())
+        hidden = not (shown and sys.stderr.isatty())
+        self._bar = tqdm(total=steps, initial=start, desc=title, leave=False, disable=hidden)
 
     def advance(self, loss: float) -> None:
         """One step is done."""
@@ -24,7 +25,7 @@ class Progress:
         self._bar.update()
         self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
         now = time.monotonic()
-        if self._bar.disable and now - self._printed >= _LINE_SECONDS:
+        if self._shown and self._bar.disable and now - self._printed >= _LINE_SECONDS:
             self._printed = now
             left = (now - self._began) / (self._done - self._start) * (self._steps - self._done)
             print(

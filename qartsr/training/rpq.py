@@ -24,8 +24,8 @@ from qartsr.quantize import Plan, Statistics, apply, initialise
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts, select
-from qartsr.training.fit import Run, Step, fit, resume
-from qartsr.training.optimizer import Optimizer, constant
+from qartsr.training.fit import Run, fit, resume
+from qartsr.training.optimizer import Losses, Optimizer, constant
 from qartsr.training.quantized import Setting, groups, put_back, values
 from qartsr.training.sampling import sample
 
@@ -85,11 +85,11 @@ class _Phase:
     ) -> None:
         """Run the module's steps, from the checkpoint where one stands here."""
         config, rates = self._config, groups(student, self._config.lr, self._setting.lr_scale, self._layers)
-        steps = config.steps_per_module
+        steps, optimizer = config.steps_per_module, Optimizer(rates, config.weight_decay, constant)
         run = Run(
             f"quantize {self.unit.name} ({number + 1}/{self._last})",
             steps,
-            Optimizer(rates, config.weight_decay, constant),
+            optimizer,
             {"module": self.unit.name},
             lambda: values(student),
             number * steps,
@@ -99,14 +99,14 @@ class _Phase:
             state = checkpoint.load()
             assert state is not None  # resume has just read it
             put_back(student, state[0])
-        fit(run, self._step(student, cuts, lq), curves, checkpoint, start)
+        fit(run, optimizer.descent(self._losses(student, cuts, lq)), curves, checkpoint, start)
 
-    def _step(self, student: OneStepSR, cuts: Cuts, lq: Tensor) -> Step:
+    def _losses(self, student: OneStepSR, cuts: Cuts, lq: Tensor) -> Losses:
         image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
         inputs, targets = cuts.load(self._first), cuts.load(self._current + 1).hidden
         images = cuts.load(self._last).hidden
 
-        def step(number: int) -> dict[str, Tensor]:
+        def measure(number: int) -> dict[str, Tensor]:
             index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
             module, image = self._outputs(student, select(inputs, index))
             kind, low = self._setting.align, lq[index]
@@ -114,7 +114,7 @@ class _Phase:
             error = F.mse_loss(module, targets[index]) / targets.var()
             return {**losses, "module_loss": error, "total": losses["total"] + self._config.module_loss * error}
 
-        return step
+        return measure
 
     def _outputs(self, student: OneStepSR, state: State) -> tuple[Tensor, Tensor]:
         """Hidden output of the current module, and the image."""

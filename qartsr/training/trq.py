@@ -1,49 +1,135 @@
-"""TRQ: timestep retraining for quantization (QArtSR, section 3.2).
+"""TRQ: timestep retraining for quantization (QArtSR, section 3.2): OSEDiff's own training at another timestep.
 
-The same one-step backbone is trained further at another timestep. The result of each timestep is kept in the scratch
-folder until the stage is done, so a killed stage continues with the timestep it was at.
+The error of Z_H that quantization causes grows with sqrt(1 - abar_T), so the backbone is retrained at a small timestep
+(T = 1) before anything is quantized. The result of each timestep is kept in the scratch folder until the stage is done,
+so a killed stage continues with the timestep it was at.
 """
 
 from __future__ import annotations
 
 import copy
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from qartsr.config.training import CropPhase, RetrainConfig
-from qartsr.data.pairs import Pair
+from qartsr.config.retrain import RetrainConfig
+from qartsr.config.training import CropPhase
 from qartsr.models import OneStepSR, load_model, save_model
+from qartsr.models.osediff import prompt_embedding
+from qartsr.models.stable_diffusion import load_unet, load_vae
 from qartsr.training.backbone import Recipe, train_backbone
+from qartsr.training.batches import Source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
+from qartsr.training.determinism import generator
+from qartsr.training.lora import adapt_model, merge, save_adapters
+from qartsr.training.means import Means
 from qartsr.training.quantized import Setting
+from qartsr.training.regulariser import NoRegulariser, Regulariser
+from qartsr.training.vsd import VSD
+
+ADAPTERS = "adapters.safetensors"
 
 
-def retrained(
-    backbone: OneStepSR,
-    timestep: int,
-    steps: int,
-    pairs: list[Pair],
-    config: RetrainConfig,
-    setting: Setting,
-    curves: Curves,
-    checkpoint: Checkpoint,
-) -> OneStepSR:
-    """A copy of ``backbone`` retrained for ``steps`` at scheduler index ``timestep`` (0..999)."""
-    kept = _kept(checkpoint, timestep)
-    device = backbone.context.device
+class Job(NamedTuple):
+    """What the retrainings of one stage share."""
+
+    backbone: OneStepSR
+    source: Source
+    config: RetrainConfig
+    setting: Setting
+    means: Means
+    checkpoint: Checkpoint
+
+
+def retrainings(job: Job, curves: Curves) -> Iterator[OneStepSR]:
+    """The backbone at every probed timestep, largest first, among them the one that is asked for.
+
+    That one is trained ``steps`` and draws ``curves``; the others ``probe_steps``, but for the backbone's own.
+    """
+    config = job.config
+    for timestep in sorted({*config.probe_timesteps, config.timestep}, reverse=True):
+        if timestep == config.timestep:
+            yield retrained(job, timestep, config.steps, curves)
+        else:
+            steps = config.probe_steps * (timestep != job.backbone.timestep)
+            yield retrained(job, timestep, steps, Curves(lambda values, step: None))
+
+
+def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
+    """The backbone retrained for ``steps`` at scheduler index ``timestep`` (0..999), adapters merged.
+
+    With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it.
+    """
+    kept, world = _kept(job, timestep), job.means.world
     if kept.exists():
-        return load_model(kept).to(device)
-    model = copy.deepcopy(backbone)
+        return load_model(kept).to(world.device)
+    title = f"retrain T={timestep}"
+    model = _start(job, steps).to(world.device)
     model.timestep = timestep
-    recipe = Recipe(
-        f"retrain T={timestep}", steps, (CropPhase(share=1.0, batch=config.batch, crop=config.crop),), config.lr,
-        config.warmup, config.weight_decay, config.loss, setting.lpips, setting.align, setting.seed,
-    )  # fmt: skip
-    part = Checkpoint(checkpoint.folder / f"t{timestep}", checkpoint.seconds)
-    train_backbone(model, pairs, recipe, curves, part)
-    save_model(model, kept)
+    regulariser = _regulariser(job, model, title) if steps else NoRegulariser()
+    if job.config.train == "lora":
+        adapt_model(model, job.config.adapters, generator(job.setting.seed, title, "adapters"))
+    else:
+        model.requires_grad_(True)
+    part = Checkpoint(job.checkpoint.folder / f"t{timestep}", job.checkpoint.seconds, job.checkpoint.writes)
+    with job.source(title) as batches:
+        train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)
+    if world.leads and job.config.train == "lora":
+        save_adapters(model, job.config.adapters, _adapters(job, timestep))
+    merge(model)
+    if world.leads:
+        save_model(model, kept)
+    world.wait()
     return model
 
 
-def _kept(checkpoint: Checkpoint, timestep: int) -> Path:
-    return checkpoint.folder / f"t{timestep}-done"
+def save_retrained(job: Job, model: OneStepSR, out: Path) -> None:
+    """The model folder of a later stage, with the adapters that were merged into it in ``adapters.safetensors``."""
+    save_model(model, out)
+    if job.config.train == "lora":
+        shutil.copyfile(_adapters(job, model.timestep), out / ADAPTERS)
+
+
+def inputs(config: RetrainConfig) -> list[Path]:
+    """Folders outside the project that a retraining depends on."""
+    parts = ("unet", "vae", "tokenizer", "text_encoder")
+    return [Path(config.base) / part for part in parts] if config.vsd.weight or config.start == "base" else []
+
+
+def _start(job: Job, steps: int) -> OneStepSR:
+    backbone, base = job.backbone, Path(job.config.base)
+    if job.config.start == "backbone" or not steps:
+        return copy.deepcopy(backbone)
+    return OneStepSR(load_unet(base), load_vae(base), backbone.context.clone(), backbone.timestep, backbone.align)
+
+
+def _regulariser(job: Job, model: OneStepSR, title: str) -> Regulariser:
+    config, device = job.config, job.means.world.device
+    if not config.vsd.weight:
+        return NoRegulariser()
+    teacher = load_unet(Path(config.base)).to(device)
+    negative = prompt_embedding(Path(config.base), config.vsd.negative_prompt).to(device)
+    purpose = (job.setting.seed, title)
+    vsd = VSD(teacher, model.context, negative, config.vsd, config.adapters, purpose)
+    if job.means.checkpointing:
+        vsd.student.enable_gradient_checkpointing()
+    return vsd
+
+
+def _recipe(job: Job, title: str, steps: int) -> Recipe:
+    config, setting = job.config, job.setting
+    return Recipe(
+        title, steps, (CropPhase(share=1.0, batch=config.batch, crop=config.crop),), config.lr, config.warmup,
+        config.weight_decay, config.loss, setting.lpips, setting.align, config.schedule, config.betas, config.autocast,
+        config.clamp,
+    )  # fmt: skip
+
+
+def _kept(job: Job, timestep: int) -> Path:
+    return job.checkpoint.folder / f"t{timestep}-done"
+
+
+def _adapters(job: Job, timestep: int) -> Path:
+    return job.checkpoint.folder / f"t{timestep}-{ADAPTERS}"

@@ -57,6 +57,29 @@ def test_an_image_may_not_train_and_test(values: Any) -> None:
         parse_params(values, "params.yaml")
 
 
+def test_a_step_has_equal_parts(values: Any) -> None:
+    values["compute"] |= {"processes": 2, "micro_batch": 3}
+    with pytest.raises(QartsrError, match=r"retrain\.batch 8 is no multiple of compute\.processes 2 x .* 3"):
+        parse_params(values, "params.yaml")
+    values["compute"]["micro_batch"] = 4
+    assert parse_params(values, "params.yaml").compute.processes == 2
+
+
+@pytest.mark.parametrize("change", [{"start": "base"}, {"vsd": {"weight": 1.0}}])
+def test_stable_diffusion_is_asked_for_where_it_is_needed(values: Any, change: dict[str, Any]) -> None:
+    values["retrain"] |= change
+    with pytest.raises(QartsrError, match="base must name the folder"):
+        parse_params(values, "params.yaml")
+    values["retrain"]["base"] = "weights/stable-diffusion-2-1-base"
+    parse_params(values, "params.yaml")
+
+
+def test_timesteps_of_vsd_are_in_order(values: Any) -> None:
+    values["retrain"]["vsd"] = {"first": 500, "last": 499}
+    with pytest.raises(QartsrError, match="first 500 lies behind last 499"):
+        parse_params(values, "params.yaml")
+
+
 def test_frozen(values: Any) -> None:
     params = parse_params(values, "params.yaml")
     with pytest.raises(ValueError, match="frozen"):

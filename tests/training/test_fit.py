@@ -31,9 +31,10 @@ class Problem:
         self.curves = Curves(lambda values, step: None)
         self.run = Run("line", 30, self.optimizer, {"module": "only"})
         checkpoint = Checkpoint(folder, seconds=0.0)
-        fit(self.run, self.step, self.curves, checkpoint, resume(self.run, self.curves, checkpoint))
+        step = self.optimizer.descent(self.losses)
+        fit(self.run, step, self.curves, checkpoint, resume(self.run, self.curves, checkpoint))
 
-    def step(self, number: int) -> dict[str, Tensor]:
+    def losses(self, number: int) -> dict[str, Tensor]:
         if number == self.stop:
             raise KilledError
         x = torch.rand(4, 2, generator=generator(0, "line", number))
@@ -58,7 +59,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 def test_nothing_to_train_is_legal() -> None:
     optimizer = Optimizer([Group([("frozen", Parameter(torch.ones(1)))], 0.0)], 0.0, constant)
-    optimizer.step(torch.ones(()), 0)
+    optimizer.descent(lambda number: {"total": torch.ones(())})(0)
     assert optimizer.named() == {}
 
 

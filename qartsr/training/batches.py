@@ -1,0 +1,64 @@
+"""What a step of backbone training sees of its batch: (hr, lq), each float (n, 3, crop, crop) in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from qartsr.config.data import BicubicConfig, DegradationConfig
+from qartsr.data import Pair, Stream, crop_batch, load_pairs
+from qartsr.data.pairs import to_unit
+from qartsr.training.ahead import Ahead
+from qartsr.training.determinism import generator
+from qartsr.training.means import Share
+
+Batches = Callable[[Share], tuple[Tensor, Tensor]]
+Source = Callable[[str], AbstractContextManager[Batches]]
+"""Batches of the run with this title: other titles, other dice."""
+
+
+def source(data: Path, degradation: DegradationConfig, seed: int, loaders: int) -> Source:
+    """Batches of a data folder's train split. Bicubic: images held in memory. Else: read and degraded one by one."""
+    if isinstance(degradation, BicubicConfig):
+        pairs = load_pairs(data, "train")
+        return lambda title: nullcontext(cropped(pairs, seed, title))
+    stream = Stream(data, degradation)
+    return lambda title: degraded(stream, seed, title, loaders)
+
+
+def calibration(source: Source, crop: int, device: torch.device) -> list[Tensor]:
+    """Four batches of eight network inputs, for the ranges of the probe's activations."""
+    with source("probe") as batch:
+        return [batch(Share(number, 8, crop, 0, 8))[1].to(device) for number in range(4)]
+
+
+def cropped(pairs: Sequence[Pair], seed: int, title: str) -> Batches:
+    """Textured crops of whole images and of their LR; see :func:`qartsr.data.crop_batch`."""
+
+    def batch(share: Share) -> tuple[Tensor, Tensor]:
+        whole = crop_batch(list(pairs), share.batch, share.crop, generator(seed, title, share.number))
+        hr, lq = (images[share.start : share.stop] for images in whole)
+        return hr, lq
+
+    return batch
+
+
+@contextmanager
+def degraded(stream: Stream, seed: int, title: str, loaders: int) -> Iterator[Batches]:
+    """Crops degraded one by one, each with dice of its own; made ahead by ``loaders`` threads."""
+
+    def sample(share: Share) -> tuple[Tensor, Tensor]:
+        return stream.sample(share.crop, generator(seed, title, share.number, share.start))
+
+    def batch(share: Share) -> tuple[Tensor, Tensor]:
+        singles = [share._replace(start=index, stop=index + 1) for index in range(share.start, share.stop)]
+        later = [single._replace(number=share.number + 1) for single in singles]
+        hr, lq = zip(*ahead.take(singles, later), strict=True)
+        return to_unit(torch.stack(hr)), to_unit(torch.stack(lq))
+
+    with Ahead(sample, loaders) as ahead:
+        yield batch

@@ -1,0 +1,139 @@
+"""Adapters: where OSEDiff puts them, nothing at the start, in the weights at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from qartsr.config.retrain import AdaptersConfig
+from qartsr.models import OneStepSR
+from qartsr.models.lora import merge_lora
+from qartsr.training.determinism import generator
+from qartsr.training.lora import Adapted, adapt_model, encoder_layers, merge, save_adapters, unet_layers
+from tests.training.tiny import CROP, one_step
+
+CONFIG = AdaptersConfig(rank=2, alpha=8.0)
+
+
+def adapted() -> OneStepSR:
+    model = one_step()
+    adapt_model(model, CONFIG, generator(0, "adapters"))
+    return model
+
+
+def shaken() -> OneStepSR:
+    """As if trained: every trained value moved."""
+    model = adapted()
+    noise = generator(0, "training")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise))
+    return model
+
+
+@pytest.fixture()
+def lq() -> torch.Tensor:
+    return torch.rand(1, 3, CROP, CROP, generator=generator(0, "lq")) * 2 - 1
+
+
+def test_fresh_adapters_change_nothing(lq: torch.Tensor) -> None:
+    with torch.no_grad():
+        assert torch.equal(adapted()(lq), one_step()(lq))
+
+
+def test_only_adapters_and_conv_in_train() -> None:
+    model = adapted()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    layers = [name for name, module in model.named_modules() if isinstance(module, Adapted)]
+    expected = {f"{name}.{part}" for name in layers for part in ("down", "up")}
+    assert trained == expected | {"unet.conv_in.base.weight", "unet.conv_in.base.bias"}
+    parts = {".".join(name.split(".")[:2]) for name in layers}
+    assert {"vae.encoder", "vae.quant_conv", "unet.mid_block", "unet.conv_out"} <= parts
+    assert not parts & {"vae.decoder", "vae.post_quant_conv", "unet.time_embedding"}
+    assert not [name for name in layers if "time_emb" in name]
+
+
+def test_layers_are_those_of_the_published_checkpoint(parity: Path) -> None:
+    unet = UNet2DConditionModel.from_pretrained(parity / "sd21_tiny" / "unet", local_files_only=True)
+    vae = AutoencoderKL.from_pretrained(parity / "sd21_tiny" / "vae", local_files_only=True)
+    content = torch.load(parity / "osediff.pkl", weights_only=True)
+    lists = [f"unet_lora_{part}_modules" for part in ("encoder", "decoder", "others")]
+    assert set(unet_layers(unet)) == {name for key in lists for name in content[key]}
+    assert set(encoder_layers(vae)) == set(content["vae_lora_encoder_modules"])
+
+
+def test_as_many_parameters_as_osediff_trains() -> None:
+    """Stable Diffusion 2.1's shapes, without values: 258 layers of the UNet, 32 of the VAE, 4.44 M numbers."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            block_out_channels=(320, 640, 1280, 1280),
+            attention_head_dim=(5, 10, 20, 20),
+            cross_attention_dim=1024,
+            use_linear_projection=True,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+        model = OneStepSR(unet, vae, torch.zeros(1, 77, 1024), 1)
+    assert (len(unet_layers(unet)), len(encoder_layers(vae))) == (258, 32)
+    adapt_model(model, AdaptersConfig(), generator(0, "adapters"))
+    trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    whole = sum(n for name, n in trained.items() if name.startswith("unet.conv_in.base."))
+    unet_adapters = sum(n for name, n in trained.items() if name.startswith("unet.")) - whole
+    assert (unet_adapters, whole, sum(trained.values()) - unet_adapters - whole) == (4_055_712, 11_840, 369_356)
+
+
+def test_a_matrix_starts_gaussian_and_depends_on_the_seed() -> None:
+    layer = nn.Conv2d(64, 8, 3, padding=1)
+    first, again, other = (Adapted(layer, 4, 2.0, generator(seed, "start")) for seed in (0, 0, 1))
+    assert torch.equal(first.down, again.down)
+    assert not torch.equal(first.down, other.down)
+    assert float(first.down.detach().std()) == pytest.approx(1 / 4, rel=0.05)
+    assert not first.up.any()
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.Conv2d(6, 5, 3, stride=2, padding=1), nn.Conv2d(6, 5, 1)])
+def test_merged_layer_computes_the_same(layer: nn.Linear | nn.Conv2d) -> None:
+    both = Adapted(layer.double(), 2, 3.0, generator(0, "layer")).double()
+    nn.init.normal_(both.up, generator=generator(0, "up"))
+    x = torch.randn(2, 6, 7, 7, generator=generator(0, "x"), dtype=torch.float64)
+    x = x[:, :, 0, 0] if isinstance(layer, nn.Linear) else x
+    with torch.no_grad():
+        before = both(x)
+        assert torch.allclose(both.merged()(x), before, rtol=0, atol=1e-12)
+
+
+def test_merged_model_computes_the_same_and_is_plain(lq: torch.Tensor) -> None:
+    model = shaken()
+    with torch.no_grad():
+        before = model(lq)
+        assert not torch.allclose(before, one_step()(lq), atol=1e-3)
+        merge(model)
+        assert torch.allclose(model(lq), before, atol=1e-4)
+    assert model.state_dict().keys() == one_step().state_dict().keys()
+
+
+def test_saved_adapters_are_read_by_the_loader_of_osediff(tmp_path: Path) -> None:
+    """Merged onto the start by ``merge_lora``, they give the very weights that training left."""
+    model = shaken()
+    save_adapters(model, CONFIG, tmp_path / "adapters.safetensors")
+    merge(model)
+    stored, start = load_file(tmp_path / "adapters.safetensors"), one_step()
+    for part in ("unet", "vae"):
+        keys = {name.removeprefix(f"{part}."): value for name, value in stored.items() if name.startswith(part)}
+        merge_lora(getattr(start, part), keys, 2, "file")
+    for name, value in model.state_dict().items():
+        assert torch.equal(start.state_dict()[name], value), name
+    with safe_open(tmp_path / "adapters.safetensors", "pt") as handle:
+        assert handle.metadata() == {"rank": "2", "alpha": "8.0"}

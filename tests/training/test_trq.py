@@ -1,0 +1,109 @@
+"""TRQ on the parity fixture's tiny Stable Diffusion: begun anew, regularised, merged, kept, recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qartsr.config.data import DataConfig, PhotographsConfig, RealESRGANConfig
+from qartsr.config.retrain import AdaptersConfig, RetrainConfig, VSDConfig
+from qartsr.config.training import ImageLossConfig, LPIPSConfig
+from qartsr.data import write_dataset
+from qartsr.errors import QartsrError
+from qartsr.models import OneStepSR, load_model
+from qartsr.models.lora import merge_lora
+from qartsr.models.osediff import load_osediff
+from qartsr.models.stable_diffusion import load_unet, load_vae
+from qartsr.training.batches import source
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.curves import Curves
+from qartsr.training.means import Means
+from qartsr.training.quantized import Setting
+from qartsr.training.trq import Job, inputs, retrained, retrainings, save_retrained
+from qartsr.training.world import World
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs") / "data"
+    write_dataset(DataConfig(images=PhotographsConfig(train=("camera", "coins"), test=("chelsea",))), 0, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(parity: Path) -> RetrainConfig:
+    """OSEDiff's training, small: adapters, VSD, Real-ESRGAN, gradients accumulated, bf16 off."""
+    return RetrainConfig(
+        timestep=1, probe_timesteps=(999, 1), probe_steps=1, start="base", base=str(parity / "sd21_tiny"), train="lora",
+        adapters=AdaptersConfig(rank=4), degradation=RealESRGANConfig(), steps=2, batch=2, crop=64, lr=1e-3,
+        schedule="constant", warmup=1, betas=(0.9, 0.999), weight_decay=1e-2, clamp=True,
+        loss=ImageLossConfig(lpips=0.0, mse=1.0), vsd=VSDConfig(weight=1.0, negative_prompt="blurring, dirty"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbone(parity: Path) -> OneStepSR:
+    return load_osediff(parity / "sd21_tiny", parity / "osediff.pkl", "adain")
+
+
+def job(backbone: OneStepSR, data: Path, config: RetrainConfig, work: Path) -> Job:
+    setting = Setting(LPIPSConfig(), "none", 1.0, 0)
+    batches = source(data, config.degradation, 0, 0)
+    return Job(backbone, batches, config, setting, Means(World(CPU), 1, True), Checkpoint(work, 60.0))
+
+
+def test_osediffs_training_at_t_1(backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path) -> None:
+    work, curves = job(backbone, data, config, tmp_path / "work"), Curves(lambda values, step: None)
+    first, last = retrainings(work, curves)
+    assert (first.timestep, last.timestep) == (999, 1)
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(first.state_dict()[name], value), "999 is the backbone's own timestep: as it is"
+    assert [set(row) for row in curves.rows] == [{"step", "mse", "total", "vsd", "diffusion"}] * 2
+    save_retrained(work, last, tmp_path / "out")
+    saved = load_model(tmp_path / "out").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in last.state_dict().items())
+    again = retrained(work, 1, 2, curves)
+    assert torch.equal(again.unet.conv_in.weight, last.unet.conv_in.weight), "kept, not trained again"
+
+
+def test_what_is_recorded_is_what_was_trained(
+    backbone: OneStepSR, data: Path, config: RetrainConfig, parity: Path, tmp_path: Path
+) -> None:
+    """Stable Diffusion with the recorded adapters merged is the retrained model; the decoder is untouched."""
+    work = job(backbone, data, config, tmp_path / "work")
+    model = retrained(work, 1, 1, Curves(lambda values, step: None))
+    save_retrained(work, model, tmp_path / "out")
+    stored = load_file(tmp_path / "out" / "adapters.safetensors")
+    base = {"unet": load_unet(parity / "sd21_tiny"), "vae": load_vae(parity / "sd21_tiny")}
+    for part, module in base.items():
+        own = {name.removeprefix(f"{part}."): value for name, value in stored.items() if name.startswith(part)}
+        merge_lora(module, own, 4, "adapters")
+        changed = getattr(model, part).state_dict()
+        assert all(torch.allclose(value, changed[name], atol=1e-6) for name, value in module.state_dict().items())
+    assert not any(name.startswith("vae.decoder") for name in stored)
+
+
+def test_without_vsd_and_base_nothing_of_stable_diffusion_is_needed(
+    backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path
+) -> None:
+    """``base`` names nothing that exists, and is never opened."""
+    changes = {"start": "backbone", "vsd": VSDConfig(), "base": str(tmp_path / "none"), "train": "all"}
+    plain = config.model_copy(update=changes)
+    assert inputs(plain) == []
+    work = job(backbone, data, plain, tmp_path / "work")
+    model = retrained(work, 1, 1, Curves(lambda values, step: None))
+    assert not torch.equal(model.vae.decoder.conv_in.weight, backbone.vae.decoder.conv_in.weight)
+    save_retrained(work, model, tmp_path / "out")
+    assert not (tmp_path / "out" / "adapters.safetensors").exists()
+    assert [path.name for path in inputs(config)] == ["unet", "vae", "tokenizer", "text_encoder"]
+
+
+def test_a_missing_base_is_named(backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path) -> None:
+    lost = config.model_copy(update={"base": str(tmp_path / "none")})
+    with pytest.raises(QartsrError, match="name a Stable Diffusion folder"):
+        retrained(job(backbone, data, lost, tmp_path / "work"), 1, 1, Curves(lambda values, step: None))
