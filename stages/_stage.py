@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,18 @@ def arguments(doc: str | None, *names: str, bits: bool = False) -> argparse.Name
 
 
 def stage(main: Callable[[], None]) -> None:
-    """Run ``main``; an error that concerns the user becomes one line and exit status 1."""
+    """Run ``main``; an error that concerns the user becomes one line and exit status 1.
+
+    SIGTERM, which a cancelled flow sends, unwinds like an interrupt, so that the tracked run is marked as killed.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
     except QartsrError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a missing permission
+        print(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}; free or choose a place", file=sys.stderr
+        )
         sys.exit(1)

@@ -12,7 +12,7 @@ from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
 from qartsr.training.means import Means
-from qartsr.training.probe import Probe, probe, quality, table
+from qartsr.training.probe import Probe, centre, probe, quality, table
 from qartsr.training.quantized import Setting
 from qartsr.training.trq import Job, inputs, retrainings, save_retrained
 from qartsr.training.world import joined, launched
@@ -39,7 +39,8 @@ def main() -> None:
             for _ in retrainings(job, Curves(NullRun().metrics)):
                 pass
             return
-        test, rows = load_pairs(args.data, "test"), list[Probe]()
+        rows, pairs = list[Probe](), load_pairs(args.data, "test")
+        test = [centre(pair, config.probe_crop) for pair in pairs]
         ranges = calibration(job.source, config.crop, world.device)
         with open_run(params.profile, "retrain", config.model_dump()) as run:
             curves = Curves(run.metrics)

@@ -42,6 +42,9 @@ class RetrainConfig(Config):
         (999, 499, 1), description="where the quantization error of Z_H is measured"
     )
     probe_bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
+    probe_crop: int = Field(
+        256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels"
+    )
     probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
     start: Literal["backbone", "base"] = Field("backbone", description="weights that training begins with")
     base: str = Field("", description="Stable Diffusion in diffusers layout: VSD's teacher, and start: base")

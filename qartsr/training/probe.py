@@ -67,6 +67,13 @@ def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], 
     return rows
 
 
+def centre(pair: Pair, side: int) -> Pair:
+    """The middle of a pair, at most ``side`` pixels wide and high: attention costs the fourth power of the side."""
+    tops = [max(0, (length - side) // 2) // 16 * 16 for length in pair.hr.shape[1:]]
+    rows, columns = (slice(top, top + side) for top in tops)
+    return Pair(pair.name, pair.hr[:, rows, columns], pair.lq[:, rows, columns])
+
+
 def table(rows: Sequence[Probe]) -> str:
     """All rows as CSV, six decimals."""
     text = io.StringIO()

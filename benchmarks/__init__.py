@@ -1,0 +1,1 @@
+"""One script per question; what they found is in ``results/``."""

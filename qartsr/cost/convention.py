@@ -1,0 +1,104 @@
+"""How Table 2 counts: what an operation profiler saw of the model, times bits / 32 (docs/cost.md).
+
+The profiler (thop, PassionSR's Table 1) knows convolutions, linear layers and layer norms by exact type. It does not
+see products of attention, group norms and embeddings, nor layers of other classes: of the text encoder only the MLPs
+are torch's own, of the tagger's layers those without LoRA. A parameter or operation of b bits counts b / 32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from qartsr.branches.family import clipped_rank
+from qartsr.config import Bits
+from qartsr.cost.tagger import Tally, tagger
+from qartsr.cost.trace import ATTENTION, LAYER_NORM, Work
+from qartsr.quantize import LayerPlan, Plan
+
+_FULL, _HALF = 32, 16
+_NORM = 4
+"""The profiler's operations per value of a layer norm."""
+
+
+class Line(NamedTuple):
+    """A part of a row, in parameters and multiply-accumulates of 32 bits."""
+
+    name: str
+    params: float
+    macs: float
+
+
+def profiled(works: Iterable[Work]) -> Tally:
+    """Parameters and multiply-accumulates that the profiler reports for UNet and VAE."""
+    seen = [work for work in works if work.quantizable or work.kind == LAYER_NORM]
+    norms = sum(work.elements for work in seen if work.kind == LAYER_NORM)
+    return Tally(sum(work.params for work in seen), sum(work.macs for work in seen) + _NORM * norms)
+
+
+def full_precision(model: Iterable[Work], text_encoder: Iterable[Work]) -> tuple[Line, ...]:
+    """The floating-point row; OSEDiff's prompt path, where ``text_encoder`` is not empty, as the profiler sees it."""
+    works, text = list(model), list(text_encoder)
+    lines = [
+        Line(name, *profiled(work for work in works if work.name.startswith(prefix)))
+        for name, prefix in (("UNet", "unet."), ("VAE", "vae."))
+    ]
+    if text:
+        mlps = [work for work in text if ".mlp." in work.name]
+        lines += [
+            Line("tagger (RAM with DAPE), less its LoRA layers", *tagger()),
+            Line("text encoder, MLPs only", sum(work.params for work in mlps), sum(work.macs for work in mlps)),
+        ]
+    return tuple(lines)
+
+
+def quantized(works: Iterable[Work], plan: Plan, bits: Bits) -> tuple[Line, ...]:
+    """A quantized row. Table 2 leaves out the operations of the low-rank branches: see :func:`branches`."""
+    layers = _by_name(works)
+    total, branch = profiled(layers.values()), branches(layers.values(), plan)
+    kept = [_kept(layers[entry.name], entry, bits) for entry in plan.layers]
+    channels = sum(sum(layers[entry.name].shape[:2]) for entry in plan.layers if not entry.float)
+    return (
+        Line(f"UNet and VAE at {bits}", total.params * bits.weight / _FULL, total.macs * max(bits) / _FULL),
+        Line("layers kept at more bits", sum(params for params, _ in kept), sum(macs for _, macs in kept)),
+        Line("low-rank branches, 16 bits", branch.params * _HALF / _FULL, 0.0),
+        Line("phi and weight scales, 16 bits", channels * _HALF / _FULL, 0.0),
+    )
+
+
+def branches(works: Iterable[Work], plan: Plan) -> Tally:
+    """Parameters and multiply-accumulates of all low-rank branches as they run: L2 like the layer, L1 pointwise."""
+    layers = _by_name(works)
+    found = [_branch(layers[entry.name], rank_of(entry, layers[entry.name].shape)) for entry in plan.layers]
+    return Tally(sum(tally.params for tally in found), sum(tally.macs for tally in found))
+
+
+def _by_name(works: Iterable[Work]) -> dict[str, Work]:
+    return {work.name: work for work in works if work.kind != ATTENTION}
+
+
+def _branch(work: Work, rank: int) -> Tally:
+    outputs, inputs = work.shape[0], math.prod(work.shape[1:])
+    positions = work.macs // (outputs * inputs)
+    return Tally(rank * (outputs + inputs), rank * (outputs + inputs) * positions)
+
+
+def rank_of(layer: LayerPlan, shape: tuple[int, ...]) -> int:
+    """Rank of the low-rank branch of a layer whose weight has this shape; 0: there is none."""
+    recipe = layer.recipe
+    return clipped_rank(recipe.skip.rank, shape) if recipe.skip.kind == "svd" and not layer.float else 0
+
+
+def _kept(work: Work, layer: LayerPlan, bits: Bits) -> tuple[float, float]:
+    """What a layer costs beyond the row's own bits."""
+    weight, operation = _bits(layer)
+    return work.params * (weight - bits.weight) / _FULL, work.macs * (operation - max(bits)) / _FULL
+
+
+def _bits(layer: LayerPlan) -> tuple[int, int]:
+    """Bits of the weight, and of the operation: those of its wider operand."""
+    if layer.float:
+        return _FULL, _FULL
+    weight = layer.weight_bits if layer.recipe.weight.kind != "none" else _FULL
+    return weight, max(weight, layer.input_bits if layer.recipe.input.kind != "none" else _FULL)

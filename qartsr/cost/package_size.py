@@ -1,0 +1,88 @@
+"""The bytes of a package that has not been written: its layout follows from architecture and plan.
+
+Two things depend on values, and are taken as training leaves them: phi (and delta, where the recipe has one) differs
+from the identity, and a range is not by chance a number of 16 bits (such a tensor would take half its bytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from qartsr.cost.convention import rank_of
+from qartsr.models import OneStepSR, architecture
+from qartsr.packing.header import Header, entries, metadata
+from qartsr.packing.spec import LayerSpec, TransformKind
+from qartsr.packing.structure import structure
+from qartsr.quantize import LayerPlan, Plan, quantizable
+from qartsr.tensor_file import Entry, file_size
+
+_TRANSFORMS: Mapping[str, TransformKind] = {"none": "none", "channel_scale": "scale", "channel_affine": "affine"}
+
+
+def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> int:
+    """Bytes of the file that ``write_package`` makes of ``model``, quantized by ``plan`` and rounded for storage.
+
+    ``model``: still in floating point, on any device. ``provenance``: what the header will say of the origin.
+    """
+    header = _header(model, plan, provenance)
+    packed = structure(header, "the plan")
+    specs = header.specs()
+    tensors = {
+        name: Entry(_dtype(name, value, specs.get(name.rsplit(".", 2)[0])), tuple(value.shape))
+        for name, value in packed.state_dict().items()
+    }
+    return file_size(tensors, metadata(header))
+
+
+def spec_of(layer: LayerPlan, shape: tuple[int, ...]) -> LayerSpec:
+    """What will be stored of a layer whose weight has this shape."""
+    recipe = layer.recipe
+    quantized = recipe.weight.kind != "none"
+    return LayerSpec(
+        shape=shape,
+        weight_bits=_bits(layer.weight_bits if quantized else 0),
+        per_channel=quantized and getattr(recipe.weight, "granularity", "tensor") == "channel",
+        bias_bits=recipe.bias.bits,
+        input_bits=_bits(layer.input_bits if recipe.input.kind != "none" else 0),
+        transform=_TRANSFORMS[recipe.transform.kind],
+        rank=rank_of(layer, shape),
+    )
+
+
+def _bits(bits: int) -> Any:
+    """As the closed set of the schema, which checks it."""
+    return bits
+
+
+def _header(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> Header:
+    shapes = {name: _shape(module) for name, module in quantizable(model).items()}
+    specs = {layer.name: spec_of(layer, shapes[layer.name]) for layer in plan.layers if not layer.float}
+    recipes, layers = entries(plan, specs)
+    return Header(
+        checksum="",
+        schema_version=1,
+        method=plan.method,
+        bits=plan.bits,
+        architecture=architecture(model),
+        recipes=recipes,
+        layers=layers,
+        provenance=dict(provenance),
+    )
+
+
+def _shape(module: nn.Module) -> tuple[int, ...]:
+    return tuple(module.get_parameter("weight").shape)
+
+
+def _dtype(name: str, value: torch.Tensor, owner: LayerSpec | None) -> str:
+    """Codes are bytes, ranges and sums keep 32 bits, all else is rounded to 16 before it is saved."""
+    if value.dtype == torch.uint8:
+        return "U8"
+    exact = owner is not None and (
+        name.endswith((".grid", ".weight.value")) or (name.endswith(".bias.value") and owner.transform == "affine")
+    )
+    return "F32" if exact else "F16"

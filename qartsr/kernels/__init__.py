@@ -1,1 +1,0 @@
-"""Kernels for running codes on a device."""

@@ -1,0 +1,7 @@
+"""Models nobody has to download: their architecture as data, random weights, and the folder that holds them."""
+
+from qartsr.synthetic.architectures import ARCHITECTURES, blank
+from qartsr.synthetic.folder import Report, folder_size, write_random_model
+from qartsr.synthetic.weights import random_model
+
+__all__ = ["ARCHITECTURES", "Report", "blank", "folder_size", "random_model", "write_random_model"]

@@ -1,0 +1,60 @@
+"""The architectures we know by name, as :func:`qartsr.models.skeleton` takes them, at the paper's T = 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from qartsr.models import OneStepSR, architecture, sample_backbone, skeleton
+
+_TIMESTEP = 1
+
+_UNET = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "norm_num_groups": 32,
+    "use_linear_projection": True,
+}
+_VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+}
+
+
+def osediff() -> dict[str, Any]:
+    """OSEDiff: UNet and VAE of Stable Diffusion 2.1-base (its unet/config.json and vae/config.json), empty prompt."""
+    described = {"unet": _UNET, "vae": _VAE, "context": (1, 77, 1024), "timestep": _TIMESTEP, "align": "adain"}
+    return architecture(blank(described))
+
+
+def sample() -> dict[str, Any]:
+    """The sample backbone."""
+    with torch.device("meta"):
+        return architecture(sample_backbone(_TIMESTEP, "wavelet", seed=0))
+
+
+ARCHITECTURES: Mapping[str, Callable[[], dict[str, Any]]] = {"osediff": osediff, "sample": sample}
+"""Name -> description, complete with every default of diffusers."""
+
+
+def blank(described: Mapping[str, Any]) -> OneStepSR:
+    """The model on torch's meta device: shapes without memory. Raises QartsrError for an unusable description."""
+    with torch.device("meta"):
+        return skeleton(dict(described))

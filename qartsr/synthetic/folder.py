@@ -1,0 +1,125 @@
+"""A random model written to a model folder tensor by tensor: never more than one of them in memory.
+
+The folder is that of :func:`qartsr.models.save_model`, byte for byte.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from qartsr.errors import QartsrError
+from qartsr.files import write_json
+from qartsr.models import OneStepSR
+from qartsr.synthetic.architectures import blank
+from qartsr.synthetic.weights import parts, random_tensor, shapes
+from qartsr.tensor_file import Entry, file_size, head, ordered
+
+Report = Callable[[int], object]
+"""Called with the number of bytes written since the last call."""
+
+Precision = Literal["fp32", "fp16"]
+_DTYPES = {"fp32": ("F32", torch.float32), "fp16": ("F16", torch.float16)}
+_PART_METADATA = {"format": "pt"}
+_MARK = "qartsr.json"
+
+
+def write_random_model(
+    folder: Path, described: Mapping[str, Any], seed: int, precision: Precision, replace: bool, report: Report
+) -> None:
+    """Write the model; the folder appears whole or not at all. A function of architecture, ``seed`` and ``precision``.
+
+    An existing folder is replaced only if it is empty, or if ``replace`` is set and it holds a model. Raises
+    QartsrError for any other, for a path that cannot be written, and for a disk without room (asked beforehand).
+    """
+    folder = folder.expanduser().resolve()
+    _check_target(folder, replace)
+    model = blank(described)
+    _check_room(folder, folder_size(model, precision))
+    with _replacing(folder) as temporary:
+        for name, tensors in _files(model, precision).items():
+            prefix = "" if name.startswith("context") else f"{Path(name).parts[0]}."
+            _write_tensors(temporary / name, tensors, prefix, seed, report)
+        for part in ("unet", "vae"):
+            module = getattr(model, part)
+            write_json(temporary / part / "config.json", {"_class_name": type(module).__name__, **described[part]})
+        write_json(temporary / _MARK, {"timestep": model.timestep, "align": model.align})
+
+
+def folder_size(model: OneStepSR, precision: Precision) -> int:
+    """Bytes of the tensor files of a model folder; ``model`` may be on the meta device."""
+    return sum(file_size(tensors, _metadata(name)) for name, tensors in _files(model, precision).items())
+
+
+def _files(model: OneStepSR, precision: Precision) -> dict[str, dict[str, Entry]]:
+    """The tensor files of the folder, and what is in them."""
+    dtype = _DTYPES[precision][0]
+    files = {
+        f"{prefix[:-1]}/diffusion_pytorch_model.safetensors": {
+            name: Entry(dtype, shape) for name, shape in shapes(part).items()
+        }
+        for part, prefix in parts(model)
+    }
+    return {**files, "context.safetensors": {"context": Entry(dtype, tuple(model.context.shape))}}
+
+
+def _metadata(name: str) -> dict[str, str]:
+    return {} if name.startswith("context") else _PART_METADATA
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Entry], prefix: str, seed: int, report: Report) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    types = dict(_DTYPES.values())
+    with path.open("wb") as handle:
+        report(handle.write(head(tensors, _metadata(path.name))))
+        for name in ordered(tensors):
+            entry = tensors[name]
+            values = random_tensor(prefix + name, entry.shape, seed).to(types[entry.dtype])
+            report(handle.write(values.numpy().data))
+
+
+def _check_target(folder: Path, replace: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise QartsrError("is a file", str(folder), "name a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / _MARK).is_file():
+        raise QartsrError("is not empty and holds no model", str(folder), "name a new folder")
+    if not replace:
+        raise QartsrError("holds a model already", str(folder), "give --force to replace it, or name a new folder")
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    parent = next(path for path in folder.parents if path.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise QartsrError(
+            f"needs {needed / 1e9:.2f} GB where {free / 1e9:.2f} GB are free",
+            str(folder),
+            "free some disk space or name a folder on another disk",
+        )
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; on success it becomes ``folder``, on failure it is removed."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise QartsrError(
+            f"cannot be written ({reason})", str(folder), "free some disk space or name another folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,163 @@
+"""The gate, the aliases, and the way back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from qartsr.config.schema import PromoteConfig
+from qartsr.errors import QartsrError
+from qartsr.release import Promotion, Receipt, Rollback, promote, rollback
+from qartsr.remote import open_store
+from tests.release.conftest import BITS, GATE, Ship, aliases
+
+pytestmark = pytest.mark.services
+
+
+def _overwrite(receipt: Receipt, folder: Path) -> None:
+    (folder / "other").write_bytes(b"other bytes")
+    open_store().upload(folder / "other", "qartsr", receipt.uri.removeprefix("s3://qartsr/"))
+
+
+def test_the_first_champion(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    ship(psnr=30.0, fp=30.25)
+    done = promote(profile, BITS, GATE)
+    assert (done.version, done.before) == (1, 0)
+    assert aliases(client, name) == {"champion": 1}
+    assert str(done) == (
+        f"{name} version 1 is champion (PSNR 0.25 dB below FP, allowed 0.50 dB, hash verified in storage); "
+        "there was no champion before."
+    )
+    tags = client.get_model_version(name, "1").tags
+    assert tags["promotion_gate"] == "psnr loss 0.2500 dB, allowed 0.5000 dB"
+    assert tags["promoted_by"] and tags["promoted_at"].endswith("+00:00")
+
+
+def test_the_one_before_is_remembered(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    for version in (1, 2, 3):
+        ship()
+        assert promote(profile, BITS, GATE).before == version - 1
+    assert aliases(client, name) == {"champion": 3, "previous": 2}
+
+
+def test_twice_is_once(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    ship()
+    ship()
+    promote(profile, BITS, GATE, version=1)
+    promote(profile, BITS, GATE)
+    before = aliases(client, name), client.get_model_version(name, "2").tags
+    again = promote(profile, BITS, GATE)
+    assert again == Promotion(name, 2, 2, again.psnr_loss, 0.5)
+    assert str(again) == f"{name} version 2 is champion already; nothing was changed."
+    assert (aliases(client, name), client.get_model_version(name, "2").tags) == before
+
+
+def test_a_chosen_version(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    ship()
+    ship()
+    assert promote(profile, BITS, GATE, version=1).version == 1
+    with pytest.raises(QartsrError, match=f"{name}: has no version 7; choose among 1, 2"):
+        promote(profile, BITS, GATE, version=7)
+
+
+def test_the_gate_names_the_number(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    ship()
+    promote(profile, BITS, GATE)
+    for version, (psnr, loss) in enumerate([(29.0, "1.25"), (math.nan, "nan"), (-math.inf, "inf")], start=2):
+        ship(psnr=psnr, fp=30.25)
+        with pytest.raises(QartsrError) as refusal:
+            promote(profile, BITS, GATE)
+        assert str(refusal.value) == (
+            f"{name} version {version}: is not promoted: its PSNR is {loss} dB below FP, allowed are 0.50 dB; "
+            "train a better one, or raise promote.max_psnr_loss.w4a4 in params.yaml."
+        )
+    assert aliases(client, name) == {"champion": 1}
+
+
+def test_the_very_limit_passes(ship: Ship, profile: str) -> None:
+    ship(psnr=30.0, fp=30.5)
+    assert promote(profile, BITS, GATE).psnr_loss == 0.5
+
+
+def test_other_bytes_in_storage(ship: Ship, profile: str, name: str, client: MlflowClient, tmp_path: Path) -> None:
+    ship()
+    promote(profile, BITS, GATE)
+    _overwrite(ship(), tmp_path)
+    with pytest.raises(QartsrError, match=r"version 2: its bytes in storage have SHA-256 .*…, registered is .*…"):
+        promote(profile, BITS, GATE)
+    assert aliases(client, name) == {"champion": 1}
+
+
+def test_no_bytes_in_storage(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    receipt = ship()
+    open_store()._client.delete_object(Bucket="qartsr", Key=receipt.uri.removeprefix("s3://qartsr/"))
+    with pytest.raises(QartsrError, match="its bytes in storage are not there; publish the package again"):
+        promote(profile, BITS, GATE)
+    assert aliases(client, name) == {}
+
+
+def test_back_and_forth(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    for _ in range(2):
+        ship()
+        promote(profile, BITS, GATE)
+    done = rollback(profile, BITS)
+    assert done == Rollback(name, 1, 2)
+    assert str(done) == f"{name} version 1 is champion again; version 2 is previous."
+    assert aliases(client, name) == {"champion": 1, "previous": 2}
+    assert client.get_model_version(name, "2").tags["rolled_back_by"]
+    assert rollback(profile, BITS) == Rollback(name, 2, 1)
+
+
+def test_nothing_to_go_back_to(ship: Ship, profile: str, name: str) -> None:
+    sentence = f"{name}: has no previous champion to go back to; promote another version instead"
+    with pytest.raises(QartsrError, match=sentence):
+        rollback(profile, BITS)
+    ship()
+    promote(profile, BITS, GATE)
+    with pytest.raises(QartsrError, match=sentence):
+        rollback(profile, BITS)
+
+
+def test_no_way_back_to_other_bytes(ship: Ship, profile: str, name: str, client: MlflowClient, tmp_path: Path) -> None:
+    first = ship()
+    promote(profile, BITS, GATE)
+    ship()
+    promote(profile, BITS, GATE)
+    _overwrite(first, tmp_path)
+    with pytest.raises(QartsrError, match="version 1: its bytes in storage have SHA-256"):
+        rollback(profile, BITS)
+    assert aliases(client, name) == {"champion": 2, "previous": 1}
+
+
+def test_after_a_crash_between_the_two_aliases(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
+    """``previous`` is written first: the champion is as it was, and promoting again completes it."""
+    ship()
+    promote(profile, BITS, GATE)
+    ship()
+    client.set_registered_model_alias(name, "previous", "1")
+    assert promote(profile, BITS, GATE).before == 1
+    assert aliases(client, name) == {"champion": 2, "previous": 1}
+
+
+def test_nothing_published(servers: dict[str, str], profile: str, name: str) -> None:
+    with pytest.raises(QartsrError, match=f"{name}: has no version in the registry; run the publish stage first"):
+        promote(profile, BITS, GATE)
+
+
+def test_no_limit_for_the_bits(ship: Ship, profile: str) -> None:
+    ship()
+    with pytest.raises(QartsrError, match=r"promote.max_psnr_loss: has no limit for w4a4; add w4a4 to it"):
+        promote(profile, BITS, PromoteConfig(max_psnr_loss={"w2a2": 1.0}))
+
+
+def test_a_version_registered_by_hand(profile: str, name: str, client: MlflowClient) -> None:
+    client.create_registered_model(name)
+    client.create_model_version(name, "s3://qartsr/anything", tags={"fp_psnr": "much"})
+    with pytest.raises(QartsrError, match="version 1: tag 'fp_psnr' is not a number"):
+        promote(profile, BITS, GATE)
+    client.create_model_version(name, "s3://qartsr/anything")
+    with pytest.raises(QartsrError, match="version 2: has no tag 'fp_psnr'; register it with the publish stage"):
+        promote(profile, BITS, GATE)
