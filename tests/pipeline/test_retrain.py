@@ -1,0 +1,116 @@
+"""The stage on OSEDiff's profile, cut down to the parity fixture: killed with -9, and launched as two processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from qartsr.files import sha256_tree
+from tests.conftest import ROOT
+from tests.pipeline.conftest import copy_project
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+OUTPUTS = ("model", "retrain.json", "retrain.csv", "probe.csv")
+
+
+def small(parity: Path) -> dict[str, Any]:
+    """``configs/osediff.yaml`` with other weights, photographs and sizes; what trains and on which losses stays."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "osediff.yaml").read_text())
+    values["compute"] |= {
+        "device": "cpu",
+        "threads_alone": 1,
+        "checkpoint_seconds": 0.01,
+        "micro_batch": 1,
+        "loaders": 2,
+    }
+    values["data"]["images"] = {"source": "photographs", "train": ["camera", "coins"], "test": ["chelsea"]}
+    values["backbone"] |= {"base": str(parity / "sd21_tiny"), "lora": str(parity / "osediff.pkl")}
+    values["retrain"] |= {"base": str(parity / "sd21_tiny"), "steps": 8, "batch": 2, "crop": 64, "warmup": 2}
+    values["retrain"] |= {"probe_timesteps": [1], "probe_bits": ["w4a4"]}
+    values["lpips"] = {"backbone": "random", "seed": 0}
+    return values
+
+
+@pytest.fixture(scope="module")
+def project(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scratch project with its data and its backbone."""
+    folder = copy_project(tmp_path_factory.mktemp("project"), small(parity))
+    _finish(_stage(folder, "data", "--out", "data"))
+    _finish(_stage(folder, "backbone", "--sample", "weights/sample", "--out", "backbone"))
+    _finish(_stage(folder, "retrain", *_retrain("whole")))
+    return folder
+
+
+def _stage(project: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "WORLD_SIZE")}
+    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+    return subprocess.Popen(command, cwd=project, env=environment, text=True, stderr=subprocess.PIPE)
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def _retrain(out: str) -> list[str]:
+    paths = dict(zip(("--out", "--metrics", "--curves", "--probe"), OUTPUTS, strict=True))
+    named = [word for flag, path in paths.items() for word in (flag, f"{out}/{path}")]
+    return ["--model", "backbone", "--data", "data", *named, "--work", f"{out}/work"]
+
+
+def test_killed_stage_resumes_with_the_same_bytes(project: Path) -> None:
+    victim = _stage(project, "retrain", *_retrain("killed"))
+    deadline = time.monotonic() + 600
+    while not list((project / "killed" / "work").glob("retrain/*/t1/checkpoint.safetensors")):
+        assert victim.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    assert not (project / "killed" / "model").exists(), "the stage was over before it could be killed"
+    _finish(_stage(project, "retrain", *_retrain("killed")))
+    for name in OUTPUTS:
+        assert sha256_tree(project / "killed" / name) == sha256_tree(project / "whole" / name), name
+    assert not list((project / "killed" / "work").rglob("*.safetensors")), "the checkpoint was left behind"
+
+
+def test_two_processes_make_the_model_of_one(project: Path) -> None:
+    """The stage launches them itself. Each has an image of every step; rounding is all that differs."""
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["compute"]["processes"] = 2
+    (project / "two.yaml").write_text(yaml.safe_dump(values))
+    _finish(_stage(project, "retrain", "--params", "two.yaml", *_retrain("two")))
+    for part in ("unet", "vae"):
+        found, expected, start = (
+            load_file(project / folder / part / "diffusion_pytorch_model.safetensors")
+            for folder in ("two/model", "whole/model", "backbone")
+        )
+        moved = max(float((start[name] - value).abs().max()) for name, value in expected.items())
+        assert moved > 1e-3
+        for name, value in expected.items():
+            assert torch.allclose(found[name], value, atol=0.02 * moved), name
+    assert not list((project / "two" / "work").rglob("*.safetensors"))
+
+
+def test_an_error_of_a_launched_process_is_one_sentence(project: Path) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["compute"]["processes"] = 2
+    values["retrain"]["crop"] = 4096
+    (project / "large.yaml").write_text(yaml.safe_dump(values))
+    process = _stage(project, "retrain", "--params", "large.yaml", *_retrain("large"))
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 1
+    sentences = {line for line in errors.splitlines() if line.startswith("error: ")}
+    assert sentences == {"error: data: no training image is 4096 pixels wide and high; choose a smaller crop."}
