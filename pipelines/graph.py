@@ -23,11 +23,14 @@ _EDGE = re.compile(r'^"([^"]+)" -> "([^"]+)";$')
 
 
 def read_graph(folder: Path) -> Graph:
-    """The graph of the pipeline in ``folder``. A frozen stage waits for nobody, as in ``dvc repro``."""
-    graph = parse_dot(_dvc(folder, "dag", "--dot"))
+    """The graph of the pipeline in ``folder``."""
+    return parse_dot(_dvc(folder, "dag", "--dot"))
+
+
+def read_frozen(folder: Path) -> Set[str]:
+    """Stages that DVC does not run again; they are only asked whether their outputs are there."""
     definition = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
-    frozen = {name for name, stage in definition.items() if stage.get("frozen")}
-    return {name: set() if base_name(name) in frozen else upstream for name, upstream in graph.items()}
+    return frozenset(name for name, stage in definition.items() if stage.get("frozen"))
 
 
 def parse_dot(text: str) -> Graph:
@@ -47,17 +50,21 @@ def read_changed(folder: Path) -> Set[str]:
     return frozenset(json.loads(_dvc(folder, "status", "--json")))
 
 
-def stale(graph: Graph, changed: Set[str], targets: Iterable[str] = ()) -> dict[str, Set[str]]:
+def stale(
+    graph: Graph, changed: Set[str], targets: Iterable[str] = (), frozen: Set[str] = frozenset()
+) -> dict[str, Set[str]]:
     """The stages that may have to run, each with the stale stages it waits for, in an order that respects both.
 
     ``targets`` limits them to these stages and what they need; ``quantize`` means ``quantize@w4a4`` and its siblings.
-    Raises QartsrError for a target that is no stage.
+    A ``frozen`` stage is stale when it has changed itself, never because of another, and makes no other stale; it keeps
+    its place in the order. Raises QartsrError for a target that is no stage.
     """
     wanted = _ancestors(graph, _named(graph, targets)) if targets else set(graph)
     chosen: dict[str, Set[str]] = {}
     for name in _ordered(graph):
         upstream = graph[name] & chosen.keys()
-        if name in wanted and (name in changed or upstream):
+        causes = set() if base_name(name) in frozen else {other for other in upstream if base_name(other) not in frozen}
+        if name in wanted and (name in changed or causes):
             chosen[name] = upstream
     return chosen
 

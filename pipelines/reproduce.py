@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipelines.console import quiet_prefect, show, worth_reading
-from pipelines.graph import DVC, read_changed, read_graph, stale
+from pipelines.graph import DVC, read_changed, read_frozen, read_graph, stale
 from pipelines.process import Processes
 from pipelines.table import markdown, results_table
 from qartsr.config import load_params
@@ -66,7 +66,7 @@ def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> Sta
     try:
         lanes = lanes or load_params(folder / "params.yaml").compute.lanes
         changed = read_changed(folder)
-        plan = stale(read_graph(folder), changed, targets or []) if changed or targets else {}
+        plan = stale(read_graph(folder), changed, targets or [], read_frozen(folder)) if changed or targets else {}
     except QartsrError as error:
         return Failed(message=str(error))
     get_run_logger().info(f"stale: {', '.join(plan)}" if plan else "every stage is up to date")

@@ -10,6 +10,8 @@ import torch
 
 from qartsr.models import OneStepSR, sample_backbone
 
+pytest_plugins = ("tests.servers",)
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

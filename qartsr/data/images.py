@@ -23,7 +23,7 @@ def read_rgb(path: Path) -> Image.Image:
             deep = any(_sixteen_bits(tile[3]) for tile in getattr(image, "tile", ()))  # known before loading only
             image.load()
             return _as_rgb(image, deep, path)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "no known image format" if "identify" in str(error) else error
         raise QartsrError(f"cannot be read as an image ({reason})", str(path), "replace or remove the file") from error
 

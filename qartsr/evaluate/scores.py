@@ -26,12 +26,16 @@ class Scores(NamedTuple):
         names = list(self.rows[0][1])
         return {name: round(sum(row[name] for _, row in self.rows) / len(self.rows), DIGITS) for name in names}
 
-    def write(self, folder: Path, metrics: Path) -> None:
-        """``per_image.csv`` and ``unavailable.json`` in ``folder``; averages as {dataset: {metric: value}}."""
+    def as_csv(self) -> str:
+        """A line per image: its name and its scores, rounded to 6 decimals."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", *self.rows[0][1]])
         writer.writerows([name, *(round(value, DIGITS) for value in row.values())] for name, row in self.rows)
-        write_text(folder / "per_image.csv", text.getvalue())
+        return text.getvalue()
+
+    def write(self, folder: Path, metrics: Path) -> None:
+        """``per_image.csv`` and ``unavailable.json`` in ``folder``; averages as {dataset: {metric: value}}."""
+        write_text(folder / "per_image.csv", self.as_csv())
         write_json(folder / "unavailable.json", dict(self.unavailable))
         write_json(metrics, {self.dataset: self.averages()})

@@ -1,7 +1,8 @@
 """Publish a package: bytes to S3 under their hash, read back, then one registered version.
 
-Exactly one version per content, also when many publish the same bytes at once. The judge is the registry: it numbers
-versions one after another, so whoever creates a version sees every lower one. All keep the lowest and delete the rest.
+Exactly one version per content and place, also when many publish the same bytes at once. The judge is the registry: it
+numbers versions one after another, so whoever creates a version sees every lower one. All keep the lowest and delete
+the rest.
 A lock object in the store would not do: Swift lets several of eight simultaneous conditional writes succeed (51 of 60
 trials), and a lock that its owner's death leaves behind needs a clock.
 
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
-from qartsr.release.registry import WEIGHTS, Registry, open_registry
+from qartsr.release.registry import WEIGHTS, Registry, Version, open_registry
 from qartsr.remote import Store, open_store
 
 
@@ -33,18 +34,16 @@ class Receipt(NamedTuple):
 def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str) -> Receipt:
     """Publish the model file ``package`` (its model card ``README.md`` beside it) as a version of ``name``.
 
-    Bytes that are there already are not sent again, nor registered again. Raises QartsrError when the store or the
-    registry does not answer, or the store gives back other bytes than it got.
+    Bytes that are there already are not sent again, nor registered again; their version gets the new ``tags``. Raises
+    QartsrError when the store or the registry does not answer, or the store gives back other bytes than it got.
     """
     sha256, size = sha256_file(package), package.stat().st_size
     folder = f"models/{name}/{sha256}"
     registry, store = open_registry(), open_store()
-    known = registry.with_hash(name, sha256)  # asked first: nothing is sent while the registry is away
+    registry.with_hash(name, sha256)  # asked first: nothing is sent while the registry is away
     store.demand(bucket)
     _deliver(store, package, sha256, bucket, f"{folder}/{WEIGHTS}")
-    card = package.with_name("README.md")
-    if not known and card.is_file():
-        store.upload(card, bucket, f"{folder}/{card.name}")
+    _accompany(store, package.with_name("README.md"), bucket, folder)
     all_tags = {**tags, "sha256": sha256, "bytes": str(size)}
     version = _register(registry, name, sha256, f"s3://{bucket}/{folder}", all_tags)
     return Receipt(f"s3://{bucket}/{folder}/{WEIGHTS}", sha256, size, name, version)
@@ -64,18 +63,32 @@ def _deliver(store: Store, file: Path, sha256: str, bucket: str, key: str) -> No
         )
 
 
+def _accompany(store: Store, card: Path, bucket: str, folder: str) -> None:
+    """Put the model card beside the model, unless it is there."""
+    key = f"{folder}/{card.name}"
+    if card.is_file() and store.sha256(bucket, key) != sha256_file(card):
+        store.upload(card, bucket, key)
+
+
 def _register(registry: Registry, name: str, sha256: str, source: str, tags: Mapping[str, str]) -> int:
-    """The number of the one version with this hash."""
-    versions = registry.with_hash(name, sha256)
-    if not versions:
+    """The number of the one version with this hash at this place."""
+
+    def find() -> list[Version]:
+        return [version for version in registry.with_hash(name, sha256) if version.source == source]
+
+    if not find():
         try:
             registry.create(name, source, tags)
         except QartsrError:  # the answer may be lost and the version be there
-            if not registry.with_hash(name, sha256):
+            if not find():
                 raise
-        versions = registry.with_hash(name, sha256)
+    versions = find()
+    if not versions:
+        raise QartsrError("its new version was deleted at once by somebody else", name, "publish again")
     first, *later = versions
+    in_use = registry.aliases(name).values() if later else ()
     for version in later:
-        if not version.aliases:
+        if version.number not in in_use:
             registry.delete(version)
+    registry.set_tags(first, {key: value for key, value in tags.items() if first.tags.get(key) != value})
     return first.number

@@ -27,7 +27,6 @@ class Version:
     source: str
     status: str
     tags: Mapping[str, str]
-    aliases: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.name} version {self.number}"
@@ -90,9 +89,14 @@ class Registry:
 
     def alias(self, name: str, alias: str) -> Version | None:
         """The version an alias points at, or None."""
+        number = self.aliases(name).get(alias)
+        return None if number is None else self.version(name, number)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Alias -> version number; a search for versions leaves their aliases out."""
         answer = self._server.get("registered-models/get", {"name": name}, absent=True)
-        aliases = {each["alias"]: each["version"] for each in answer.get("registered_model", {}).get("aliases", [])}
-        return self.version(name, int(aliases[alias])) if alias in aliases else None
+        listed = answer.get("registered_model", {}).get("aliases", [])
+        return {each["alias"]: int(each["version"]) for each in listed}
 
     def set_alias(self, version: Version, alias: str) -> None:
         """Point an alias at a version."""
@@ -118,5 +122,4 @@ def _version(answer: Mapping[str, Any]) -> Version:
         source=answer.get("source", ""),
         status=answer.get("status", ""),
         tags={each["key"]: each.get("value", "") for each in answer.get("tags", [])},
-        aliases=tuple(answer.get("aliases", ())),
     )

@@ -17,18 +17,23 @@ Metrics = Mapping[str, Mapping[str, float]]
 def package_tags(folder: Path, profile: str) -> dict[str, str]:
     """Tags of the package in ``folder``, read from its summary.json and checked against its model file.
 
-    ``psnr``, ``ssim``, … are averages over the data sets; ``fp_psnr``, … the same of the floating-point model.
+    ``psnr``, ``ssim``, … are averages over the data sets; ``fp_psnr``, … the same of the floating-point model. Raises
+    QartsrError when either file is missing, or summary.json tells of another one or not enough.
     """
-    summary = read_json(folder / "summary.json")
-    actual = sha256_file(folder / WEIGHTS)
-    if summary["sha256"] != actual:
+    path = folder / "summary.json"
+    summary, actual = read_json(path), sha256_file(folder / WEIGHTS)
+    try:
+        quality = averages(summary["metrics"])
+        reference = {f"fp_{name}": value for name, value in averages(summary["fp"]).items()}
+        numbers = {name: f"{value:.6f}" for name, value in {**quality, **reference}.items()}
+        identity = {"profile": profile, "bits": str(summary["bits"]), "method": str(summary["method"])}
+        described = summary["sha256"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise QartsrError(f"does not describe a package ({error!r})", str(path), "make the package again") from error
+    if described != actual:
         raise QartsrError(
             "is not the file that summary.json describes", str(folder / WEIGHTS), "make the package again"
         )
-    quality = averages(summary["metrics"])
-    reference = {f"fp_{name}": value for name, value in averages(summary["fp"]).items()}
-    numbers = {name: f"{value:.6f}" for name, value in {**quality, **reference}.items()}
-    identity = {"profile": profile, "bits": str(summary["bits"]), "method": str(summary["method"])}
     return {**identity, **numbers, **provenance(Path.cwd())}
 
 

@@ -7,6 +7,7 @@ some twenty stages; a call here costs nothing but the call. The tests read every
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import ssl
@@ -21,11 +22,19 @@ from typing import Any
 from qartsr.errors import QartsrError
 
 _AGAIN = (429, 502, 503, 504)
+_FINAL = (400, 404, 409, 413, 422)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+class RefusedError(QartsrError):
+    """The server is there and says no: asking again would not help."""
+
+
 def open_mlflow(timeout: float = 10.0) -> Mlflow:
-    """The server MLFLOW_TRACKING_URI names. Raises QartsrError when it is unset or not an http(s) address."""
+    """The server MLFLOW_TRACKING_URI names.
+
+    Raises QartsrError when it is unset or not an http(s) address, or MLFLOW_TRACKING_SERVER_CERT_PATH no certificate.
+    """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address:
         raise QartsrError(
@@ -33,11 +42,11 @@ def open_mlflow(timeout: float = 10.0) -> Mlflow:
             "MLFLOW_TRACKING_URI",
             "load the environment of the local services (`. .services/env` after `make services`) or name a server",
         )
-    if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
+    if not _is_http(address):
         raise QartsrError(
             f"{address} is not the address of an MLflow server",
             "MLFLOW_TRACKING_URI",
-            "begin it with http:// or https://",
+            "begin it with http:// or https:// and a host",
         )
     return Mlflow(address.rstrip("/"), timeout)
 
@@ -75,11 +84,12 @@ class Mlflow:
         request = urllib.request.Request(f"{self.address}/api/2.0/mlflow/{path}", data, method=method)
         request.add_header("Content-Type", "application/json")
         try:
-            return json.loads(self._send(request, expected) or b"{}")
+            answer = json.loads(self._send(request, expected) or b"{}")
         except ValueError as error:
-            raise QartsrError(
-                "answers, but not as an MLflow server", self.address, "check MLFLOW_TRACKING_URI"
-            ) from error
+            raise self._stranger() from error
+        if not isinstance(answer, dict):
+            raise self._stranger()
+        return answer
 
     def _send(self, request: urllib.request.Request, expected: Sequence[str]) -> bytes:
         for name, value in _authorization().items():
@@ -94,7 +104,7 @@ class Mlflow:
                         time.sleep(pause)
                         continue
                     return self._refusal(error, expected)
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:  # the second: an answer that is not HTTP
                 reason = getattr(error, "reason", error)
                 raise QartsrError(
                     f"MLflow does not answer ({reason})",
@@ -103,8 +113,11 @@ class Mlflow:
                 ) from error
         raise AssertionError("unreachable")
 
+    def _stranger(self) -> QartsrError:
+        return QartsrError("answers, but not as an MLflow server", self.address, "check MLFLOW_TRACKING_URI")
+
     def _refusal(self, error: urllib.error.HTTPError, expected: Sequence[str]) -> bytes:
-        """An empty answer for an expected refusal, else a QartsrError in the server's words."""
+        """An empty answer for an expected refusal, else an error in the server's words."""
         text = error.read().decode(errors="replace")
         try:
             answer = json.loads(text)
@@ -118,7 +131,16 @@ class Mlflow:
         else:
             advice = "see the server's log"
         first = message.strip().splitlines()[0][:300] if message.strip() else "no reason given"
-        raise QartsrError(f"MLflow refuses ({code}: {first.rstrip('.')})", self.address, advice) from error
+        kind = RefusedError if error.code in _FINAL else QartsrError
+        raise kind(f"MLflow refuses ({code}: {first.rstrip('.')})", self.address, advice) from error
+
+
+def _is_http(address: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def _authorization() -> dict[str, str]:
@@ -131,4 +153,10 @@ def _authorization() -> dict[str, str]:
 
 
 def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None)
+    file = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise QartsrError(
+            f"{file} is not a certificate ({error.strerror})", "MLFLOW_TRACKING_SERVER_CERT_PATH", "name a PEM file"
+        ) from error

@@ -25,24 +25,27 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str = "") -> Store:
-    """A store; what is not given comes from the AWS environment variables. Nothing is sent yet."""
-    import boto3  # half a second, which a run without a store need not pay
+    """A store; what is not given comes from the AWS environment variables. Nothing is sent yet.
+
+    Raises QartsrError when the endpoint is no address.
+    """
+    import boto3.session  # half a second, which a run without a store need not pay
     from botocore.config import Config
 
     address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    loopback = urllib.parse.urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
 
     def client(read: float, attempts: int) -> Any:
         retries = {"mode": "standard", "total_max_attempts": attempts}
-        proxies: dict[str, Any] = {"proxies": {}} if loopback else {}
+        proxies: dict[str, Any] = {"proxies": {}} if _loopback(address) else {}
         config = Config(connect_timeout=3, read_timeout=read, retries=retries, **proxies)
-        given = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": region}
-        return boto3.client(
-            "s3", endpoint_url=address or None, config=config, **{name: value for name, value in given.items() if value}
-        )
+        return session.client("s3", endpoint_url=address or None, config=config)
 
     with _sentences(address or "the S3 store"):
-        return Store(client(30, 3), client(5, 1), address or "the S3 store")
+        try:
+            session = boto3.session.Session(key or None, secret or None, region_name=region or None)
+            return Store(client(30, 3), client(5, 1), address or "the S3 store")
+        except ValueError as error:
+            raise QartsrError("is not the address of an S3 store", address, _SCHEME) from error
 
 
 class Store:
@@ -93,13 +96,20 @@ class Store:
 def _sentences(where: str, bucket: str = "") -> Iterator[None]:
     """Turn whatever boto3 raises into a QartsrError."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+    )
 
     try:
         yield
-    except NoCredentialsError as error:
+    except (NoCredentialsError, PartialCredentialsError) as error:
         raise QartsrError("no credentials for the S3 store were found", where, _CREDENTIALS) from error
-    except HTTPClientError as error:
+    except (ConnectionError, HTTPClientError) as error:
         raise QartsrError(f"the S3 store does not answer ({error})", where, _ENDPOINT) from error
     except ClientError as error:
         raise _refused(error.response, where, bucket) from error
@@ -108,6 +118,9 @@ def _sentences(where: str, bucket: str = "") -> Iterator[None]:
         if isinstance(cause, ClientError):  # of an upload
             raise _refused(cause.response, where, bucket) from error
         raise QartsrError(f"the S3 client failed ({error})", where, _ENDPOINT) from error
+    except OSError as error:  # of the file here
+        file = error.filename or "the local file"
+        raise QartsrError(f"{file} fails ({error.strerror})", where, "check its folder and the disk space") from error
 
 
 def _refused(response: dict[str, Any], where: str, bucket: str) -> QartsrError:
@@ -122,5 +135,10 @@ def _refused(response: dict[str, Any], where: str, bucket: str) -> QartsrError:
     return QartsrError(f"the S3 store refuses ({code}: {message})", where, "see the store's log")
 
 
+def _loopback(address: str) -> bool:
+    return urllib.parse.urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+_SCHEME = "begin AWS_ENDPOINT_URL_S3 with http:// or https:// and a host"
 _ENDPOINT = "start the local services with `make services`, or check AWS_ENDPOINT_URL_S3 and the store"
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or load `.services/env`"

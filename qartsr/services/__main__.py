@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def _start(root: Path, names: tuple[str, ...]) -> None:
         if sys.stderr.isatty():
             print(end="\r\x1b[K", file=sys.stderr, flush=True)
     _status(root)
-    print(f"their environment: set -a; . {root}/env; set +a")
+    print(f"their environment: set -a; . {shlex.quote(str(root / 'env'))}; set +a")
 
 
 def _status(root: Path) -> None:

@@ -49,11 +49,15 @@ def alive(pid: int, token: str) -> bool:
         return False
 
 
-def end(pids: Iterable[int], token: str, grace: float = 8.0) -> None:
-    """End every process started with ``token``: SIGTERM, after ``grace`` seconds SIGKILL; returns when all are gone."""
-    pids = tuple(pids)
+def end(pids: Iterable[int], token: str, grace: float = 8.0) -> bool:
+    """End every process started with ``token``: SIGTERM, after ``grace`` seconds SIGKILL.
+
+    Returns when all are gone, with whether there was any. ``pids`` are those that may be our own children.
+    """
+    pids, any_found = tuple(pids), False
     deadline, send = time.monotonic() + grace, signal.SIGTERM
     while members := _members(token):
+        any_found = True
         for process in members:
             with suppress(psutil.Error):
                 process.send_signal(send)
@@ -64,6 +68,7 @@ def end(pids: Iterable[int], token: str, grace: float = 8.0) -> None:
         send, deadline = signal.SIGKILL, time.monotonic() + 1.0
     for pid in pids:
         _reap(pid)
+    return any_found
 
 
 def listening(token: str) -> set[int]:

@@ -39,9 +39,9 @@ class Record(BaseModel):
         """Whether these very processes hold the service's ``ports`` ports, and not a stranger who came first."""
         return set(range(self.port, self.port + ports)) <= listening(self.token)
 
-    def end(self) -> None:
-        """Stop every process, and whatever it started."""
-        end(self.pids.values(), self.token)
+    def end(self) -> bool:
+        """Stop every process, and whatever it started; whether there was any."""
+        return end(self.pids.values(), self.token)
 
     def write(self, root: Path, name: str) -> None:
         """Remember it."""

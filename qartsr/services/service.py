@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -48,7 +49,7 @@ class Service:
             for url in self.health:
                 with _DIRECT.open(url, timeout=timeout) as answer:
                     answer.read()
-        except OSError:  # URLError, timeouts and resets are all of this kind
+        except (OSError, http.client.HTTPException):  # the second: a stranger that speaks something else
             return False
         return True
 

@@ -10,7 +10,7 @@ import importlib.util
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from qartsr.files import write_text
 from qartsr.services.daemon import spawn
 from qartsr.services.environment import client_environment, env_lines, server_environment
 from qartsr.services.mlflow import mlflow_service
-from qartsr.services.ports import free_ports
+from qartsr.services.ports import Ports
 from qartsr.services.prefect import prefect_service
 from qartsr.services.record import Record, read_record
 from qartsr.services.service import Offer, Service
@@ -30,6 +30,8 @@ OFFERS: Mapping[str, Offer] = {
     "mlflow": Offer("mlflow", "pipeline", 5500, 1, mlflow_service),
     "prefect": Offer("prefect", "pipeline", 4200, 1, prefect_service),
 }
+_PLACES = 200
+"""Ports tried from an offer's own on."""
 NAMES = tuple(OFFERS)
 """In the order of starting: MLflow shows artifacts that lie in the S3 store."""
 
@@ -58,16 +60,11 @@ def start(
     The environment is also written to ``root/env``. Raises QartsrError with the last lines of a server's log when it
     ends or does not answer within ``timeout`` seconds.
     """
-    root = root.absolute()
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone(root):
-        wanted = [name for name in NAMES if name in _with_needs(names)]
+    root, wanted = root.absolute(), _with_needs(names)
+    _make(root)
+    with _alone(root), closing(Ports()) as ports:
         units = {name: unit for name in NAMES if (unit := _found(root, name))}
-        waiting = [name for name in wanted if name not in units or not units[name].service.healthy()]
-        for name in waiting:
-            if name not in units:
-                units[name] = _launch(root, name, _variables(units))
-        _await(root, units, waiting, report, timeout)
+        _bring_up(root, units, [name for name in NAMES if name in wanted], ports, report, timeout)
         environment = client_environment(_variables(units))
         write_text(root / "env", env_lines(environment))
     return environment
@@ -75,18 +72,11 @@ def start(
 
 def stop(root: Path, names: Iterable[str] = NAMES) -> tuple[str, ...]:
     """End the services with everything they started; their data stays. Returns those that were running."""
-    root = root.absolute()
+    root, named = root.absolute(), _known(names)
     if not root.is_dir():
         return ()
-    stopped = []
     with _alone(root):
-        for name in [name for name in reversed(NAMES) if name in names]:
-            record = read_record(root, name)
-            if record is not None and record.pids:
-                stopped += [name] if record.alive() else []
-                record.end()
-                record.without_processes().write(root, name)
-    return tuple(stopped)
+        return tuple(name for name in reversed(NAMES) if name in named and _end(root, name))
 
 
 def status(root: Path) -> dict[str, str]:
@@ -105,12 +95,26 @@ def log_of(root: Path, process: str) -> Path:
     return root / "logs" / f"{process}.log"
 
 
-def _with_needs(names: Iterable[str]) -> set[str]:
+def _known(names: Iterable[str]) -> set[str]:
     names = set(names)
     unknown = sorted(names - set(NAMES))
     if unknown:
         raise QartsrError(f"there is no service {unknown[0]!r}", "services", f"choose among {', '.join(NAMES)}")
-    return names | ({"s3"} if "mlflow" in names else set())
+    return names
+
+
+def _with_needs(names: Iterable[str]) -> set[str]:
+    known = _known(names)
+    return known | ({"s3"} if "mlflow" in known else set())
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise QartsrError(
+            f"cannot be made ({error.strerror})", str(root), "choose another folder with --root"
+        ) from error
 
 
 def _found(root: Path, name: str) -> Unit | None:
@@ -121,20 +125,30 @@ def _found(root: Path, name: str) -> Unit | None:
     return Unit(name, OFFERS[name].describe(root / name, record.port), record)
 
 
-def _launch(root: Path, name: str, variables: Mapping[str, str]) -> Unit:
+def _end(root: Path, name: str) -> bool:
+    """End a service with everything it started; whether there was anything to end."""
+    record = read_record(root, name)
+    if record is None:
+        return False
+    ended = record.end()
+    record.without_processes().write(root, name)
+    return ended
+
+
+def _launch(root: Path, name: str, ports: Ports, variables: Mapping[str, str]) -> Unit:
     """Start the processes of a service, on its port of last time if that is free."""
     offer, last = OFFERS[name], read_record(root, name)
     if importlib.util.find_spec(offer.module) is None:
         raise QartsrError("is not installed", offer.module, f"pip install 'qartsr[{offer.extra}]' -c constraints.txt")
     if last is not None:  # what may be left of it: a child without its parent
         last.end()
-    port = free_ports(offer.port, offer.ports)
-    if last is not None and free_ports(last.port, offer.ports) == last.port:
-        port = last.port
+    anywhere = range(offer.port, offer.port + _PLACES)
+    port = ports.take(anywhere if last is None else (last.port, *anywhere), offer.ports)
     service = offer.describe(root / name, port)
     service.prepare()
     token = secrets.token_hex(16)
     record = Record(port=port, token=token, pids={})
+    record.write(root, name)  # before there is anything to find by its token
     environment = server_environment({**variables, **service.environment})
     for process, command in service.commands.items():
         pid = spawn(command, environment, token, log_of(root, process))
@@ -143,10 +157,15 @@ def _launch(root: Path, name: str, variables: Mapping[str, str]) -> Unit:
     return Unit(name, service, record)
 
 
-def _await(root: Path, units: Mapping[str, Unit], waiting: Iterable[str], report: Report, timeout: float) -> None:
-    """Return when all of ``waiting`` answer; end those that do not come up."""
-    began, states, pending = time.monotonic(), dict[str, str](), list(waiting)
+def _bring_up(
+    root: Path, units: dict[str, Unit], names: Iterable[str], ports: Ports, report: Report, timeout: float
+) -> None:
+    """Launch what is not among ``units`` and return when all of ``names`` answer; end those that do not come up."""
+    began, states, pending = time.monotonic(), dict[str, str](), list(names)
     try:
+        for name in pending:
+            if name not in units:
+                units[name] = _launch(root, name, ports, _variables(units))
         while pending:
             seconds = time.monotonic() - began
             for unit in [units[name] for name in pending]:
@@ -163,7 +182,7 @@ def _await(root: Path, units: Mapping[str, Unit], waiting: Iterable[str], report
             time.sleep(0.1 if pending else 0)
     finally:
         for name in pending:
-            units[name].record.end()
+            _end(root, name)
 
 
 def _failure(root: Path, unit: Unit, what: str) -> QartsrError:

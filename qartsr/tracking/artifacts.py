@@ -20,10 +20,9 @@ class Shelf:
     def put(self, path: Path, folder: str = "") -> None:
         """Keep a file, or every file of a folder, under ``folder``."""
         send = self._sender()
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                name = file.relative_to(path.parent).as_posix()
-                send(file, f"{folder}/{name}" if folder else name)
+        for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+            name = file.relative_to(path.parent).as_posix()
+            send(file, f"{folder}/{name}" if folder else name)
 
     def _sender(self) -> Callable[[Path, str], None]:
         scheme = urllib.parse.urlsplit(self._uri).scheme
@@ -39,9 +38,8 @@ class Shelf:
         )
 
     def _store(self, bucket: str) -> Store:
-        """Opened, and asked whether it answers, once."""
+        """Opened once; asked every time whether it answers: an upload would try for minutes to find out."""
         if not self._stores:
-            store = open_store()
-            store.demand(bucket)
-            self._stores.append(store)
+            self._stores.append(open_store())
+        self._stores[0].demand(bucket)
         return self._stores[0]

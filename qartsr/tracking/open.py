@@ -17,6 +17,8 @@ from qartsr.tracking.run import NullRun, Run, Tracker
 
 _FIRST_ANSWER = 3.0
 """Seconds a stage waits to learn whether the server is there."""
+_ANSWER = 10.0
+"""Seconds it waits for an answer later on."""
 _LENGTH = 500
 """Longest value of a parameter, in characters; the oldest servers take no more."""
 
@@ -44,7 +46,7 @@ def _begin(profile: str, stage: str, values: Mapping[str, Any]) -> Run | NullRun
         return NullRun()
     try:
         experiment = _experiment(open_mlflow(_FIRST_ANSWER), f"qartsr-{profile}")
-        server = open_mlflow()
+        server = open_mlflow(_ANSWER)
         run = _create(server, experiment, stage)
     except Exception as error:  # science never waits for the network, nor fails with it
         _log.warning("%s: this run is not tracked: %s", stage, error)

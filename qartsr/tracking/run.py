@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from qartsr.remote import Mlflow
+from qartsr.remote import Mlflow, RefusedError
 from qartsr.tracking.artifacts import Shelf
+from qartsr.tracking.patience import Patience
 
 _SECONDS = 3.0
 """Metrics wait at most this long before they are sent."""
@@ -20,10 +20,6 @@ _BATCH = 1000
 """Metrics in one request; MLflow takes no more."""
 _BUFFER = 200_000
 """Metrics kept at most while the server is away."""
-_PATIENCE = 3
-"""After so many failures in a row nothing more is tried."""
-
-_log = logging.getLogger("qartsr.tracking")
 
 
 class Tracker(Protocol):
@@ -58,14 +54,15 @@ class NullRun:
 class Run:
     """A run. Metrics are buffered and sent by a thread; tags and artifacts are sent at once.
 
-    The first failure is told in one line, later ones not at all; metrics of a failed request are sent again.
+    While the server is away the thread keeps trying, ever more rarely, and metrics wait for it; tags and artifacts,
+    which the caller waits for, are given up after three failures until the server is back.
     """
 
     def __init__(self, server: Mlflow, run_id: str, shelf: Shelf) -> None:
         self.run_id = run_id
         self._server, self._shelf = server, shelf
         self._buffer, self._lock = list[dict[str, Any]](), threading.Lock()
-        self._failures, self._warned, self._closing = 0, False, threading.Event()
+        self._mlflow, self._store, self._closing = Patience(), Patience(), threading.Event()
         self._sender = threading.Thread(target=self._send_now_and_then, name="qartsr-tracking", daemon=True)
         self._sender.start()
 
@@ -78,52 +75,53 @@ class Run:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """A file, or a folder with all its files, kept under ``folder``."""
-        self._attempt(lambda: self._shelf.put(path, folder))
+        self._store.attempt(lambda: self._shelf.put(path, folder))
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Words about the run."""
         pairs = [{"key": key, "value": str(value)} for key, value in values.items()]
-        self._attempt(lambda: self._batch("tags", pairs))
+        self._mlflow.attempt(lambda: self._batch("tags", pairs))
 
     def params(self, values: Mapping[str, str]) -> None:
         """Parameters, a hundred to a request."""
         pairs = [{"key": key, "value": value} for key, value in values.items()]
         for first in range(0, len(pairs), 100):
-            self._attempt(partial(self._batch, "params", pairs[first : first + 100]))
+            self._mlflow.attempt(partial(self._batch, "params", pairs[first : first + 100]))
 
     def close(self, status: str) -> None:
         """Send what is left and end the run: FINISHED, FAILED or KILLED."""
         self._closing.set()
         self._sender.join()
-        self._attempt(self._send)
         body = {"run_id": self.run_id, "status": status, "end_time": int(time.time() * 1000)}
-        self._attempt(lambda: self._server.post("runs/update", body))
+        if self._send():
+            self._mlflow.insist(lambda: self._server.post("runs/update", body))
 
     def _send_now_and_then(self) -> None:
-        while not self._closing.wait(_SECONDS):
-            self._attempt(self._send)
+        while not self._closing.wait(self._mlflow.pause(_SECONDS)):
+            self._send()
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
+        """Send the buffered metrics; whether the server answered."""
         while part := self._buffer[:_BATCH]:
+            if not self._mlflow.insist(partial(self._offer, part)):
+                return False
+        return True
+
+    def _offer(self, part: list[dict[str, Any]]) -> None:
+        """Send these metrics and forget them, unless the server does not answer."""
+        try:
             self._batch("metrics", part)
-            with self._lock:  # only now: what failed is sent again
-                del self._buffer[: len(part)]
+        except RefusedError:
+            self._forget(part)
+            raise
+        self._forget(part)
+
+    def _forget(self, part: list[dict[str, Any]]) -> None:
+        with self._lock:
+            del self._buffer[: len(part)]
 
     def _batch(self, kind: str, entries: list[dict[str, Any]]) -> None:
         self._server.post("runs/log-batch", {"run_id": self.run_id, kind: entries})
-
-    def _attempt(self, action: Callable[[], object]) -> None:
-        if self._failures >= _PATIENCE:
-            return
-        try:
-            action()
-        except Exception as error:  # whatever it is, it is no reason to lose hours of training
-            self._failures += 1
-            if not self._warned:
-                self._warned = True
-                _log.warning("MLflow is not told everything: %s", error)
-        else:
-            self._failures = 0
 
 
 def _number(value: float) -> float | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from qartsr.files import replacing
 from qartsr.upscale.modes import normal
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_LONGEST = {"JPEG": 65500, "WEBP": 16383}
+"""Pixels of the longest side a format can hold; PNG's limit is out of reach."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -28,11 +31,12 @@ def read_image(path: Path) -> Image.Image:
     """The picture as L, LA, RGB or RGBA, turned upright by its EXIF orientation; its ICC profile stays in ``info``.
 
     16-bit images are rounded to 8 bits. Raises QartsrError for a file that is missing, corrupt, animated, without
-    pixels or in another format.
+    pixels, in another format, or with more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``).
     """
     where = str(path)
+    strict = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as opened:
+        with strict, Image.open(path, formats=("PNG", "JPEG", "WEBP")) as opened:
             if opened.format in ("PNG", "WEBP") and getattr(opened, "is_animated", False):
                 raise QartsrError("is animated", where, "extract its frames first")
             opened.load()
@@ -43,19 +47,30 @@ def read_image(path: Path) -> Image.Image:
         raise QartsrError("does not exist", where, "check the path") from error
     except QartsrError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        millions = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise QartsrError(f"has more than {millions} million pixels", where, "cut it into parts first") from error
+    except PermissionError as error:
+        raise QartsrError("may not be read", where, "check its permissions") from error
     except Exception as error:  # decoders have many names for damaged bytes
         raise QartsrError("cannot be read as PNG, JPEG or WebP", where, "check that the file is whole") from error
     image.info = {"icc_profile": profile} if profile else {}
     return image
 
 
-def check_target(path: Path, image: Image.Image) -> None:
-    """Raise QartsrError when ``path`` could not hold ``image``: an unknown suffix, or JPEG for an image with alpha."""
+def check_target(path: Path, image: Image.Image, scale: int = 1) -> None:
+    """Raise QartsrError when ``path`` could not hold ``image``, ``scale`` times as wide and high.
+
+    That is an unknown suffix, JPEG for an image with alpha, and a side that is too long for the format.
+    """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise QartsrError("has no suffix of an image format", str(path), f"end it in {', '.join(FORMATS)}")
     if kind == "JPEG" and image.mode.endswith("A"):
         raise QartsrError("JPEG cannot hold the transparency of this image", str(path), "write .png or .webp")
+    if kind in _LONGEST and scale * max(image.size) > _LONGEST[kind]:
+        size = f"{scale * image.width}x{scale * image.height}"
+        raise QartsrError(f"{kind} cannot hold {size} pixels", str(path), "write .png")
 
 
 def write_image(path: Path, image: Image.Image, like: Image.Image) -> None:
@@ -66,7 +81,4 @@ def write_image(path: Path, image: Image.Image, like: Image.Image) -> None:
     if profile := like.info.get("icc_profile"):
         options["icc_profile"] = profile
     with replacing(path) as temporary:
-        try:
-            image.save(temporary, format=kind, **options)
-        except ValueError as error:  # Pillow's word for sizes a format cannot hold
-            raise QartsrError(f"cannot be written as {kind} ({error})", str(path), "write .png") from error
+        image.save(temporary, format=kind, **options)

@@ -11,7 +11,7 @@ from PIL import Image
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR, load_model
 from qartsr.packing import load_package
-from qartsr.upscale.tiles import OVERLAP, TILE, Report, silent, upscale_image
+from qartsr.upscale.tiles import OVERLAP, TILE, Report, silent, upscale_image, usable
 
 Resolve = Callable[[str], Path]
 """Turns ``models:/NAME@alias`` into a local package file."""
@@ -28,11 +28,12 @@ class OneStepSRPipeline:
     Parameters
     ----------
     model: in evaluation mode, on the device it shall run on.
-    tile, overlap: see :func:`qartsr.upscale.upscale_image`.
+    tile, overlap: see :func:`qartsr.upscale.upscale_image`; refused here when they cannot work.
     """
 
     def __init__(self, model: OneStepSR, tile: int = TILE, overlap: int = OVERLAP) -> None:
-        self.model, self._tile, self._overlap = model, tile, overlap
+        self.model = model
+        self._tile, self._overlap = usable(tile, overlap, model.multiple)
 
     @classmethod
     def from_pretrained(
@@ -48,7 +49,7 @@ class OneStepSRPipeline:
 
         ``resolve`` fetches ``models:/...`` URIs. ``device``: auto, cpu, cuda or cuda:N. Raises QartsrError.
         """
-        chosen = _device(device)
+        chosen = choose_device(device)
         path = resolve(str(source)) if str(source).startswith("models:/") else Path(source)
         return cls(_load(path).to(chosen), tile, overlap)
 
@@ -65,13 +66,15 @@ def _load(path: Path) -> OneStepSR:
     return load_package(path)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; auto is the GPU where there is one. Raises QartsrError."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise QartsrError(f"unknown device {name!r}", "device", "choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if device.type not in ("cpu", "cuda") or missing:
         raise QartsrError(f"device {name!r} is not available here", "device", "choose auto or cpu")
     return device

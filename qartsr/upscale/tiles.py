@@ -52,7 +52,7 @@ def upscale_image(
     Raises QartsrError for an image without pixels or with more than 8 (grey: 16) bits per channel, and for a tile
     or overlap that cannot work.
     """
-    tile, overlap = _usable(tile, overlap, model.multiple)
+    tile, overlap = usable(tile, overlap, model.multiple)
     source = normal(image)
     lq = image_tensor(upsample(colour(source)))
     with torch.no_grad():
@@ -60,7 +60,8 @@ def upscale_image(
     return like(Image.fromarray(np.ascontiguousarray(restored.permute(1, 2, 0).numpy())), source)
 
 
-def _usable(tile: int, overlap: int, multiple: int) -> tuple[int, int]:
+def usable(tile: int, overlap: int, multiple: int) -> tuple[int, int]:
+    """Both rounded up to multiples. Raises QartsrError for an overlap of more than half a tile, or no tile."""
     tile, overlap = (-(-value // multiple) * multiple for value in (tile, overlap))
     if tile < 1 or not 0 <= overlap <= tile // 2:
         raise QartsrError(

@@ -31,6 +31,17 @@ def test_everything_below_a_change_is_stale_and_nothing_else() -> None:
     assert stale(DIAMOND, set()) == {}
 
 
+def test_a_frozen_stage_keeps_its_place_but_passes_nothing_on() -> None:
+    chain: Graph = {"data": set(), "frozen": {"data"}, "use": {"frozen"}}
+    assert stale(chain, {"data"}, frozen={"frozen"}) == {"data": set()}
+    assert stale(chain, {"frozen"}, frozen={"frozen"}) == {"frozen": set()}
+    assert stale(chain, {"data", "frozen", "use"}, frozen={"frozen"}) == {
+        "data": set(),
+        "frozen": {"data"},
+        "use": {"frozen"},
+    }
+
+
 def test_targets_bring_what_they_need_and_a_plain_name_means_all_lanes() -> None:
     assert list(stale(DIAMOND, {"a", "alone"}, ["b@y"])) == ["a", "b@y"]
     assert list(stale(DIAMOND, {"a", "alone"}, ["b"])) == ["a", "b@x", "b@y"]

@@ -1,0 +1,7 @@
+"""``python -m qartsr.cli`` is ``qartsr``."""
+
+import sys
+
+from qartsr.cli import main
+
+sys.exit(main())

@@ -1,0 +1,35 @@
+"""What a command is, and the types its arguments share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One verb of ``qartsr``."""
+
+    name: str
+    summary: str
+    """one sentence, for the list of commands and the command's own help"""
+    arguments: Callable[[argparse.ArgumentParser], None]
+    """declares the arguments; loads nothing, so that ``qartsr --help`` is quick"""
+    run: Callable[[argparse.Namespace], None]
+    """does it. Raises QartsrError"""
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number, 0 included."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value

@@ -1,0 +1,63 @@
+"""``qartsr configure PROFILE``: configs/PROFILE.yaml becomes params.yaml of the project one stands in."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qartsr.cli.command import Command
+from qartsr.errors import QartsrError
+
+if TYPE_CHECKING:
+    from qartsr.config import Params
+
+CONFIGS, PARAMS = Path("configs"), Path("params.yaml")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("profile", metavar="PROFILE", help=f"a file of {CONFIGS}, for example sample or osediff")
+    parser.add_argument("--force", action="store_true", help=f"also when {PARAMS} holds changes of your own")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from qartsr.config import load_params
+    from qartsr.files import write_bytes
+
+    profiles = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+    if not profiles:
+        raise QartsrError("has no configurations", str(CONFIGS), "run this in the folder of the project")
+    if args.profile not in profiles:
+        known = ", ".join(profiles)
+        raise QartsrError(f"unknown profile {args.profile!r}", str(CONFIGS), f"choose from {known}")
+    chosen = profiles[args.profile]
+    params = load_params(chosen)
+    if not args.force:
+        _demand_unchanged(list(profiles.values()))
+    write_bytes(PARAMS, chosen.read_bytes())
+    print(f"{PARAMS} is {chosen} now; {_next(params)}.")
+
+
+def _demand_unchanged(configs: list[Path]) -> None:
+    """Only what can be had again is overwritten."""
+    if PARAMS.is_file() and PARAMS.read_bytes() not in [config.read_bytes() for config in configs]:
+        raise QartsrError(
+            f"has changes that are in no file of {CONFIGS}", str(PARAMS), "keep a copy, then say --force to replace it"
+        )
+
+
+def _next(params: Params) -> str:
+    missing = [path for path in _inputs(params) if not Path(path).exists()]
+    run = "run `dvc repro`, or `make demo` for services and registry as well"
+    return f"put {', '.join(missing)} in place, then {run}" if missing else run
+
+
+def _inputs(params: Params) -> list[str]:
+    """Paths of the user's own that a profile names."""
+    images, backbone = params.data.images, params.backbone
+    folders = [images.train_root, images.test_root] if images.source == "folder" else []
+    weights = [backbone.base, backbone.lora] if backbone.kind == "osediff" else []
+    return list(dict.fromkeys([*weights, *folders]))
+
+
+CONFIGURE = Command("configure", "switch params.yaml to a shipped profile", _arguments, _run)

@@ -1,0 +1,85 @@
+"""From words to a command, and from whatever goes wrong to one sentence and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from qartsr.cli.configure import CONFIGURE
+from qartsr.cli.evaluate import EVALUATE
+from qartsr.cli.fetch_metric_weights import FETCH_METRIC_WEIGHTS
+from qartsr.cli.inspect import INSPECT
+from qartsr.cli.promote import PROMOTE
+from qartsr.cli.rollback import ROLLBACK
+from qartsr.cli.upscale import UPSCALE
+from qartsr.errors import QartsrError
+
+COMMANDS = (UPSCALE, INSPECT, EVALUATE, PROMOTE, ROLLBACK, CONFIGURE, FETCH_METRIC_WEIGHTS)
+INTERRUPTED, READER_GONE = 130, 141
+"""What a shell reports of a program that SIGINT or SIGPIPE ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``qartsr``; ``argv`` without the program's name.
+
+    Exit status: 0 done, 1 a fault told in one sentence on stderr, 2 wrong usage (raised as SystemExit by argparse),
+    130 interrupted, 141 whoever read the output has gone.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not used here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # third parties warn of each other, in pages a user cannot act on
+            _run(argv)
+    except QartsrError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return READER_GONE
+    except OSError as error:
+        return _failed(_sentence(error))
+    return 0
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    try:
+        args = _parser().parse_args(argv)
+        args.run(args)
+    finally:
+        _flush()  # here, where a full disk or a closed pipe still finds someone to tell
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "qartsr", description="Low-bit quantized one-step super-resolution: use, look into, measure and ship a model."
+    )
+    parser.add_argument("--version", action="version", version=f"qartsr {importlib.metadata.version('qartsr')}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        verb = verbs.add_parser(command.name, help=command.summary, description=f"{command.summary.capitalize()}.")
+        command.arguments(verb)
+        verb.set_defaults(run=command.run)
+    return parser
+
+
+def _sentence(error: OSError) -> QartsrError:
+    where = "standard output" if error.filename is None else str(error.filename)
+    return QartsrError(error.strerror or str(error), where, "check the path, its permissions and the free space")
+
+
+def _failed(error: QartsrError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # lead it nowhere, or the interpreter fails once more over what is left in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise

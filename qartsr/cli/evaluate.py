@@ -1,0 +1,118 @@
+"""``qartsr evaluate --pred DIR --ref DIR --metrics psnr,ssim``: how near images are to their references."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qartsr.cli.command import Command
+from qartsr.cli.counterparts import Pair, match
+from qartsr.cli.show import bar, show
+from qartsr.errors import QartsrError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rich.table import Table
+
+    from qartsr.evaluate import Scores
+    from qartsr.metrics import Meter
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pred", metavar="DIR", type=Path, required=True, help="images to judge (PNG, JPEG or WebP)")
+    parser.add_argument("--ref", metavar="DIR", type=Path, required=True, help="their references, of the same names")
+    names = "comma-separated: psnr, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa"
+    parser.add_argument("--metrics", metavar="NAMES", type=_names, required=True, help=names)
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write means, scores and what is unavailable")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _run(args: argparse.Namespace) -> None:
+    from qartsr.evaluate import Scores
+    from qartsr.metrics import METRICS, Meter
+    from qartsr.upscale import choose_device
+
+    for name in args.metrics:
+        if name not in METRICS:
+            raise QartsrError(f"unknown metric {name!r}", "--metrics", f"choose from {', '.join(METRICS)}")
+    pairs = match(args.pred, args.ref)
+    meter = Meter(args.metrics, device=choose_device(args.device))
+    scores = Scores("images", _measure_all(pairs, meter), meter.unavailable)
+    _tell(scores)
+    _write(scores, args.csv, args.json)
+    if not meter.names:
+        raise QartsrError("none of these can be measured here", "--metrics", "fetch the weights of one, or add psnr")
+
+
+def _measure_all(pairs: tuple[Pair, ...], meter: Meter) -> tuple[tuple[str, dict[str, float]], ...]:
+    rows = []
+    with bar(len(pairs)) as drawn:
+        for pair in pairs:
+            drawn.begin(pair.name)
+            rows.append((pair.name, _measure(pair, meter)))
+    return tuple(rows)
+
+
+def _measure(pair: Pair, meter: Meter) -> dict[str, float]:
+    image, reference = _upright(pair.image), _upright(pair.reference)
+    if image.size != reference.size:
+        what = f"has {_size(image)} pixels, {pair.reference} has {_size(reference)}"
+        raise QartsrError(what, str(pair.image), "compare images of equal size")
+    try:
+        return meter.measure(image, reference)
+    except (RuntimeError, ValueError, AssertionError) as error:  # how metrics refuse an image that is too small
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        what = f"cannot be measured ({reason})"
+        raise QartsrError(what, str(pair.image), "leave it out, or choose other metrics") from error
+
+
+def _upright(path: Path) -> Image.Image:
+    from PIL import ImageOps
+
+    from qartsr.data.images import read_rgb
+
+    return ImageOps.exif_transpose(read_rgb(path))
+
+
+def _size(image: Image.Image) -> str:
+    return f"{image.width}x{image.height}"
+
+
+def _tell(scores: Scores) -> None:
+    if scores.averages():
+        show(_table(scores))
+    for name, reason in scores.unavailable.items():
+        print(f"{name} is unavailable: it {reason}")
+
+
+def _table(scores: Scores) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    means = scores.averages()
+    table = Table(show_footer=True)
+    table.add_column("image", "mean")
+    for name, mean in means.items():
+        table.add_column(name, f"{mean:.4f}", justify="right")
+    for image, row in scores.rows:
+        table.add_row(Text(image), *(f"{value:.4f}" for value in row.values()))
+    return table
+
+
+def _write(scores: Scores, csv: Path | None, json: Path | None) -> None:
+    from qartsr.files import write_json, write_text
+
+    if csv is not None:
+        write_text(csv, scores.as_csv())
+    if json is not None:
+        each = [{"image": name, **row} for name, row in scores.rows]
+        write_json(json, {"metrics": scores.averages(), "per_image": each, "unavailable": dict(scores.unavailable)})
+
+
+EVALUATE = Command("evaluate", "measure images against their references", _arguments, _run)

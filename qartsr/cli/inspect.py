@@ -1,0 +1,80 @@
+"""``qartsr inspect FILE``: what a package says of itself, and what its bytes are spent on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qartsr.cli.command import Command
+from qartsr.cli.show import show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from qartsr.packing import Inventory
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="a package, or the folder of its model.safetensors")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from qartsr.packing import inspect
+
+    inventory = inspect(args.file / "model.safetensors" if args.file.is_dir() else args.file)
+    if args.json:
+        print(json.dumps(_facts(inventory) | {"components": inventory.components}, indent=2, ensure_ascii=False))
+    else:
+        show(_facts_table(inventory), _components_table(inventory))
+
+
+def _facts(inventory: Inventory) -> dict[str, Any]:
+    header = inventory.header
+    return {
+        "method": header.method,
+        "bits": header.bits,
+        "schema_version": header.schema_version,
+        "bits_per_weight": round(inventory.bits_per_weight, 4),
+        "quantized_layers": len(header.specs()),
+        "quantized_weights": inventory.parameters,
+        "bytes": inventory.total,
+        "provenance": header.provenance,
+    }
+
+
+def _facts_table(inventory: Inventory) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in _flat(_facts(inventory)):
+        table.add_row(name.replace("_", " "), Text(f"{value:,}" if isinstance(value, int) else str(value)))
+    return table
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values under dotted names."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _components_table(inventory: Inventory) -> Table:
+    from rich.table import Table
+
+    table = Table(show_footer=True)
+    table.add_column("component", "total")
+    table.add_column("bytes", f"{inventory.total:,}", justify="right")
+    table.add_column("share", "100.0 %", justify="right")
+    for name, size in inventory.components.items():
+        table.add_row(name, f"{size:,}", f"{100 * size / inventory.total:.1f} %")
+    return table
+
+
+INSPECT = Command("inspect", "show what a package says of itself and what its bytes are spent on", _arguments, _run)

@@ -1,0 +1,63 @@
+"""Tables on stdout, and a progress bar on a terminal's stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+
+_UNBOUNDED = 10_000
+
+
+def say(text: str) -> None:
+    """A line on stderr, above the bar if there is one."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(*tables: Table) -> None:
+    """Print tables, in a file or a pipe as wide as they are."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+class Bar:
+    """Images done of a total, and the share done of the current one."""
+
+    def __init__(self, progress: Progress, task: TaskID, images: int) -> None:
+        self._progress, self._task, self._images, self._begun = progress, task, images, 0
+
+    def begin(self, name: str) -> None:
+        """The next image."""
+        self._begun += 1
+        title = f"{self._begun}/{self._images} {name}" if self._images > 1 else name
+        self._progress.update(self._task, completed=self._begun - 1, description=title, tiles="")
+
+    def tiles(self, done: int, total: int) -> None:
+        """Of the current image."""
+        completed = self._begun - 1 + done / total
+        self._progress.update(self._task, completed=completed, tiles=f"tile {done}/{total}")
+
+
+@contextmanager
+def bar(images: int) -> Iterator[Bar]:
+    """A bar over ``images``, taken away at the end; nothing is drawn where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[tiles]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress, progress.add_task("", total=images, tiles=""), images)

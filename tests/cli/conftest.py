@@ -1,0 +1,49 @@
+"""A small real package, and a terminal's worth of what a command said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from qartsr.cli import main
+from qartsr.packing import write_package
+from tests.packing.tiny import quantize, recipe, tiny_model
+
+
+class Said(NamedTuple):
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
+Qartsr = Callable[..., Said]
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A W4A4 package of the smallest model."""
+    path = tmp_path_factory.mktemp("package") / "model.safetensors"
+    model = tiny_model()
+    plan = quantize(model, "w4a4", recipe())
+    write_package(path, model, plan, {"profile": "test", "data": {"sha256": "ab"}})
+    return path
+
+
+@pytest.fixture()
+def qartsr(capsys: pytest.CaptureFixture[str]) -> Qartsr:
+    """``qartsr("inspect", path)`` runs that command in this process."""
+
+    def run(*words: object) -> Said:
+        capsys.readouterr()
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as usage:
+            status = int(usage.code or 0)
+        return Said(status, *capsys.readouterr())
+
+    return run

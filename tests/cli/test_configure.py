@@ -1,0 +1,65 @@
+"""Switching profiles never loses what a person wrote."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Qartsr
+
+
+@pytest.fixture(autouse=True)
+def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped configurations, and the person in it."""
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    shutil.copy(root / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_there_and_back(qartsr: Qartsr, project: Path) -> None:
+    said = qartsr("configure", "osediff")
+    assert (said.status, said.err) == (0, "")
+    assert said.out == (
+        "params.yaml is configs/osediff.yaml now; put weights/stable-diffusion-2-1-base, weights/osediff.pkl, "
+        "datasets/DIV2K in place, then run `dvc repro`, or `make demo` for services and registry as well.\n"
+    )
+    assert (project / "params.yaml").read_bytes() == (project / "configs" / "osediff.yaml").read_bytes()
+    said = qartsr("configure", "sample")
+    assert said.status == 0 and said.out.startswith("params.yaml is configs/sample.yaml now; run `dvc repro`")
+    assert (project / "params.yaml").read_bytes() == (project / "configs" / "sample.yaml").read_bytes()
+
+
+def test_without_params_it_is_made(qartsr: Qartsr, project: Path) -> None:
+    (project / "params.yaml").unlink()
+    assert qartsr("configure", "sample").status == 0
+    assert (project / "params.yaml").is_file()
+
+
+def test_own_changes_are_kept_unless_forced(qartsr: Qartsr, project: Path) -> None:
+    with (project / "params.yaml").open("a") as handle:
+        handle.write("# mine\n")
+    said = qartsr("configure", "osediff")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith("error: params.yaml: has changes") and "--force" in said.err
+    assert (project / "params.yaml").read_text().endswith("# mine\n")
+    assert qartsr("configure", "osediff", "--force").status == 0
+    assert "# mine" not in (project / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("profile", ["nothing", "../params", "sample.yaml"])
+def test_an_unknown_profile_is_refused_with_the_known(profile: str, qartsr: Qartsr, project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    said = qartsr("configure", profile)
+    assert said.status == 1
+    assert said.err == f"error: configs: unknown profile '{profile}'; choose from osediff, sample.\n"
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_an_invalid_configuration_never_becomes_params(qartsr: Qartsr, project: Path) -> None:
+    (project / "configs" / "mine.yaml").write_text("profile: mine\n")
+    said = qartsr("configure", "mine", "--force")
+    assert said.status == 1 and said.err.startswith("error: configs/mine.yaml: ")
+    assert qartsr("configure", "sample").status == 0

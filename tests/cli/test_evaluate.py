@@ -1,0 +1,155 @@
+"""Scores of images against references: the published figures, and one sentence for what cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qartsr.metrics import METRICS
+from tests.cli.conftest import Qartsr
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No learned metric has its weights."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture()
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Two images and their references, in different formats."""
+    images, references = tmp_path / "pred", tmp_path / "ref"
+    images.mkdir()
+    references.mkdir()
+    for name in ("b", "a"):
+        pixels = RNG.integers(0, 250, (24, 32, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(references / f"{name}.png")
+        Image.fromarray(pixels + RNG.integers(0, 6, pixels.shape).astype(np.uint8)).save(
+            images / f"{name}.webp", lossless=True
+        )
+    (images / "scores.txt").touch()
+    return images, references
+
+
+@pytest.fixture(scope="module")
+def published(root: Path) -> Path:
+    """24 real pairs with the figures OSEDiff's authors published; skips where they are absent."""
+    folder = Path(os.environ.get("QARTSR_DATA", root.parent / "shared" / "data")) / "drealsr"
+    if not folder.is_dir():
+        pytest.skip(f"the published figures are not at {folder}; set QARTSR_DATA to the folder of drealsr/")
+    return folder
+
+
+def test_psnr_and_ssim_are_the_published_ones(qartsr: Qartsr, published: Path, tmp_path: Path) -> None:
+    folders = ("--pred", published / "osediff_fp", "--ref", published / "HR")
+    said = qartsr("evaluate", *folders, "--metrics", "psnr,ssim", "--csv", tmp_path / "scores.csv")
+    assert said.status == 0, said.err
+    with (published / "osediff_fp_metrics.csv").open() as handle:
+        expected = {Path(row["image"]).stem: row for row in csv.DictReader(handle)}
+    with (tmp_path / "scores.csv").open() as handle:
+        measured = {row["image"]: row for row in csv.DictReader(handle)}
+    assert measured.keys() == expected.keys() and len(measured) == 24
+    for name, row in measured.items():
+        for metric in ("psnr", "ssim"):
+            assert float(row[metric]) == pytest.approx(float(expected[name][metric]), abs=5e-4), (name, metric)
+
+
+def test_table_csv_and_json_agree(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    files = ("--csv", tmp_path / "new" / "s.csv", "--json", tmp_path / "s.json")
+    said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr, lpips,ssim,psnr", *files)
+    assert (said.status, said.err) == (0, "")
+    with (tmp_path / "new" / "s.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [list(row) for row in rows] == [["image", "psnr", "ssim"]] * 2
+    assert [row["image"] for row in rows] == ["a", "b"]
+    values = json.loads((tmp_path / "s.json").read_text())
+    means = {name: sum(float(row[name]) for row in rows) / 2 for name in ("psnr", "ssim")}
+    assert values["metrics"] == pytest.approx(means, abs=2e-6)
+    assert 35 < means["psnr"] < 45 and 0.9 < means["ssim"] < 1
+    for row, each in zip(rows, values["per_image"], strict=True):
+        assert each == {"image": row["image"], **{k: pytest.approx(float(row[k]), abs=1e-6) for k in means}}
+    assert list(values["unavailable"]) == ["lpips"]
+    lines = [line.replace("│", " ").split() for line in said.out.splitlines()]
+    for name, scores in [*((row["image"], row) for row in rows), ("mean", means)]:
+        assert [name, *(f"{float(scores[metric]):.4f}" for metric in ("psnr", "ssim"))] in lines
+    assert said.out.splitlines()[-1] == f"lpips is unavailable: it {values['unavailable']['lpips']}"
+    assert "qartsr fetch-metric-weights lpips" in said.out
+
+
+def test_nothing_measured_is_no_success(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ("--metrics", "musiq", "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv")
+    said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], *options)
+    assert said.status == 1 and "none of these can be measured" in said.err
+    assert said.out.startswith("musiq is unavailable: it needs ") and len(said.out.splitlines()) == 1
+    assert json.loads((tmp_path / "s.json").read_text())["metrics"] == {}
+    assert (tmp_path / "s.csv").read_text() == "image\na\nb\n"
+
+
+def sentence(qartsr: Qartsr, images: Path, references: Path, metrics: str = "psnr") -> str:
+    said = qartsr("evaluate", "--pred", images, "--ref", references, "--metrics", metrics)
+    assert (said.status, said.out) == (1, "")
+    assert len(said.err.splitlines()) == 1 and said.err.startswith("error: "), said.err
+    return said.err
+
+
+@pytest.mark.parametrize("name", ["fid", "lpips-vgg", ""])
+def test_an_unknown_metric_is_refused_with_the_known(name: str, qartsr: Qartsr, folders: tuple[Path, Path]) -> None:
+    said = sentence(qartsr, *folders, f"psnr,{name}")
+    assert said == f"error: --metrics: unknown metric '{name}'; choose from {', '.join(METRICS)}.\n"
+
+
+def test_every_metric_is_in_the_help(qartsr: Qartsr) -> None:
+    assert ", ".join(METRICS) in " ".join(qartsr("evaluate", "--help").out.split())
+
+
+def test_missing_counterparts_are_named(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images, references = folders
+    (images / "b.webp").rename(tmp_path / "b.webp")
+    assert sentence(qartsr, *folders).startswith(f"error: {references}/b.png: has no counterpart in {images}; ")
+    (tmp_path / "b.webp").rename(images / "b.webp")
+    for name in ("c", "d"):
+        (images / "b.webp").link_to(images / f"{name}.webp") if False else (images / f"{name}.webp").touch()
+    said = sentence(qartsr, *folders)
+    assert said.startswith(f"error: {images}/c.webp: has no counterpart in {references}, nor have 1 others; ")
+
+
+def test_images_that_cannot_be_compared_are_named(qartsr: Qartsr, folders: tuple[Path, Path]) -> None:
+    images, references = folders
+    image = Image.open(images / "b.webp").convert("RGB")
+    image.crop((0, 0, 31, 24)).save(images / "b.webp")
+    assert f"{images}/b.webp: has 31x24 pixels, {references}/b.png has 32x24" in sentence(qartsr, *folders)
+    image.convert("RGBA").resize((3, 3)).save(images / "b.webp")
+    (images / "b.webp").write_bytes(b"damaged")
+    assert f"{images}/b.webp: cannot be read as an image" in sentence(qartsr, *folders)
+    for folder in folders:
+        (folder / "b.webp").unlink(missing_ok=True)
+        image.crop((0, 0, 5, 5)).save(folder / "b.png")
+    assert f"{images}/b.png: cannot be measured (" in sentence(qartsr, *folders, "ssim")
+    image.save(images / "b.jpg")
+    assert f"{images}/b.png: has the same name as b.jpg" in sentence(qartsr, *folders)
+
+
+def test_folders_must_hold_images(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty: has no PNG, JPEG or WebP images" in sentence(qartsr, folders[0], tmp_path / "empty")
+    assert "nothing: is not a folder" in sentence(qartsr, tmp_path / "nothing", folders[1])
+
+
+def test_rotated_photographs_are_compared_upright(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    for name in ("a", "b"):
+        path = folders[1] / f"{name}.png"
+        with Image.open(path) as image:
+            turned = image.rotate(180)
+        turned.save(path, exif=exif)
+    said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr", "--json", tmp_path / "j")
+    assert said.status == 0 and json.loads((tmp_path / "j").read_text())["metrics"]["psnr"] > 35

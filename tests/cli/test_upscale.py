@@ -1,0 +1,207 @@
+"""Images in, images out: sizes, formats, folders, and one sentence for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import qartsr.upscale
+from qartsr.cli.upscale import OVERLAP, TILE
+from tests.cli.conftest import Qartsr
+
+RNG = np.random.default_rng(0)
+
+
+def photo(width: int = 9, height: int = 7, mode: str = "RGB") -> Image.Image:
+    return Image.fromarray(RNG.integers(0, 256, (height, width, 4)).astype(np.uint8)).convert("RGB").convert(mode)
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    """One image of each format, a damaged one, and things that are no images."""
+    made = tmp_path / "in"
+    made.mkdir()
+    photo(5, 4).save(made / "a.png")
+    photo(6, 3, "L").save(made / "b.JPG")
+    photo(4, 4).save(made / "c.webp", lossless=True)
+    (made / "damaged.png").write_bytes((made / "a.png").read_bytes()[:60])
+    (made / "notes.txt").write_text("no image")
+    (made / "sub").mkdir()
+    photo().save(made / "sub" / "not seen.png")
+    (made / ".hidden.png").write_bytes(b"")
+    return made
+
+
+@pytest.mark.parametrize("target", ["out.png", "out.jpg", "out.JPEG", "new/folder/out.webp"])
+def test_an_image_becomes_four_times_as_large(target: str, qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    photo(9, 7).save(tmp_path / "in.png")
+    said = qartsr("upscale", tmp_path / "in.png", tmp_path / target, "--model", package, "--threads", 1)
+    assert (said.status, said.out, said.err) == (0, "", f"{tmp_path / target}: 36x28\n")
+    with Image.open(tmp_path / target) as written:
+        assert written.size == (36, 28)
+        assert written.format == {".png": "PNG", ".webp": "WEBP"}.get(Path(target).suffix, "JPEG")
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_tiles_of_any_size_and_a_model_folder(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    photo(20, 12).save(tmp_path / "in.png")
+    for tile in (16, 512):
+        options = ("--model", package.parent, "--tile", tile, "--overlap", 4, "--device", "cpu")
+        assert qartsr("upscale", tmp_path / "in.png", tmp_path / f"{tile}.png", *options).status == 0
+    tiled, whole = (np.asarray(Image.open(tmp_path / f"{tile}.png"), float) for tile in (16, 512))
+    assert tiled.shape == whole.shape == (48, 80, 3)
+    assert 0 < np.abs(tiled - whole).mean() < 20
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "I;16"])
+def test_grey_alpha_and_sixteen_bits(mode: str, qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((3, 5), 300, np.uint16)) if mode == "I;16" else photo(5, 3, mode)
+    image.save(tmp_path / "in.png")
+    assert qartsr("upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package).status == 0
+    with Image.open(tmp_path / "out.png") as written:
+        assert (written.mode, written.size) == ("L" if mode == "I;16" else mode, (20, 12))
+
+
+def test_an_upright_image_with_its_profile(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    photo(8, 4).save(tmp_path / "in.jpg", exif=exif, icc_profile=b"a profile")
+    assert qartsr("upscale", tmp_path / "in.jpg", tmp_path / "out.png", "--model", package).status == 0
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.size == (16, 32) and written.info["icc_profile"] == b"a profile"
+
+
+def test_a_folder_goes_on_after_a_damaged_image(qartsr: Qartsr, package: Path, folder: Path, tmp_path: Path) -> None:
+    said = qartsr("upscale", folder, tmp_path / "out", "--model", package)
+    assert said.status == 1 and said.out == ""
+    sizes = {path.name: Image.open(path).size for path in sorted((tmp_path / "out").iterdir())}
+    assert sizes == {"a.png": (20, 16), "b.JPG": (24, 12), "c.webp": (16, 16)}
+    assert said.err.splitlines() == [
+        "note: left out, being no PNG, JPEG or WebP: notes.txt, sub",
+        f"{tmp_path}/out/a.png: 20x16",
+        f"{tmp_path}/out/b.JPG: 24x12",
+        f"{tmp_path}/out/c.webp: 16x16",
+        f"error: {folder}/damaged.png: cannot be read as PNG, JPEG or WebP; check that the file is whole.",
+        f"error: {folder}: 1 of 4 images failed; see the sentences above, one for each.",
+    ]
+
+
+def test_a_folder_of_sound_images_is_status_0(qartsr: Qartsr, package: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "damaged.png").unlink()
+    assert qartsr("upscale", folder, tmp_path / "out", "--model", package).status == 0
+    again = qartsr("upscale", folder, tmp_path / "out", "--model", package)  # over what is there
+    assert again.status == 0 and len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_outputs_may_lie_inside_the_input(qartsr: Qartsr, package: Path, folder: Path) -> None:
+    (folder / "damaged.png").unlink()
+    assert qartsr("upscale", folder, folder / "x4", "--model", package).status == 0
+    assert len(list((folder / "x4").iterdir())) == 3
+
+
+def test_many_names_are_cut_short(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    photo(2, 2).save(tmp_path / "in" / "photo.png")
+    for number in range(8):
+        (tmp_path / "in" / f"{number}.txt").touch()
+    said = qartsr("upscale", tmp_path / "in", tmp_path / "out", "--model", package)
+    assert said.status == 0 and "0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 3 more\n" in said.err
+
+
+def refused(said: object, *words: str) -> None:
+    status, out, err = said  # type: ignore[misc]
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1 and err.startswith("error: ") and err.endswith(".\n"), err
+    assert all(word in err for word in words), err
+
+
+def test_paths_that_cannot_be_are_refused_before_a_model_is_loaded(
+    qartsr: Qartsr, folder: Path, tmp_path: Path
+) -> None:
+    model = ("--model", tmp_path / "no model")
+    image, link = folder / "a.png", tmp_path / "link.png"
+    link.symlink_to(image)
+    (tmp_path / "empty").mkdir()
+    refused(qartsr("upscale", tmp_path / "nothing.png", "o.png", *model), "nothing.png: does not exist")
+    refused(qartsr("upscale", image, image, *model), "both the input and the output")
+    refused(qartsr("upscale", image, link, *model), "both the input and the output")
+    refused(qartsr("upscale", folder, folder / "sub" / "..", *model), "both the input and the output")
+    refused(qartsr("upscale", image, tmp_path / "empty", *model), "is a folder", f"{tmp_path}/empty/a.png")
+    refused(qartsr("upscale", folder, link, *model), "link.png: is a file", "name a folder")
+    refused(qartsr("upscale", tmp_path / "empty", tmp_path / "out", *model), "has no PNG, JPEG or WebP images")
+    refused(qartsr("upscale", image, link / "out.png", *model), "link.png: is not a folder")
+    refused(qartsr("upscale", folder, link / "out", *model), "link.png: is not a folder")
+    for name in ("out.tiff", "out"):
+        refused(qartsr("upscale", image, tmp_path / name, *model), "no suffix of an image format", ".png")
+    refused(qartsr("upscale", folder / "damaged.png", tmp_path / "out.png", *model), "damaged.png", "check that")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_target_that_cannot_hold_the_image(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    photo(5, 3, "RGBA").save(tmp_path / "alpha.png")
+    refused(qartsr("upscale", tmp_path / "alpha.png", tmp_path / "o.jpg", "--model", package), "transparency")
+    Image.new("L", (4096, 1)).save(tmp_path / "wide.png")
+    refused(qartsr("upscale", tmp_path / "wide.png", tmp_path / "o.webp", "--model", package), "16384x4", "write .png")
+    Image.new("L", (1, 16376)).save(tmp_path / "high.png")
+    refused(qartsr("upscale", tmp_path / "high.png", tmp_path / "o.jpg", "--model", package), "4x65504", "write .png")
+    assert not list(tmp_path.glob("o.*"))
+
+
+@pytest.mark.parametrize("side", [9500, 14000])
+def test_a_decompression_bomb_is_one_sentence(side: int, qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    """Pillow warns of the smaller and refuses the larger."""
+    Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+    said = qartsr("upscale", tmp_path / "bomb.png", tmp_path / "out.png", "--model", package)
+    refused(said, "bomb.png: has more than 89 million pixels")
+
+
+def test_models_that_cannot_be_had(
+    qartsr: Qartsr, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    photo(2, 2).save(tmp_path / "in.png")
+    (tmp_path / "cut").write_bytes(package.read_bytes()[:-1])
+    paths = ("upscale", tmp_path / "in.png", tmp_path / "out.png", "--model")
+    refused(qartsr(*paths, tmp_path / "nothing"), "nothing: cannot be read")
+    refused(qartsr(*paths, tmp_path), "model.safetensors: cannot be read")
+    refused(qartsr(*paths, tmp_path / "in.png"), "is not a qartsr package")
+    refused(qartsr(*paths, tmp_path / "cut"), "cut: ")
+    refused(qartsr(*paths, "models:/qartsr-test-w4a4@champion"), "MLFLOW_TRACKING_URI: is not set")
+    refused(qartsr(*paths, "models:/qartsr-test-w4a4"), "write models:/NAME@ALIAS or models:/NAME/VERSION")
+    refused(qartsr(*paths, package, "--device", "abacus"), "abacus", "auto")
+    refused(qartsr(*paths, package, "--device", "cuda:99"), "cuda:99", "is not available here")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_tiles_that_cannot_work_are_told_once(qartsr: Qartsr, package: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "damaged.png").unlink()
+    (folder / "notes.txt").unlink()
+    (folder / "sub" / "not seen.png").unlink()
+    (folder / "sub").rmdir()
+    options = ("--model", package, "--tile", 64, "--overlap", 40)
+    refused(qartsr("upscale", folder, tmp_path / "out", *options), "tile 64 with overlap 40", "half a tile")
+    assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--tile", 0).status == 2
+    assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--overlap", -1).status == 2
+    assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--threads", "all").status == 2
+
+
+def test_ctrl_c_leaves_nothing_behind(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    photo(400, 400).save(tmp_path / "in.png")  # some minutes of tiles
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    said = qartsr(
+        "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package, "--tile", 32, "--overlap", 16
+    )
+    timer.join()
+    assert (said.status, said.out, said.err) == (130, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_the_help_tells_the_defaults_of_the_library() -> None:
+    assert (TILE, OVERLAP) == (qartsr.upscale.TILE, qartsr.upscale.OVERLAP)

@@ -1,0 +1,203 @@
+"""MLflow's REST interface: answers, refusals, and servers that are away, slow, or something else."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from qartsr.errors import QartsrError
+from qartsr.remote import Mlflow, RefusedError, open_mlflow
+from tests.relay import Relay, closed_port
+
+
+class Script(HTTPServer):
+    """Answers one request after another as it is told, and notes the authorization of each."""
+
+    def __init__(self, *answers: tuple[int, str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Reader)
+        self.answers, self.heard = list(answers), list[str]()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> Script:
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Reader(BaseHTTPRequestHandler):
+    server: Script
+
+    def do_GET(self) -> None:
+        self.server.heard.append(self.headers.get("Authorization", ""))
+        status, body = self.server.answers.pop(0)
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", body)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def refused(sentence: str, seconds: float = 3.0) -> Iterator[None]:
+    began = time.monotonic()
+    with pytest.raises(QartsrError, match=sentence) as error:
+        yield
+    assert time.monotonic() - began < seconds
+    assert len(str(error.value).splitlines()) == 1
+
+
+def _ask(server: Mlflow) -> None:
+    server.get("experiments/get-by-name", {"experiment_name": "none"}, absent=True)
+
+
+@pytest.mark.services
+def test_absence_and_presence_can_be_expected(servers: dict[str, str]) -> None:
+    server, name = open_mlflow(), f"test-{uuid.uuid4()}"
+    query = {"experiment_name": name}
+    assert server.get("experiments/get-by-name", query, absent=True) == {}
+    with pytest.raises(RefusedError, match="MLflow refuses .RESOURCE_DOES_NOT_EXIST: .*see the server's log"):
+        server.get("experiments/get-by-name", query)
+    number = server.post("experiments/create", {"name": name})["experiment_id"]
+    assert server.post("experiments/create", {"name": name}, present=True) == {}
+    with pytest.raises(RefusedError, match="RESOURCE_ALREADY_EXISTS"):
+        server.post("experiments/create", {"name": name})
+    assert server.get("experiments/get-by-name", query)["experiment"]["experiment_id"] == number
+    assert server.delete("model-versions/delete", {"name": name, "version": "1"}) == {}
+
+
+@pytest.mark.services
+def test_a_proxy_is_not_asked_for_this_machine(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with closed_port() as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        _ask(open_mlflow())
+
+
+@pytest.mark.services
+def test_a_host_name_it_does_not_trust_is_a_hint(servers: dict[str, str]) -> None:
+    """As behind a service name in a cluster; the real server refuses it."""
+    server = open_mlflow()
+    server._opener.addheaders = [("Host", "mlflow.example")]
+    with refused("MLflow refuses .HTTP 403: Invalid Host header.*--allowed-hosts"):
+        _ask(server)
+
+
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "./mlruns", "127.0.0.1:5500", "http://", "http://[::1"])
+def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with refused("MLFLOW_TRACKING_URI: .* is not the address of an MLflow server"):
+        open_mlflow()
+
+
+def test_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with refused("MLFLOW_TRACKING_URI: is not set, so there is no model registry to ask"):
+        open_mlflow()
+
+
+def test_a_certificate_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/no/such.pem")
+    with refused("MLFLOW_TRACKING_SERVER_CERT_PATH: /no/such.pem is not a certificate"):
+        open_mlflow()
+
+
+def test_nobody_there() -> None:
+    with closed_port() as address, refused(f"{address}: MLflow does not answer .*Connection refused"):
+        _ask(Mlflow(address, 5))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:abc", "http://a b"])
+def test_an_address_that_cannot_be_asked(address: str) -> None:
+    with refused("MLflow does not answer"):
+        _ask(Mlflow(address, 5))
+
+
+def test_somebody_there_who_never_answers() -> None:
+    with Relay("http://127.0.0.1:1") as relay:
+        relay.mute()
+        with refused("MLflow does not answer .timed out"):
+            _ask(Mlflow(relay.address, 0.5))
+
+
+def test_somebody_there_who_speaks_something_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+
+        def greet() -> None:
+            with stranger.accept()[0] as guest:
+                guest.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                guest.recv(1000)
+
+        threading.Thread(target=greet).start()
+        with refused("MLflow does not answer .*SSH"):
+            _ask(Mlflow(f"http://127.0.0.1:{stranger.getsockname()[1]}", 5))
+
+
+@pytest.mark.parametrize("body", ["<html>welcome</html>", "[]", '"yes"'])
+def test_another_web_server(body: str) -> None:
+    with Script((200, body)) as server, refused("answers, but not as an MLflow server; check MLFLOW_TRACKING_URI"):
+        _ask(Mlflow(server.address, 5))
+
+
+@pytest.mark.parametrize("body", ["<html>no\nsuch page</html>", "[]", "{}", ""])
+def test_a_refusal_that_is_not_mlflows(body: str) -> None:
+    with Script((404, body)) as server, refused("MLflow refuses .HTTP 404: "):
+        _ask(Mlflow(server.address, 5))
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    with Script((503, "busy"), (429, "busy"), (200, "{}")) as server:
+        _ask(Mlflow(server.address, 5))
+    assert server.answers == []
+
+
+def test_a_server_that_stays_busy_is_asked_thrice() -> None:
+    with Script(*[(503, "out of\norder")] * 4) as server, refused("MLflow refuses .HTTP 503: out of.;"):
+        _ask(Mlflow(server.address, 5))
+    assert len(server.answers) == 1
+
+
+def test_only_a_final_refusal_is_one() -> None:
+    """Metrics that are refused are dropped; those of a server in trouble are kept."""
+    for status, final in ((400, True), (404, True), (401, False), (500, False)):
+        with Script((status, json.dumps({"error_code": "X", "message": "y"}))) as server:
+            with pytest.raises(QartsrError) as error:
+                _ask(Mlflow(server.address, 5))
+        assert isinstance(error.value, RefusedError) is final
+
+
+@pytest.mark.parametrize(
+    ("variables", "header"),
+    [
+        ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "secret"}, "Basic bWU6c2VjcmV0"),
+        ({"MLFLOW_TRACKING_TOKEN": "token"}, "Bearer token"),
+        ({}, ""),
+    ],
+)
+def test_credentials_go_to_the_server_and_no_further(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], header: str
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with Script((200, "{}")) as elsewhere, Script((302, elsewhere.address)) as server:
+        _ask(Mlflow(server.address, 5))
+    assert server.heard == [header] and elsewhere.heard == [""]

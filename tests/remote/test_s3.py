@@ -1,0 +1,181 @@
+"""The S3 store, asked the right and the wrong way. Every failure is one sentence, within seconds."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from qartsr.errors import QartsrError
+from qartsr.files import sha256_file
+from qartsr.remote import Store, open_store, split_uri
+from tests.relay import Relay, closed_port
+
+pytestmark = pytest.mark.services
+
+BUCKET = "qartsr"
+
+
+@pytest.fixture()
+def store(servers: dict[str, str]) -> Store:
+    return open_store()
+
+
+@pytest.fixture()
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "sent"
+    path.write_bytes(os.urandom(1000))
+    return path
+
+
+@pytest.fixture()
+def key() -> str:
+    """A key with everything that has to be quoted."""
+    return f"tests/{uuid.uuid4()}/a b+ü%20.bin"
+
+
+@contextmanager
+def refused(sentence: str, seconds: float = 3.0) -> Iterator[None]:
+    began = time.monotonic()
+    with pytest.raises(QartsrError, match=sentence) as error:
+        yield
+    assert time.monotonic() - began < seconds
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_what_goes_in_comes_out(store: Store, file: Path, key: str, tmp_path: Path) -> None:
+    store.upload(file, BUCKET, key)
+    assert store.sha256(BUCKET, key) == sha256_file(file)
+    store.download(BUCKET, key, tmp_path / "received")
+    assert (tmp_path / "received").read_bytes() == file.read_bytes()
+
+
+def test_an_upload_replaces(store: Store, file: Path, key: str) -> None:
+    store.upload(file, BUCKET, key)
+    file.write_bytes(b"other")
+    store.upload(file, BUCKET, key)
+    assert store.sha256(BUCKET, key) == sha256_file(file)
+
+
+def test_a_large_file_goes_in_parts(store: Store, file: Path, key: str, tmp_path: Path) -> None:
+    file.write_bytes(os.urandom(20_000_001))
+    store.upload(file, BUCKET, key)
+    head = store._client.head_object(Bucket=BUCKET, Key=key)
+    assert head["ContentLength"] == 20_000_001
+    assert head["ETag"].strip('"').endswith("-3"), "the tag of an object of three parts"
+    assert store.sha256(BUCKET, key) == sha256_file(file)
+    store.download(BUCKET, key, tmp_path / "received")
+    assert sha256_file(tmp_path / "received") == sha256_file(file)
+
+
+def test_an_empty_file(store: Store, file: Path, key: str) -> None:
+    file.write_bytes(b"")
+    store.upload(file, BUCKET, key)
+    assert store.sha256(BUCKET, key) == sha256_file(file)
+
+
+def test_no_such_object(store: Store, key: str, tmp_path: Path) -> None:
+    assert store.sha256(BUCKET, key) == ""
+    with refused("there is no such object"):
+        store.download(BUCKET, key, tmp_path / "received")
+
+
+def test_no_such_bucket(store: Store, file: Path, tmp_path: Path) -> None:
+    sentence = "there is no bucket 'nothing-here'; create it"
+    with refused(sentence):
+        store.demand("nothing-here")
+    with refused(sentence):
+        store.upload(file, "nothing-here", "key")
+    with refused(sentence):
+        store.sha256("nothing-here", "key")
+    with refused(sentence):
+        store.download("nothing-here", "key", tmp_path / "received")
+
+
+def test_a_bucket_is_made_once(store: Store) -> None:
+    for _ in range(2):
+        store.make_bucket("made-by-a-test")
+    store.demand("made-by-a-test")
+
+
+@pytest.mark.parametrize(("name", "secret"), [("test:tester", "wrong"), ("nobody", "testing")])
+def test_wrong_credentials(servers: dict[str, str], file: Path, name: str, secret: str) -> None:
+    store = open_store(servers["AWS_ENDPOINT_URL_S3"], name, secret)
+    with refused("refuses the credentials .* check AWS_ACCESS_KEY_ID"):
+        store.demand(BUCKET)
+    with refused("refuses the credentials"):
+        store.upload(file, BUCKET, "key")
+    with refused("refuses the credentials"):
+        store.sha256(BUCKET, "key")
+
+
+@pytest.mark.parametrize("missing", [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_SECRET_ACCESS_KEY",)])
+def test_no_credentials(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]) -> None:
+    for name in missing:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    with refused("no credentials for the S3 store were found.*AWS_SECRET_ACCESS_KEY"):
+        open_store().demand(BUCKET)
+
+
+def test_nobody_there(servers: dict[str, str]) -> None:
+    with closed_port() as address, refused(f"{address}: the S3 store does not answer .*AWS_ENDPOINT_URL_S3"):
+        open_store(address).demand(BUCKET)
+
+
+def test_somebody_there_who_never_answers(servers: dict[str, str]) -> None:
+    with Relay(servers["AWS_ENDPOINT_URL_S3"]) as relay:
+        relay.mute()
+        with refused("the S3 store does not answer", 8):
+            open_store(relay.address).demand(BUCKET)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8500", "http://[::1", "no address"])
+def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+    with refused("is not the address of an S3 store; begin AWS_ENDPOINT_URL_S3 with http://"):
+        open_store()
+
+
+def test_a_proxy_is_not_asked_for_this_machine(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with closed_port() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        open_store().demand(BUCKET)
+
+
+def test_a_line_cut_during_a_download(servers: dict[str, str], file: Path, key: str, tmp_path: Path) -> None:
+    file.write_bytes(os.urandom(4_000_000))
+    open_store().upload(file, BUCKET, key)
+    with Relay(servers["AWS_ENDPOINT_URL_S3"], limit=1_000_000) as relay, refused("the S3 (store|client)", 10):
+        open_store(relay.address).download(BUCKET, key, tmp_path / "received")
+
+
+def test_a_line_cut_during_an_upload(servers: dict[str, str], file: Path, key: str) -> None:
+    file.write_bytes(os.urandom(20_000_000))
+    with Relay(servers["AWS_ENDPOINT_URL_S3"], limit=200) as relay, refused("the S3 store does not answer", 20):
+        open_store(relay.address).upload(file, BUCKET, key)
+    assert open_store().sha256(BUCKET, key) == "", "whole or not at all"
+
+
+def test_a_local_file_that_cannot_be_read_or_written(store: Store, file: Path, key: str, tmp_path: Path) -> None:
+    with refused("none fails .No such file or directory.; check its folder"):
+        store.upload(tmp_path / "none", BUCKET, key)
+    store.upload(file, BUCKET, key)
+    with refused("No such file or directory"):
+        store.download(BUCKET, key, tmp_path / "none" / "received")
+
+
+def test_addresses_of_objects() -> None:
+    assert split_uri("s3://bucket/a/b") == ("bucket", "a/b")
+    for wrong in ("http://bucket/a", "s3:///a", "bucket/a", "models:/a/1"):
+        with refused("is not an S3 address"):
+            split_uri(wrong)
