@@ -32,7 +32,7 @@ def base_folder(base: str | Path, revision: str | None = None, sha256: Mapping[s
     ``sha256``: hash by path, compared; None means :data:`PUBLISHED` for a hub id and nothing for a local folder.
     Raises QartsrError naming what is missing or differs.
     """
-    local = Path(base).is_dir()
+    local = bool(str(base)) and Path(base).is_dir()
     folder = Path(base) if local else _from_hub(str(base), revision)
     for part in PARTS:
         if not (folder / part).is_dir():

@@ -28,11 +28,21 @@ _SCHEDULE = {
 
 def load_components(base: Path) -> tuple[UNet2DConditionModel, AutoencoderKL]:
     """(UNet, VAE) in fp32. Raises QartsrError when a weight does not fit its config.json or the parts do not agree."""
-    unet, vae = _load(UNet2DConditionModel, base / "unet"), _load(AutoencoderKL, base / "vae")
+    unet, vae = load_unet(base), load_vae(base)
     _check_latents(base, unet, vae)
     _check_context(base, unet)
     _check_schedule(base)
     return unet, vae
+
+
+def load_unet(base: Path) -> UNet2DConditionModel:
+    """The UNet alone, fp32. Raises QartsrError naming the weight that is missing or unknown."""
+    return _load(UNet2DConditionModel, base / "unet")
+
+
+def load_vae(base: Path) -> AutoencoderKL:
+    """The VAE alone, fp32. Raises QartsrError naming the weight that is missing or unknown."""
+    return _load(AutoencoderKL, base / "vae")
 
 
 def _load(kind: Any, folder: Path) -> Any:

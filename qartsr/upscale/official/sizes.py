@@ -7,23 +7,32 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.data.pairs import SCALE, image_tensor
+from qartsr.errors import QartsrError
 
 MULTIPLE = 8
 _BICUBIC, _LANCZOS = Image.Resampling.BICUBIC, Image.Resampling.LANCZOS
 
 
 def network_size(image: Image.Image, process_size: int) -> Image.Image:
-    """The RGB image at the network's size.
+    """The RGB image at the network's size: enlarged if it is small, then x4, then sides shrunk to multiples of 8.
 
-    An image with a side below ``process_size // 4`` is enlarged until its shorter side has that many pixels; then x4;
-    then sides are shrunk to multiples of 8 (a resize, no crop).
+    The last step is a resize, no crop. Raises QartsrError when it leaves nothing.
     """
-    least = process_size // SCALE
-    if image.width < least or image.height < least:
-        factor = least / min(image.size)
-        image = image.resize((int(factor * image.width), int(factor * image.height)), _BICUBIC)
+    image = enlarged(image, process_size)
     image = image.resize((image.width * SCALE, image.height * SCALE), _BICUBIC)
-    return image.resize((image.width - image.width % MULTIPLE, image.height - image.height % MULTIPLE), _LANCZOS)
+    width, height = (side - side % MULTIPLE for side in image.size)
+    if not width or not height:
+        raise QartsrError("is too small", f"image of {image.width}x{image.height}", "choose a larger process size")
+    return image.resize((width, height), _LANCZOS)
+
+
+def enlarged(image: Image.Image, process_size: int) -> Image.Image:
+    """An image with a side below ``process_size // 4``, so large that its shorter side has as many pixels."""
+    least = process_size // SCALE
+    if min(image.size) >= least:
+        return image
+    factor = least / min(image.size)
+    return image.resize((int(factor * image.width), int(factor * image.height)), _BICUBIC)
 
 
 def network_input(image: Image.Image) -> Tensor:
