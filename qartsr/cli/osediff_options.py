@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qartsr.cli.command import natural, positive
-from qartsr.cli.jobs import plan_jobs
 
 if TYPE_CHECKING:
     from qartsr.upscale.osediff import OSEDiffOptions
@@ -45,16 +44,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--official", action="store_true", default=None, help=official)
 
 
+def given(args: argparse.Namespace) -> list[str]:
+    """Which of them are on the command line, as written there; ``--device`` serves every model and is none of them."""
+    named = [name for name in _NAMES if name != "device" and getattr(args, name, None) is not None]
+    return ["--" + name.replace("_", "-") for name in named]
+
+
 def osediff_options(args: argparse.Namespace) -> OSEDiffOptions:
     """The options of a parsed command line; ``--lora`` must be among them."""
     from qartsr.upscale.osediff import OSEDiffOptions
 
-    given = {name: getattr(args, name, None) for name in _NAMES}
-    return OSEDiffOptions(**{name: value for name, value in given.items() if value is not None})
-
-
-def upscale_with_osediff(args: argparse.Namespace) -> None:
-    """The whole command: ``args.input`` and ``args.output`` are files or folders. Raises QartsrError."""
-    from qartsr.upscale.osediff import upscale_osediff
-
-    upscale_osediff(plan_jobs(args.input, args.output).files, osediff_options(args))
+    values = {name: getattr(args, name, None) for name in _NAMES}
+    return OSEDiffOptions(**{name: value for name, value in values.items() if value is not None})

@@ -51,7 +51,8 @@ class Adapted(nn.Module):
         """What the paths add to the layer's weight, in its shape."""
         total = torch.zeros_like(self.base_layer.weight)
         for adapter, down in self.lora_A.items():
-            product = self.lora_B[adapter].weight.flatten(1) @ down.weight.flatten(1)
+            up = self.lora_B[adapter].get_parameter("weight")
+            product = up.flatten(1) @ down.get_parameter("weight").flatten(1)
             total += product.reshape(total.shape) * (ALPHA / self.rank)
         return total
 
@@ -59,7 +60,8 @@ class Adapted(nn.Module):
 def attach(part: nn.Module, adapters: Adapters) -> None:
     """Give ``part`` the checkpoint's low-rank paths and wholly trained weights, in place.
 
-    Every key must name a weight and fit it. Raises QartsrError naming the first that does not; ``part`` is then unusable.
+    Every key must name a weight and fit it. Raises QartsrError naming the first that does not; ``part`` is then no
+    longer usable.
     """
     for key in adapters.state:
         if ".lora_A." in key:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json
+from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.schedule import STEPS
 
 _AGAIN = "download the folder again"

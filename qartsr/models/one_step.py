@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from qartsr.models.align import align
+from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.schedule import noise_level
 
 
@@ -59,12 +59,12 @@ class OneStepSR(nn.Module):
         return float(config.scaling_factor)
 
     def posterior(self, lq: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) image -> mean and log-variance (clamped to -30..20) of the unscaled latent, (B, C, h, w) each."""
+        """(B, 3, H, W) image -> mean and log-variance (clamped to -30..20) of the raw latent, (B, C, h, w) each."""
         distribution = self.vae.encode(lq).latent_dist
         return distribution.mean, distribution.logvar
 
     def encode(self, lq: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) image -> scaled latent Z_L: the posterior's mode, or its sample for standard normal ``noise``."""
+        """(B, 3, H, W) image -> scaled latent Z_L: the posterior's mode, or its sample for normal ``noise``."""
         mean, logvar = self.posterior(lq)
         return self.scaling * (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise)
 

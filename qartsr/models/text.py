@@ -28,9 +28,10 @@ def text_encoder(base: Path) -> tuple[Any, Any]:
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True)
-        encoder, report = CLIPTextModel.from_pretrained(
+        loaded: Any = CLIPTextModel.from_pretrained(
             base / "text_encoder", local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
+        encoder, report = loaded
     except Exception as error:  # tokenizers and safetensors raise their own kinds, down to a bare Exception
         reason = str(error).strip().splitlines()[0][:200]
         raise QartsrError(f"has no usable text encoder ({reason})", str(base), "download the folder again") from error

@@ -1,4 +1,4 @@
-"""The network over all tiles of an image, handed out in bands of finished rows, so that no whole float image is kept."""
+"""The network over all tiles of an image, handed out in bands of finished rows: no whole float image is kept."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ Report = Callable[[int, int], None]
 """Called after each run of the network with the number of runs done and their total."""
 
 
-def bands(
-    model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None
-) -> Iterator[Tensor]:
+def bands(model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None) -> Iterator[Tensor]:
     """The network's output for uint8 ``lq`` (3, H, W), clamped: float (3, rows, W) on the CPU, from the top."""
     height, width = (-(-side // model.factor) * model.factor for side in lq.shape[1:])
     rows = grid(height, width, tile, overlap, model.multiple)
@@ -35,9 +33,7 @@ def bands(
         yield from _joined(rows, run, lq.shape[1], lq.shape[2])
 
 
-def _runner(
-    model: OneStepSR, lq: Tensor, size: tuple[int, int], seed: int | None
-) -> Callable[[Place], Tensor]:
+def _runner(model: OneStepSR, lq: Tensor, size: tuple[int, int], seed: int | None) -> Callable[[Place], Tensor]:
     """Runs one tile. The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
     device, factor = model.context.device, model.factor
     shape = (1, model.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)

@@ -1,8 +1,7 @@
-"""OSEDiff on its own base: exactly 4 times as large in memory-bounded tiles, or exactly what the published script makes."""
+"""OSEDiff on its own base: exactly 4 times as large in memory-bounded tiles, or what the published script makes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,6 @@ from qartsr.models import OneStepSR
 from qartsr.models.base import MIRROR
 from qartsr.models.osediff import load_osediff
 from qartsr.upscale.bands import Report
-from qartsr.upscale.image_files import check_target, read_image, write_image
 from qartsr.upscale.official import Tiling, restore_image
 from qartsr.upscale.official.sizes import enlarged
 from qartsr.upscale.pipeline import choose_device
@@ -86,20 +84,6 @@ class OSEDiffPipeline:
         result = upscale_image(self.model, larger, self._tile, self._overlap, report, self._seed)
         wanted = image.width * SCALE, image.height * SCALE
         return result if result.size == wanted else result.resize(wanted, Image.Resampling.BICUBIC)
-
-
-def upscale_osediff(files: Iterable[tuple[Path, Path]], options: OSEDiffOptions, report: Report = silent) -> None:
-    """Upscale every (source, target) of ``files``. Raises QartsrError at the first that cannot be; the others stay.
-
-    The model is loaded once, and not before the first image has been read.
-    """
-    pipe = None
-    for source, target in files:
-        image = read_image(source, upright=not options.official)
-        check_target(target, image, SCALE)
-        pipe = pipe or OSEDiffPipeline.load(options)
-        result = pipe(image, report)
-        write_image(target, result, result if options.official else image)
 
 
 def _script_tiling(options: OSEDiffOptions) -> Tiling:

@@ -34,7 +34,7 @@ Statistics = dict[str, Moments]
 """By the name of the GroupNorm, in the order they are called."""
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """The rest of the network need not run."""
 
 
@@ -76,7 +76,7 @@ def _round(
             sums[name] = sums.get(name, 0) + _moments(norm, seen[0], weight) * float(weight.sum())
             count += 1
             if count == wanted:
-                raise _Enough
+                raise _EnoughError
 
         return record
 
@@ -84,7 +84,7 @@ def _round(
         for each, weight in inputs:
             count = 0
             mass += float(weight.sum())
-            with suppress(_Enough):
+            with suppress(_EnoughError):
                 run(each)
     return {name: Moments(*(total / mass).float()) for name, total in sums.items()}
 

@@ -79,7 +79,9 @@ def checkpoint(base: Path) -> dict[str, Any]:
             place = "encoder" if name.startswith(("conv_in", "down")) else "others" if "mid" in name else "decoder"
             lists[place].append(name)
     encoder = [name for name in _layers(vae) if name.startswith("encoder.") or name == "quant_conv"]
-    state = {key: value for place, names in lists.items() for key, value in _paths(unet, "unet", place, names, generator)}
+    state = {
+        key: value for place, names in lists.items() for key, value in _paths(unet, "unet", place, names, generator)
+    }
     for key in ("weight", "bias"):
         shape = unet.get_parameter(f"conv_in.{key}").shape
         state[f"conv_in.base_layer.{key}"] = torch.randn(shape, generator=generator) / 8

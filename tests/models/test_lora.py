@@ -99,7 +99,7 @@ def test_a_shape_that_does_not_fit_is_named(
 
 
 def test_a_wrong_rank_names_the_first_key(base: Path, content: Content, tmp_path: Path) -> None:
-    with pytest.raises(QartsrError, match="lora_A.* at rank 8"):
+    with pytest.raises(QartsrError, match=r"lora_A.* at rank 8"):
         attach(load_unet(base), read_lora(saved(content | {"rank_unet": 8}, tmp_path)).unet)
     with pytest.raises(QartsrError, match="rank_unet is 0"):
         read_lora(saved(content | {"rank_unet": 0}, tmp_path))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qartsr.cli.osediff_options import add_options, osediff_options, upscale_with_osediff
+from qartsr.cli import main
+from qartsr.cli.osediff_options import add_options, osediff_options
 from qartsr.data.pairs import image_tensor
 from qartsr.models import OneStepSR
 from qartsr.upscale import read_image
@@ -18,24 +19,23 @@ from qartsr.upscale.osediff import OSEDiffPipeline
 from tests.parity.cases import CASES, FOUR, GREY, IDS, PAIRS, PROCESS_SIZE, PROMPT, SHARE, Case, levels, seed
 
 
-def parsed(parity: Path, case: Case, image: str, align: str, *more: str) -> argparse.Namespace:
-    """The command line that makes an official image."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("input", type=Path)
-    parser.add_argument("output", type=Path)
-    add_options(parser)
+def words(parity: Path, case: Case, image: str, align: str) -> list[str]:
+    """The options of the command line that makes an official image."""
     tiling = case.tiling
-    return parser.parse_args(
-        [
-            *(str(parity / case.inputs / f"{image}.png"), "out.png", "--official", "--posterior", "sample"),
-            *("--base", str(parity / "sd21_tiny"), "--lora", str(parity / "osediff.pkl"), "--prompt", PROMPT),
-            *("--align", align.replace("nofix", "none"), "--seed", str(seed(parity, case, image))),
-            *("--process-size", str(PROCESS_SIZE), "--merge" if case.merge else "--no-merge"),
-            *("--latent-tile", str(tiling.latent), "--latent-overlap", str(tiling.overlap)),
-            *("--vae-encoder-tile", str(tiling.encoder), "--vae-decoder-tile", str(tiling.decoder)),
-            *more,
-        ]
-    )
+    return [
+        *("--official", "--posterior", "sample", "--prompt", PROMPT),
+        *("--base", str(parity / "sd21_tiny"), "--lora", str(parity / "osediff.pkl")),
+        *("--align", align.replace("nofix", "none"), "--seed", str(seed(parity, case, image))),
+        *("--process-size", str(PROCESS_SIZE), "--merge" if case.merge else "--no-merge"),
+        *("--latent-tile", str(tiling.latent), "--latent-overlap", str(tiling.overlap)),
+        *("--vae-encoder-tile", str(tiling.encoder), "--vae-decoder-tile", str(tiling.decoder)),
+    ]
+
+
+def parsed(parity: Path, case: Case, image: str, align: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parser.parse_args(words(parity, case, image, align))
 
 
 def official(parity: Path, case: Case, align: str, image: str) -> Path:
@@ -66,10 +66,9 @@ def test_the_colour_fix_alone_is_exact(parity: Path, align: str) -> None:
 
 def test_the_whole_command(parity: Path, tmp_path: Path) -> None:
     case, image = CASES[3], "img3_not_div8"
-    args = parsed(parity, case, image, "wavelet")
-    args.output = tmp_path / "new" / "out.png"
-    upscale_with_osediff(args)
-    with Image.open(args.output) as written:
+    source, target = parity / case.inputs / f"{image}.png", tmp_path / "new" / "out.png"
+    assert main(["upscale", str(source), str(target), *words(parity, case, image, "wavelet")]) == 0
+    with Image.open(target) as written:
         assert levels(written.convert("RGB"), official(parity, case, "wavelet", image))[0] <= GREY
 
 

@@ -11,7 +11,7 @@ from qartsr.upscale.official.sizes import network_input, network_size
 
 
 def restore_image(
-    model: OneStepSR, image: Image.Image, process_size: int = 512, tiling: Tiling = Tiling(), seed: int | None = None
+    model: OneStepSR, image: Image.Image, process_size: int, tiling: Tiling, seed: int | None
 ) -> Image.Image:
     """The script's output for an image of any mode, RGB; its size is the script's too, not always 4 times the input's.
 

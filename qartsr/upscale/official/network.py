@@ -43,7 +43,7 @@ class Trace(NamedTuple):
 
 
 def draw(model: OneStepSR, lq: Tensor, seed: int) -> Tensor:
-    """The posterior's noise (1, C, h, w) for ``lq`` (1, 3, H, W): the first draw of a CPU generator, as in the script."""
+    """The posterior's noise (1, C, h, w) for ``lq`` (1, 3, H, W): the first of a CPU generator, as in the script."""
     shape = (1, model.latents, lq.shape[2] // model.factor, lq.shape[3] // model.factor)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
