@@ -53,7 +53,7 @@ class Unit:
 
 
 def start(
-    root: Path, names: Iterable[str] = NAMES, report: Report = lambda states: None, timeout: float = 180.0
+    root: Path, names: Iterable[str] = NAMES, report: Report = lambda states: None, timeout: float = 300.0
 ) -> dict[str, str]:
     """Start what is not running, side by side, wait until it answers, and return the environment of its clients.
 

@@ -41,12 +41,12 @@ def test_all_three(tmp_path: Path) -> None:
     root = tmp_path / "it's ä b"
     try:
         starting = command("start", "--root", str(root))
-        output, errors = starting.communicate(timeout=200)
+        output, errors = starting.communicate(timeout=320)
         assert starting.returncode == 0, errors
         states = status(root)
         assert all(address.startswith("http://127.0.0.1:") for address in states.values())
         assert all(f"{name}  {address}" in output for name, address in states.items())
-        assert [line.split(" ready at ")[0] for line in errors.splitlines()] == ["s3", "mlflow", "prefect"]
+        assert {line.split(" ready at ")[0] for line in errors.splitlines()} == {"s3", "mlflow", "prefect"}
         environment = start(root)
         assert environment["PREFECT_API_URL"] == f"{states['prefect']}/api"
         assert environment["MLFLOW_TRACKING_URI"] == states["mlflow"]

@@ -39,7 +39,7 @@ def proxy(servers: dict[str, str], tmp_path: Path) -> Iterator[str]:
         environment = server_environment({**servers, **service.environment})
         pid = spawn(command, environment, token, tmp_path / "mlflow.log")
         try:
-            assert until(service.healthy, 180), (tmp_path / "mlflow.log").read_text()
+            assert until(service.healthy, 300), (tmp_path / "mlflow.log").read_text()
             yield service.address
         finally:
             end([pid], token)
