@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.training import CropPhase
 from qartsr.models import OneStepSR, load_model, save_model
@@ -63,7 +65,9 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
     With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it.
     """
     kept, world = _kept(job, timestep), job.means.world
-    if kept.exists():
+    done = kept.exists()
+    world.wait()  # all have looked before the first one writes
+    if done:
         return load_model(kept).to(world.device)
     title = f"retrain T={timestep}"
     model = _start(job, steps).to(world.device)
@@ -109,7 +113,7 @@ def _regulariser(job: Job, model: OneStepSR, title: str) -> Regulariser:
     config, device = job.config, job.means.world.device
     if not config.vsd.weight:
         return NoRegulariser()
-    teacher = load_unet(Path(config.base)).to(device)
+    teacher = load_unet(Path(config.base)).to(device, memory_format=torch.channels_last)
     negative = prompt_embedding(Path(config.base), config.vsd.negative_prompt).to(device)
     purpose = (job.setting.seed, title)
     vsd = VSD(teacher, model.context, negative, config.vsd, config.adapters, purpose)
