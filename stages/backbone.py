@@ -22,7 +22,7 @@ def main() -> None:
         model = load_model(args.sample)
         model.align = config.align
     else:
-        model = load_osediff(Path(config.base), Path(config.lora), config.align)
+        model = load_osediff(config.base, Path(config.lora), config.align)
     save_model(model, args.out)
     with open_run(params.profile, "backbone", config.model_dump()) as run:
         count = sum(parameter.numel() for parameter in model.parameters())

@@ -1,27 +1,24 @@
-"""`qartsr cost`: the paper's Table 2, and the bytes of the real files, from the architecture alone."""
+"""``qartsr cost``: the paper's Table 2, and the bytes of the real files, from the architecture alone."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+
+from qartsr.cli.command import Command, positive
 
 _BITS = ("w4a4", "w3a3", "w2a2")
 
 
-def register(subparsers: Any) -> None:
-    """Add the command to ``ArgumentParser.add_subparsers()``; ``args.run(args)`` runs it."""
-    parser = subparsers.add_parser("cost", help="parameters, operations and bytes of a model", description=__doc__)
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="osediff", help="osediff, sample or a model folder (default: osediff)")
-    parser.add_argument("--size", type=int, default=512, help="side of the square output in pixels (default: 512)")
+    parser.add_argument("--size", type=positive, default=512, help="side of the square output, pixels (default: 512)")
     parser.add_argument("--bits", nargs="+", default=_BITS, help=f"bit-widths (default: {' '.join(_BITS)})")
     parser.add_argument("--rank", type=_rank, default=4, help="of the low-rank branches, 0 to 1024 (default: 4)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Print the cost. Raises QartsrError for an unknown model, bit-width or size."""
+def _run(args: argparse.Namespace) -> None:
     from qartsr.config import parse_bits
     from qartsr.cost import as_text, cost_of, subject  # torch and diffusers: seconds that --help need not wait for
 
@@ -34,3 +31,6 @@ def _rank(text: str) -> int:
     if not text.isdecimal() or int(text) > 1024:
         raise argparse.ArgumentTypeError(f"{text} is not in 0..1024")
     return int(text)
+
+
+COST = Command("cost", "count parameters, operations and bytes of a model", _arguments, _run)

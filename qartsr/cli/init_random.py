@@ -1,25 +1,22 @@
-"""`qartsr init-random`: a model folder of full size with random weights, for dry runs and benchmarks."""
+"""``qartsr init-random``: a model folder of full size with random weights, for dry runs and benchmarks."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+
+from qartsr.cli.command import Command, natural
 
 
-def register(subparsers: Any) -> None:
-    """Add the command to ``ArgumentParser.add_subparsers()``; ``args.run(args)`` runs it."""
-    parser = subparsers.add_parser("init-random", help="write a model with random weights", description=__doc__)
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder to write")
     parser.add_argument("--arch", choices=("osediff", "sample"), default="osediff", help="default: osediff, 950 M")
-    parser.add_argument("--seed", type=int, default=0, help="the weights are a function of it (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="the weights are a function of it (default: 0)")
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of the file (default: fp32)")
     parser.add_argument("--force", action="store_true", help="replace the model that DIR holds")
-    parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write the folder, showing progress. Raises QartsrError when it may not or cannot be written."""
+def _run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from qartsr.synthetic import ARCHITECTURES, blank, folder_size, write_random_model
@@ -29,3 +26,6 @@ def run(args: argparse.Namespace) -> None:
     with tqdm(total=size, unit="B", unit_scale=True, desc=args.folder.name) as bar:
         write_random_model(args.folder, described, args.seed, args.dtype, args.force, bar.update)
     print(f"{args.folder}: {args.arch}, {args.dtype}, seed {args.seed}, {size / 1e6:.1f} MB")
+
+
+INIT_RANDOM = Command("init-random", "write a model folder with random weights", _arguments, _run)

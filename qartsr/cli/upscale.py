@@ -1,4 +1,4 @@
-"""``qartsr upscale IN OUT --model SOURCE``: images four times as wide and high."""
+"""``qartsr upscale IN OUT --model SOURCE`` or ``--lora FILE``: images four times as wide and high."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qartsr.cli.command import Command, natural, positive
 from qartsr.cli.jobs import Jobs, plan_jobs
+from qartsr.cli.osediff_options import add_options, given, osediff_options
 from qartsr.cli.show import Bar, bar, say
 from qartsr.errors import QartsrError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from qartsr.upscale import OneStepSRPipeline
+    from qartsr.upscale.osediff import OSEDiffPipeline
 
 TILE, OVERLAP = 512, 64
 """Those of :mod:`qartsr.upscale`, which would load torch for the sake of a help text; a test compares them."""
@@ -25,72 +27,102 @@ _SCALE, _LISTED = 4, 5
 _NO_MEMORY = re.compile("out of memory|allocate memory")
 """In torch's words, for a GPU and for the CPU; each is a RuntimeError."""
 
-Load = Callable[[], "OneStepSRPipeline"]
+Load = Callable[[], "OneStepSRPipeline | OSEDiffPipeline"]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", type=Path, help="a PNG, JPEG or WebP image, or a folder of them")
     parser.add_argument("output", metavar="OUT", type=Path, help="the image to write, or a folder for all of them")
     source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
-    parser.add_argument("--model", metavar="SOURCE", required=True, help=source)
+    parser.add_argument("--model", metavar="SOURCE", help=source)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    tile = "side of a tile in output pixels, less needs less memory (default: %(default)s)"
-    parser.add_argument("--tile", metavar="N", type=positive, default=TILE, help=tile)
-    overlap = "output pixels that neighbouring tiles share at least (default: %(default)s)"
-    parser.add_argument("--overlap", metavar="N", type=natural, default=OVERLAP, help=overlap)
+    tile = f"side of a tile in output pixels, less needs less memory (default: {TILE})"
+    parser.add_argument("--tile", metavar="N", type=positive, help=tile)
+    overlap = f"output pixels that neighbouring tiles share at least (default: {OVERLAP})"
+    parser.add_argument("--overlap", metavar="N", type=natural, help=overlap)
     parser.add_argument("--threads", metavar="N", type=positive, help="CPU threads (default: what torch chooses)")
+    add_options(parser)
 
 
 def _run(args: argparse.Namespace) -> None:
+    _demand_one_model(args)
     jobs = plan_jobs(args.input, args.output)
     if jobs.ignored:
         say(f"note: left out, being no PNG, JPEG or WebP: {_some(jobs.ignored)}")
     with bar(len(jobs.files)) as drawn:
-        failed = _upscale(jobs, _loader(args), drawn)
+        failed = _upscale(jobs, _loader(args), drawn, bool(args.official))
     if failed:
         what = f"{failed} of {len(jobs.files)} images failed"
         raise QartsrError(what, str(args.input), "see the sentences above, one for each")
+
+
+def _demand_one_model(args: argparse.Namespace) -> None:
+    """One source of the model, and only the options that go with it."""
+    if bool(args.model) == bool(args.lora):
+        what = "both --model and --lora are given" if args.model else "neither --model nor --lora is given"
+        raise QartsrError(what, "qartsr upscale", "name one: a package or registered model, or OSEDiff's checkpoint")
+    ours = [flag for flag, value in (("--tile", args.tile), ("--overlap", args.overlap)) if value is not None]
+    source, misplaced, do = ("--lora", ours, "use --latent-tile and --latent-overlap")
+    if args.model:
+        source, misplaced, do = ("--model", given(args), "leave it out, or name OSEDiff's checkpoint with --lora")
+    if misplaced:
+        raise QartsrError(f"{misplaced[0]} does not go with {source}", "qartsr upscale", do)
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def _loader(args: argparse.Namespace) -> Load:
     """Loads the model at its first call: an image that cannot be read need not wait for that."""
     import torch
 
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.lora:
+        from qartsr.upscale.osediff import OSEDiffPipeline
+
+        return cache(partial(OSEDiffPipeline.load, osediff_options(args)))
     from qartsr.release import fetch
     from qartsr.upscale import OneStepSRPipeline
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    options = {"device": args.device, "tile": args.tile, "overlap": args.overlap}
+    options = {"device": args.device, "tile": args.tile or TILE, "overlap": _or(args.overlap, OVERLAP)}
     return cache(partial(OneStepSRPipeline.from_pretrained, args.model, resolve=fetch, **options))
 
 
-def _upscale(jobs: Jobs, load: Load, drawn: Bar) -> int:
+def _upscale(jobs: Jobs, load: Load, drawn: Bar, official: bool) -> int:
     """How many of several images failed; one image alone raises. So does what would fail for all of them."""
     failed = 0
     for source, target in jobs.files:
         drawn.begin(source.name)
         try:
-            image = _image(source, target)
+            image = _image(source, target, upright=not official)
         except QartsrError as error:
             if len(jobs.files) == 1:
                 raise
             failed += 1
             say(f"error: {error}")
             continue
-        _write(source, target, image, load(), drawn)
+        _write(source, target, image, load(), drawn, official)
     return failed
 
 
-def _image(source: Path, target: Path) -> Image.Image:
+def _image(source: Path, target: Path, upright: bool) -> Image.Image:
     from qartsr.upscale import check_target, read_image
 
-    image = read_image(source)
+    image = read_image(source, upright=upright)
     check_target(target, image, _SCALE)
     return image
 
 
-def _write(source: Path, target: Path, image: Image.Image, pipe: OneStepSRPipeline, drawn: Bar) -> None:
+def _write(
+    source: Path,
+    target: Path,
+    image: Image.Image,
+    pipe: OneStepSRPipeline | OSEDiffPipeline,
+    drawn: Bar,
+    official: bool,
+) -> None:
     from qartsr.upscale import write_image
 
     try:
@@ -100,7 +132,7 @@ def _write(source: Path, target: Path, image: Image.Image, pipe: OneStepSRPipeli
             raise
         do = "choose a smaller --tile, or a smaller image"
         raise QartsrError("there is not enough memory for it", str(source), do) from error
-    write_image(target, result, image)
+    write_image(target, result, result if official else image)  # the script keeps nothing of the input file
     say(f"{target}: {result.width}x{result.height}")
 
 

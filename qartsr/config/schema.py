@@ -49,7 +49,7 @@ class OSEDiffBackboneConfig(Config):
     """Stable Diffusion 2.1-base in diffusers layout with OSEDiff's LoRA checkpoint merged."""
 
     kind: Literal["osediff"] = "osediff"
-    base: str = Field(description="folder in diffusers layout")
+    base: str = Field(description="folder in diffusers layout, or a model id on the Hugging Face hub")
     lora: str = Field(description="osediff.pkl")
     align: AlignKind = "adain"
     train_align: AlignKind = "none"

@@ -1,76 +1,109 @@
-"""OSEDiff's checkpoint (``osediff.pkl``): read without running code, check key by key, merge into the weights.
+"""OSEDiff's checkpoint (``osediff.pkl``): read without running code, checked key by key.
 
-Layout: lists ``{vae_lora_encoder,unet_lora_encoder,unet_lora_decoder,unet_lora_others}_modules``, ranks
-``rank_unet`` and ``rank_vae``, and ``state_dict_unet`` / ``state_dict_vae`` with ``MODULE.lora_A.ADAPTER.weight``,
-``MODULE.lora_B.ADAPTER.weight`` and ``MODULE.base_layer.{weight,bias}`` (the UNet's conv_in is stored whole).
+Layout, as the official code saves it: lists of module names ``{vae_lora_encoder,unet_lora_encoder,unet_lora_decoder,
+unet_lora_others}_modules`` (with repetitions), ranks ``rank_unet`` and ``rank_vae``, and ``state_dict_unet`` /
+``state_dict_vae`` with ``MODULE.lora_A.ADAPTER.weight``, ``MODULE.lora_B.ADAPTER.weight`` and, for the UNet's conv_in,
+which OSEDiff trains whole, ``conv_in.base_layer.{weight,bias}``.
 """
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.errors import QartsrError
 
 ALPHA = 8.0
 """peft's default ``lora_alpha``, which OSEDiff never sets: W + (8 / rank) B A."""
-_FIELDS = ("rank_unet", "rank_vae", "state_dict_unet", "state_dict_vae")
+PUBLISHED = "use the published osediff.pkl"
+_LISTS = {
+    "unet": {
+        "unet_lora_encoder_modules": "default_encoder",
+        "unet_lora_decoder_modules": "default_decoder",
+        "unet_lora_others_modules": "default_others",
+    },
+    "vae": {"vae_lora_encoder_modules": "default_encoder"},
+}
+"""Component -> list of modules -> name of their adapter."""
+_TRAINED_WHOLE = {"unet": ("conv_in.weight", "conv_in.bias"), "vae": ()}
+_FIELDS = {"rank_unet": int, "rank_vae": int, "state_dict_unet": dict, "state_dict_vae": dict} | {
+    name: list for lists in _LISTS.values() for name in lists
+}
 
 
-def read_lora(path: Path) -> dict[str, Any]:
-    """The checkpoint as plain tensors, lists and ints. Raises QartsrError for anything else."""
+class Adapters(NamedTuple):
+    """The trained weights of one component."""
+
+    rank: int
+    state: dict[str, Tensor]
+    """by the checkpoint's own keys, which are those of the adapted component (:mod:`qartsr.models.adapters`)"""
+    where: str
+    """file and field, for errors"""
+
+
+class Checkpoint(NamedTuple):
+    """The whole file."""
+
+    unet: Adapters
+    vae: Adapters
+
+
+def read_lora(path: Path) -> Checkpoint:
+    """The checkpoint, complete. Raises QartsrError naming the first field or key that is missing, unknown or unusable.
+
+    Whether the keys fit a model is checked by :func:`qartsr.models.adapters.attach`.
+    """
+    content = _content(path)
+    for field, kind in _FIELDS.items():
+        if field not in content:
+            raise QartsrError(f"lacks {field}", str(path), PUBLISHED)
+        if not isinstance(content[field], kind):
+            raise QartsrError(f"{field} is no {kind.__name__}", str(path), PUBLISHED)
+    return Checkpoint(_adapters(content, "unet", path), _adapters(content, "vae", path))
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise QartsrError(
-            "does not exist", str(path), "download OSEDiff's checkpoint, or correct backbone.lora"
-        ) from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0][:160]
+        raise QartsrError("does not exist", str(path), "download OSEDiff's checkpoint, or correct its path") from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise QartsrError(f"is not a usable checkpoint ({reason})", str(path), "download it again") from error
-    missing = [field for field in _FIELDS if not isinstance(content, dict) or field not in content]
-    if missing:
-        raise QartsrError(f"lacks {', '.join(missing)}", str(path), "use the published osediff.pkl")
-    return dict(content)
+    if not isinstance(content, dict):
+        raise QartsrError("is not a usable checkpoint (no dictionary)", str(path), PUBLISHED)
+    return content
 
 
-def merge_lora(part: nn.Module, state: dict[str, Tensor], rank: int, where: str) -> None:
-    """Merge one component's adapters in place. Every key must be used and fit; the first that does not is named."""
-    weights = dict(part.named_parameters())
-    left = dict(state)
-    with torch.no_grad():
-        for key in [key for key in state if ".base_layer." in key]:
-            name = key.replace(".base_layer.", ".")
-            _fitting(weights, name, left[key].shape, key, where).copy_(left.pop(key))
-        for key in [key for key in state if ".lora_A." in key]:
-            partner = key.replace(".lora_A.", ".lora_B.")
-            down, up = left.pop(key), left.pop(partner, None)
-            if up is None:
-                raise QartsrError(f"lacks the key {partner!r}", where, "use the published osediff.pkl")
-            product = _product(up, down, rank, key, where)
-            name = key.split(".lora_A.")[0] + ".weight"
-            _fitting(weights, name, product.shape, key, where).add_(product, alpha=ALPHA / rank)
-    if left:
-        raise QartsrError(f"has the unknown key {sorted(left)[0]!r}", where, "use the published osediff.pkl")
+def _adapters(content: dict[str, Any], part: str, path: Path) -> Adapters:
+    state, where = content[f"state_dict_{part}"], f"{path}, state_dict_{part}"
+    expected = _expected_keys(content, part)
+    for key in expected:
+        if key not in state:
+            raise QartsrError(f"lacks the key {key!r}", where, PUBLISHED)
+    for key, value in state.items():
+        if key not in expected:
+            raise QartsrError(f"has the unknown key {key!r}", where, PUBLISHED)
+        if not (isinstance(value, Tensor) and value.is_floating_point() and bool(value.isfinite().all())):
+            raise QartsrError(f"key {key!r} holds no finite numbers", where, PUBLISHED)
+    if content[f"rank_{part}"] < 1:
+        raise QartsrError(f"rank_{part} is {content[f'rank_{part}']}", str(path), PUBLISHED)
+    return Adapters(content[f"rank_{part}"], dict(state), where)
 
 
-def _product(up: Tensor, down: Tensor, rank: int, key: str, where: str) -> Tensor:
-    if down.shape[0] != rank or up.shape[1] != rank:
-        raise QartsrError(f"key {key!r} has rank {down.shape[0]}, not {rank}", where, "use the published osediff.pkl")
-    return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
-
-
-def _fitting(weights: dict[str, nn.Parameter], name: str, shape: torch.Size, key: str, where: str) -> nn.Parameter:
-    if name not in weights:
-        raise QartsrError(f"key {key!r} names no layer of the model", where, "check that base and LoRA belong together")
-    if weights[name].shape != shape:
-        raise QartsrError(
-            f"key {key!r} has shape {tuple(shape)}, the model's layer {tuple(weights[name].shape)}",
-            where,
-            "check that base and LoRA belong together",
-        )
-    return weights[name]
+def _expected_keys(content: dict[str, Any], part: str) -> dict[str, None]:
+    """What the lists of modules promise, in their order and without repetitions."""
+    keys: dict[str, None] = {}
+    adapted = set()
+    for field, adapter in _LISTS[part].items():
+        for module in content[field]:
+            keys |= dict.fromkeys(f"{module}.lora_{side}.{adapter}.weight" for side in "AB")
+            adapted.add(module)
+    for parameter in _TRAINED_WHOLE[part]:
+        module, _, name = parameter.rpartition(".")
+        keys[f"{module}.base_layer.{name}" if module in adapted else parameter] = None
+    return keys

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from qartsr.models.align import align
+from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.schedule import noise_level
 
 
@@ -23,7 +23,7 @@ class OneStepSR(nn.Module):
     align: colour fix applied by :meth:`restore`.
 
     Images are (B, 3, H, W) RGB in [-1, 1]; H and W must be multiples of :attr:`multiple`.
-    The encoder's posterior mode is used, so the model is deterministic.
+    The encoder's posterior mode is used unless noise is given, so the model is a function of its arguments.
     """
 
     context: Tensor
@@ -38,8 +38,19 @@ class OneStepSR(nn.Module):
     @property
     def multiple(self) -> int:
         """Sides of the network input must be multiples of this."""
+        return self.factor * 2
+
+    @property
+    def factor(self) -> int:
+        """Image pixels per latent pixel, along one side."""
         config: Any = self.vae.config
-        return int(2 ** (len(config.block_out_channels) - 1)) * 2
+        return int(2 ** (len(config.block_out_channels) - 1))
+
+    @property
+    def latents(self) -> int:
+        """Channels of the latent."""
+        config: Any = self.vae.config
+        return int(config.latent_channels)
 
     @property
     def scaling(self) -> float:
@@ -47,9 +58,15 @@ class OneStepSR(nn.Module):
         config: Any = self.vae.config
         return float(config.scaling_factor)
 
-    def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, H, W) image -> scaled latent Z_L."""
-        return self.vae.encode(lq).latent_dist.mode() * self.scaling
+    def posterior(self, lq: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) image -> mean and log-variance (clamped to -30..20) of the raw latent, (B, C, h, w) each."""
+        distribution = self.vae.encode(lq).latent_dist
+        return distribution.mean, distribution.logvar
+
+    def encode(self, lq: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) image -> scaled latent Z_L: the posterior's mode, or its sample for normal ``noise``."""
+        mean, logvar = self.posterior(lq)
+        return self.scaling * (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise)
 
     def predict_noise(self, z_l: Tensor) -> Tensor:
         """Noise epsilon = UNet(Z_L; T, c)."""
@@ -70,9 +87,9 @@ class OneStepSR(nn.Module):
         """Latent Z_H -> image, not clamped."""
         return self.vae.decode(z_h / self.scaling).sample
 
-    def forward(self, lq: Tensor) -> Tensor:
-        """The network's raw output: no colour fix, no clamp."""
-        return self.decode(self.denoise(self.encode(lq)))
+    def forward(self, lq: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The network's raw output: no colour fix, no clamp. ``noise`` as in :meth:`encode`."""
+        return self.decode(self.denoise(self.encode(lq, noise)))
 
     def restore(self, lq: Tensor) -> Tensor:
         """The finished image: forward, clamp, colour fix, clamp to [-1, 1]."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.one_step import OneStepSR
 
 LATENTS = 16

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, write_json
+from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.one_step import OneStepSR
 
 

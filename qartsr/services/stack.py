@@ -109,6 +109,12 @@ def _with_needs(names: Iterable[str]) -> set[str]:
 
 
 def _make(root: Path) -> None:
+    if set("#%?") & set(str(root)):
+        raise QartsrError(
+            "has a # % or ? in its path, which the servers read as part of an address",
+            str(root),
+            "choose another folder with --root",
+        )
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

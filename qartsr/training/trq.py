@@ -18,8 +18,8 @@ import torch
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.training import CropPhase
 from qartsr.models import OneStepSR, load_model, save_model
-from qartsr.models.osediff import prompt_embedding
-from qartsr.models.stable_diffusion import load_unet, load_vae
+from qartsr.models.components import load_unet, load_vae
+from qartsr.models.text import prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Source
 from qartsr.training.checkpoint import Checkpoint

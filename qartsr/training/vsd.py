@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from qartsr.config.retrain import AdaptersConfig, VSDConfig
 from qartsr.errors import QartsrError
 from qartsr.models import alphas_cumprod
+from qartsr.models.libraries import UNet2DConditionModel
 from qartsr.models.schedule import STEPS
 from qartsr.training.determinism import generator
 from qartsr.training.lora import adapt, unet_layers

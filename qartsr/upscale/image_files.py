@@ -27,9 +27,10 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
-def read_image(path: Path) -> Image.Image:
-    """The picture as L, LA, RGB or RGBA, turned upright by its EXIF orientation; its ICC profile stays in ``info``.
+def read_image(path: Path, upright: bool = True) -> Image.Image:
+    """The picture as L, LA, RGB or RGBA; its ICC profile stays in ``info``.
 
+    ``upright``: turned by its EXIF orientation; else its pixels are as they are stored.
     16-bit images are rounded to 8 bits. Raises QartsrError for a file that is missing, corrupt, animated, without
     pixels, in another format, or with more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``).
     """
@@ -40,9 +41,9 @@ def read_image(path: Path) -> Image.Image:
             if opened.format in ("PNG", "WEBP") and getattr(opened, "is_animated", False):
                 raise QartsrError("is animated", where, "extract its frames first")
             opened.load()
-            upright = ImageOps.exif_transpose(opened)
-            profile = b"" if upright.mode == "CMYK" else opened.info.get("icc_profile", b"")
-            image = normal(upright, where)
+            turned = ImageOps.exif_transpose(opened) if upright else opened.copy()
+            profile = b"" if turned.mode == "CMYK" else opened.info.get("icc_profile", b"")
+            image = normal(turned, where)
     except FileNotFoundError as error:
         raise QartsrError("does not exist", where, "check the path") from error
     except QartsrError:

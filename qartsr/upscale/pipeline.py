@@ -11,7 +11,8 @@ from PIL import Image
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR, load_model
 from qartsr.packing import load_package
-from qartsr.upscale.tiles import OVERLAP, TILE, Report, silent, upscale_image, usable
+from qartsr.upscale.bands import Report
+from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
 
 Resolve = Callable[[str], Path]
 """Turns ``models:/NAME@alias`` into a local package file."""

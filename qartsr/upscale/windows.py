@@ -11,14 +11,14 @@ from torch import Tensor
 def starts(size: int, tile: int, overlap: int, multiple: int) -> tuple[int, ...]:
     """First pixels of equal tiles that cover ``size``, evenly spread, at least ``overlap`` shared by neighbours.
 
-    All arguments but ``size <= tile`` are multiples of ``multiple``, and so is every start: the network's strides
-    then fall on the same pixels in every tile. Requires ``overlap < tile``.
+    ``tile`` and ``overlap`` are multiples of ``multiple``, and so is every start but the last, if ``size`` is none:
+    the network's strides then fall on the same pixels in every tile. Requires ``overlap <= tile / 2``.
     """
     if size <= tile:
         return (0,)
     count = math.ceil((size - overlap) / (tile - overlap))
-    room = (size - tile) // multiple
-    return tuple(round(index * room / (count - 1)) * multiple for index in range(count))
+    steps = [-(-index * (size - tile) // ((count - 1) * multiple)) for index in range(count - 1)]
+    return (*(step * multiple for step in steps), size - tile)
 
 
 def fades(size: int, tile: int, begins: tuple[int, ...]) -> tuple[Tensor, ...]:

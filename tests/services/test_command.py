@@ -17,6 +17,7 @@ from tests.services.looking import command, processes
         (("stop", "s4"), "error: services: there is no service 's4'; choose among s3, mlflow, prefect."),
         (("env",), "the services were never started here; run `python -m qartsr.services start`."),
         (("start", "--root", "/dev/null/x"), "error: /dev/null/x: cannot be made (Not a directory); choose another"),
+        (("start", "--root", "/dev/null/C#"), "error: /dev/null/C#: has a # % or ? in its path, which the servers"),
     ],
 )
 def test_a_mistake_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
@@ -37,7 +38,7 @@ def test_before_the_first_start(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_three(tmp_path: Path) -> None:
     """Also in a folder whose name is hard on databases and shells."""
-    root = tmp_path / "a b#c"
+    root = tmp_path / "it's ä b"
     try:
         starting = command("start", "--root", str(root))
         output, errors = starting.communicate(timeout=200)
@@ -51,6 +52,7 @@ def test_all_three(tmp_path: Path) -> None:
         assert environment["MLFLOW_TRACKING_URI"] == states["mlflow"]
         assert sorted(path.name for path in (root / "mlflow").iterdir()) == ["mlflow.db"]
         assert any((root / "prefect").glob("prefect.db"))
-    finally:
         assert set(stop(root)) == {"s3", "mlflow", "prefect"}
-    assert processes(root) == []
+        assert processes(root) == []
+    finally:
+        stop(root)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.services
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the services."""
-    root = tmp_path_factory.mktemp("home") / "it's a b%c"
+    root = tmp_path_factory.mktemp("home") / "it's a b"
     yield root
     stop(root)
 

@@ -14,9 +14,9 @@ from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.data import write_dataset
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR, load_model
+from qartsr.models.components import load_unet, load_vae
 from qartsr.models.lora import merge_lora
 from qartsr.models.osediff import load_osediff
-from qartsr.models.stable_diffusion import load_unet, load_vae
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves

@@ -12,16 +12,23 @@ from qartsr.upscale.windows import fades, starts
 
 
 @given(
-    size=st.integers(1, 400), tile=st.integers(2, 30), overlap=st.integers(0, 15), multiple=st.sampled_from([1, 4, 8])
+    size=st.integers(1, 400),
+    tile=st.integers(2, 30),
+    overlap=st.integers(0, 15),
+    multiple=st.sampled_from([1, 4, 8]),
+    rest=st.integers(0, 7),
 )
 @settings(max_examples=300, deadline=None)
-def test_tiles_cover_evenly_and_fade_into_each_other(size: int, tile: int, overlap: int, multiple: int) -> None:
+def test_tiles_cover_evenly_and_fade_into_each_other(
+    size: int, tile: int, overlap: int, multiple: int, rest: int
+) -> None:
     overlap = min(overlap, tile // 2) * multiple
-    size, tile = size * multiple, tile * multiple
+    size, tile = size * multiple + rest % multiple, tile * multiple
     begins = starts(size, tile, overlap, multiple)
     assert begins[0] == 0
     assert begins[-1] + min(tile, size) == size
-    assert all(begin % multiple == 0 for begin in begins)
+    assert all(begin % multiple == 0 for begin in begins[:-1])
+    assert begins[-1] % multiple in (0, size % multiple)
     assert all(a + tile - b >= overlap and b > a for a, b in itertools.pairwise(begins))
     total = torch.zeros(size)
     for begin, weight in zip(begins, fades(size, tile, begins), strict=True):

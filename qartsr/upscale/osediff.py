@@ -1,0 +1,102 @@
+"""OSEDiff on its own base: exactly 4 times as large in memory-bounded tiles, or what the published script makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from qartsr.data.pairs import SCALE
+from qartsr.errors import QartsrError
+from qartsr.models import OneStepSR
+from qartsr.models.base import MIRROR
+from qartsr.models.osediff import load_osediff
+from qartsr.upscale.bands import Report
+from qartsr.upscale.official import Tiling, restore_image
+from qartsr.upscale.official.sizes import enlarged
+from qartsr.upscale.pipeline import choose_device
+from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
+
+
+@dataclass(frozen=True, kw_only=True)
+class OSEDiffOptions:
+    """Everything the command line may say. None is the mode's own default."""
+
+    lora: Path
+    """OSEDiff's checkpoint"""
+    base: str = MIRROR
+    """folder in diffusers layout, or hub id"""
+    prompt: str = ""
+    """given to the tokenizer as it is"""
+    align: Literal["none", "adain", "wavelet"] = "adain"
+    official: bool = False
+    """the published script's sizes, tiles, rounding and colour fix, fact for fact"""
+    posterior: Literal["sample", "mode"] | None = None
+    """of the VAE encoder; the script samples, we take the mode"""
+    seed: int = 0
+    """of the sample, set anew for every image"""
+    process_size: int | None = None
+    """images that would be smaller than this after x4 are enlarged for the network (the script: 512; ours: never)"""
+    latent_tile: int | None = None
+    """in latent pixels, as the overlap. The script: tiles of the UNet (96, 32); ours: of the whole network (64, 8)"""
+    latent_overlap: int | None = None
+    vae_encoder_tile: int | None = None
+    """image pixels. The script: 1024; ours: a tile of the whole network is no larger"""
+    vae_decoder_tile: int | None = None
+    """latent pixels. The script: 224; ours: a tile of the whole network is no larger"""
+    merge: bool = True
+    """fold the LoRA into the weights"""
+    device: str = "auto"
+
+
+class OSEDiffPipeline:
+    """``pipe(image)`` -> the upscaled image. Without ``official`` of the image's own mode and exactly 4 times its size.
+
+    Raises QartsrError for tiles that cannot work, at once.
+    """
+
+    def __init__(self, model: OneStepSR, options: OSEDiffOptions) -> None:
+        if not 0 <= options.seed < 2**63:
+            raise QartsrError(f"{options.seed} is out of range", "seed", "choose a seed from 0 to 2^63 - 1")
+        self.model, self._options = model, options
+        sampled = "sample" if options.posterior is None and options.official else options.posterior
+        self._seed = options.seed if sampled == "sample" else None
+        self._tiling = _script_tiling(options)
+        self._tile, self._overlap = (TILE, OVERLAP) if options.official else _whole_tiling(options, model)
+
+    @classmethod
+    def load(cls, options: OSEDiffOptions) -> OSEDiffPipeline:
+        """Read base and LoRA, and put the model on its device."""
+        device = choose_device(options.device)
+        model = load_osediff(options.base, options.lora, options.align, options.prompt, merge=options.merge)
+        return cls(model.to(device), options)
+
+    def __call__(self, image: Image.Image, report: Report = silent) -> Image.Image:
+        """Upscale one image; ``report`` is called after each tile, with ``official`` once."""
+        size = self._options.process_size
+        if self._options.official:
+            result = restore_image(self.model, image, 512 if size is None else size, self._tiling, self._seed)
+            report(1, 1)
+            return result
+        larger = enlarged(image, size or 0)
+        result = upscale_image(self.model, larger, self._tile, self._overlap, report, self._seed)
+        wanted = image.width * SCALE, image.height * SCALE
+        return result if result.size == wanted else result.resize(wanted, Image.Resampling.BICUBIC)
+
+
+def _script_tiling(options: OSEDiffOptions) -> Tiling:
+    given = (options.latent_tile, options.latent_overlap, options.vae_encoder_tile, options.vae_decoder_tile)
+    return Tiling(*(default if size is None else size for size, default in zip(given, Tiling(), strict=True)))
+
+
+def _whole_tiling(options: OSEDiffOptions, model: OneStepSR) -> tuple[int, int]:
+    """(tile, overlap) in output pixels: no part of the network sees more than its own limit."""
+    limits = [
+        options.vae_encoder_tile,
+        *(side * model.factor for side in (options.latent_tile, options.vae_decoder_tile) if side is not None),
+    ]
+    tile = min((side for side in limits if side is not None), default=TILE)
+    overlap = min(OVERLAP, tile // 4) if options.latent_overlap is None else options.latent_overlap * model.factor
+    return usable(tile, overlap, model.multiple)
