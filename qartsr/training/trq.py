@@ -18,6 +18,7 @@ import torch
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.training import CropPhase
 from qartsr.models import OneStepSR, load_model, save_model
+from qartsr.models.adapters import fold
 from qartsr.models.components import load_unet, load_vae
 from qartsr.models.text import prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
@@ -25,7 +26,7 @@ from qartsr.training.batches import Source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt_model, merge, save_adapters
+from qartsr.training.lora import adapt_model, save_adapters
 from qartsr.training.means import Means
 from qartsr.training.quantized import Setting
 from qartsr.training.regulariser import NoRegulariser, Regulariser
@@ -82,7 +83,7 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
         train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)
     if world.leads and job.config.train == "lora":
         save_adapters(model, job.config.adapters, _adapters(job, timestep))
-    merge(model)
+    fold(model)
     if world.leads:
         save_model(model, kept)
     world.wait()
