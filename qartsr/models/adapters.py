@@ -15,14 +15,14 @@ _TOGETHER = "check that base and LoRA belong together"
 
 
 class Adapted(nn.Module):
-    """A convolution or linear layer with one low-rank path per adapter.
+    """A convolution or linear layer with one low-rank path per adapter, each times ``alpha`` / ``rank``.
 
     A path's first half has the layer's kernel, stride and padding and ``rank`` outputs; its second half is pointwise.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, rank: int) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, rank: int, alpha: float = ALPHA) -> None:
         super().__init__()
-        self.base_layer, self.rank = layer, rank
+        self.base_layer, self.rank, self.scale = layer, rank, alpha / rank
         self.lora_A, self.lora_B = nn.ModuleDict(), nn.ModuleDict()
 
     def add(self, adapter: str) -> None:
@@ -44,7 +44,7 @@ class Adapted(nn.Module):
         """The layer's output plus that of every path."""
         y: Tensor = self.base_layer(x)
         for adapter, down in self.lora_A.items():
-            y = y + self.lora_B[adapter](down(x)) * (ALPHA / self.rank)
+            y = y + self.lora_B[adapter](down(x)) * self.scale
         return y
 
     def delta(self) -> Tensor:
@@ -53,7 +53,7 @@ class Adapted(nn.Module):
         for adapter, down in self.lora_A.items():
             up = self.lora_B[adapter].get_parameter("weight")
             product = up.flatten(1) @ down.get_parameter("weight").flatten(1)
-            total += product.reshape(total.shape) * (ALPHA / self.rank)
+            total += product.reshape(total.shape) * self.scale
         return total
 
 

@@ -1,82 +1,59 @@
-"""Low-rank adapters for training: put on a model, named as OSEDiff names them, merged into the weights afterwards.
+"""Low-rank adapters for training, where OSEDiff has them, under the names of its checkpoint.
 
-W + (alpha / rank) B A beside a frozen W; A (``down``) has the layer's own kernel, stride and padding, B (``up``) is
-1 x 1. A starts Gaussian with standard deviation 1 / rank and B at 0, so a model with fresh adapters computes what it
-computed without (2106.09685; layers and initial values as in OSEDiff).
+W + (alpha / rank) B A beside a frozen W. A starts Gaussian with standard deviation 1 / rank and B at 0, so a model with
+fresh adapters computes what it computed without (2106.09685; layers and initial values as in OSEDiff).
+:func:`qartsr.models.adapters.fold` merges them afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from qartsr.config.retrain import AdaptersConfig
 from qartsr.files import replacing
 from qartsr.models import OneStepSR
+from qartsr.models.adapters import Adapted
 
 Layer = nn.Conv2d | nn.Linear
 
 
-class Adapted(nn.Module):
-    """``base(x) + scale * up(down(x))``: a convolution or linear layer with an adapter beside it."""
-
-    def __init__(self, base: Layer, rank: int, scale: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.base, self.scale = base, scale
-        inputs, outputs, *kernel = _shape(base)
-        start = torch.randn(rank, inputs, *kernel, generator=generator) / rank
-        self.down = nn.Parameter(start.to(base.weight))
-        self.up = nn.Parameter(base.weight.new_zeros(outputs, rank, *(1 for _ in kernel)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shapes as the layer's own."""
-        base = self.base
-        if isinstance(base, nn.Linear):
-            return base(x) + self.scale * F.linear(F.linear(x, self.down), self.up)
-        inner = F.conv2d(x, self.down, None, base.stride, base.padding, base.dilation)
-        return base(x) + self.scale * F.conv2d(inner, self.up)
-
-    def merged(self) -> Layer:
-        """The layer alone, the adapter added to its weight."""
-        with torch.no_grad():
-            product = (self.up.flatten(1) @ self.down.flatten(1)).reshape(self.base.weight.shape)
-            self.base.weight.add_(product, alpha=self.scale)
-        return self.base
+def unet_layers(unet: nn.Module) -> dict[str, str]:
+    """The UNet's layers that OSEDiff adapts, all but those of the time embedding -> the name of their adapter."""
+    return {name: _place(name) for name in _layers(unet) if "time_emb" not in name}
 
 
-def _shape(base: Layer) -> tuple[int, ...]:
-    if isinstance(base, nn.Linear):
-        return base.in_features, base.out_features
-    if base.groups != 1 or base.padding_mode != "zeros":
-        raise ValueError("an adapter takes the place of a plain convolution only")
-    return base.in_channels, base.out_channels, *base.kernel_size
+def _place(name: str) -> str:
+    if "down_blocks" in name or "conv_in" in name:
+        return "default_encoder"
+    return "default_decoder" if "up_blocks" in name or "conv_out" in name else "default_others"
 
 
-def unet_layers(unet: nn.Module) -> list[str]:
-    """The UNet's layers that OSEDiff adapts: all but those of the time embedding."""
-    return [name for name in _layers(unet) if "time_emb" not in name]
-
-
-def encoder_layers(vae: nn.Module) -> list[str]:
-    """The VAE's layers that OSEDiff adapts: the encoder and quant_conv."""
-    return [name for name in _layers(vae) if name.startswith("encoder.") or name == "quant_conv"]
+def encoder_layers(vae: nn.Module) -> dict[str, str]:
+    """The VAE's layers that OSEDiff adapts, the encoder and quant_conv -> the name of their adapter."""
+    return {n: "default_encoder" for n in _layers(vae) if n.startswith("encoder.") or n == "quant_conv"}
 
 
 def _layers(part: nn.Module) -> list[str]:
     return [name for name, module in part.named_modules() if isinstance(module, Layer)]
 
 
-def adapt(part: nn.Module, names: list[str], config: AdaptersConfig, generator: torch.Generator) -> None:
-    """Freeze ``part`` and put adapters, which train, on the layers ``names``. Reproducible from ``generator``."""
+def adapt(part: nn.Module, layers: Mapping[str, str], config: AdaptersConfig, generator: torch.Generator) -> None:
+    """Freeze ``part`` and give ``layers`` adapters, which train. Reproducible from ``generator``."""
     part.requires_grad_(False)
-    for name in names:
+    for name, adapter in layers.items():
         layer = part.get_submodule(name)
         assert isinstance(layer, Layer)  # names come from the functions above
-        part.set_submodule(name, Adapted(layer, config.rank, config.alpha / config.rank, generator))
+        adapted = Adapted(layer, config.rank, config.alpha)
+        adapted.add(adapter)
+        down = adapted.lora_A[adapter].get_parameter("weight")
+        with torch.no_grad():
+            down.copy_(torch.randn(down.shape, generator=generator) / config.rank)
+        part.set_submodule(name, adapted)
 
 
 def adapt_model(model: OneStepSR, config: AdaptersConfig, generator: torch.Generator) -> None:
@@ -87,25 +64,15 @@ def adapt_model(model: OneStepSR, config: AdaptersConfig, generator: torch.Gener
     model.unet.conv_in.requires_grad_(True)
 
 
-def merge(model: nn.Module) -> None:
-    """Put every adapted layer's own layer back, its weight changed by the adapter."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Adapted):
-            model.set_submodule(name, module.merged())
-
-
 def save_adapters(model: OneStepSR, config: AdaptersConfig, path: Path) -> None:
-    """Write the adapters of ``model``, ``PART.LAYER.lora_A.weight`` and ``lora_B``, and ``base_layer`` of conv_in.
+    """Write what OSEDiff's checkpoint would hold, each key after its component: ``unet.KEY`` and ``vae.KEY``.
 
-    These are the key names of OSEDiff's checkpoint without its adapters' names; ``rank`` and ``alpha`` stand in the
-    metadata. Every key is a change of the model that training started with.
+    ``rank`` and ``alpha`` stand in the metadata. :func:`qartsr.models.adapters.attach` takes the keys of a component.
     """
-    tensors: dict[str, Tensor] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, Adapted):
-            tensors |= {f"{name}.lora_A.weight": module.down, f"{name}.lora_B.weight": module.up}
-            whole = {f"{name}.base_layer.{key}": value for key, value in module.base.named_parameters()}
-            tensors |= {key: value for key, value in whole.items() if key.startswith("unet.conv_in.")}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name or name.startswith("unet.conv_in.")
+    }
     with replacing(path) as temporary:
-        save_file(plain, temporary, metadata={"rank": str(config.rank), "alpha": str(config.alpha)})
+        save_file(tensors, temporary, metadata={"rank": str(config.rank), "alpha": str(config.alpha)})

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.training import CropPhase
 from qartsr.models import OneStepSR, load_model, save_model
+from qartsr.models.adapters import fold
 from qartsr.models.components import load_unet, load_vae
 from qartsr.models.text import prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
@@ -23,7 +26,7 @@ from qartsr.training.batches import Source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt_model, merge, save_adapters
+from qartsr.training.lora import adapt_model, save_adapters
 from qartsr.training.means import Means
 from qartsr.training.quantized import Setting
 from qartsr.training.regulariser import NoRegulariser, Regulariser
@@ -63,7 +66,9 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
     With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it.
     """
     kept, world = _kept(job, timestep), job.means.world
-    if kept.exists():
+    done = kept.exists()
+    world.wait()  # all have looked before the first one writes
+    if done:
         return load_model(kept).to(world.device)
     title = f"retrain T={timestep}"
     model = _start(job, steps).to(world.device)
@@ -78,7 +83,7 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
         train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)
     if world.leads and job.config.train == "lora":
         save_adapters(model, job.config.adapters, _adapters(job, timestep))
-    merge(model)
+    fold(model)
     if world.leads:
         save_model(model, kept)
     world.wait()
@@ -109,7 +114,7 @@ def _regulariser(job: Job, model: OneStepSR, title: str) -> Regulariser:
     config, device = job.config, job.means.world.device
     if not config.vsd.weight:
         return NoRegulariser()
-    teacher = load_unet(Path(config.base)).to(device)
+    teacher = load_unet(Path(config.base)).to(device, memory_format=torch.channels_last)
     negative = prompt_embedding(Path(config.base), config.vsd.negative_prompt).to(device)
     purpose = (job.setting.seed, title)
     vsd = VSD(teacher, model.context, negative, config.vsd, config.adapters, purpose)

@@ -67,7 +67,8 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     _die_with_parent()
     own = _own(device, int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
+    gpu = own if own.type == "cuda" else None
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=_PATIENCE, device_id=gpu)
     try:
         yield World(own, dist.get_rank(), size)
     finally:
@@ -99,10 +100,12 @@ def launched(module: str, processes: int) -> bool:
     """Run ``python -m module`` with this command line in several processes; False when this process is to do the work.
 
     That is so for one process, and in a process that was launched already: by this function, ``torchrun`` or
-    ``accelerate launch``. A failed process ends the program with status 1; it has said why itself.
+    ``accelerate launch``. A failed process ends the program with status 1; it has said why itself. A signal that
+    ends this process ends the others first.
     """
     if processes == 1 or "WORLD_SIZE" in os.environ:
         return False
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -111,4 +114,6 @@ def launched(module: str, processes: int) -> bool:
         run(parse_args(words))
     except ChildFailedError:
         sys.exit(1)
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
     return True

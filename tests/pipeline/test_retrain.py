@@ -45,7 +45,10 @@ def small(parity: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def project(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scratch project with its data and its backbone."""
-    folder = copy_project(tmp_path_factory.mktemp("project"), small(parity))
+    values = small(parity)
+    folder = copy_project(tmp_path_factory.mktemp("project"), values)
+    values["compute"]["processes"] = 2
+    (folder / "two.yaml").write_text(yaml.safe_dump(values))
     _finish(_stage(folder, "data", "--out", "data"))
     _finish(_stage(folder, "backbone", "--sample", "weights/sample", "--out", "backbone"))
     _finish(_stage(folder, "retrain", *_retrain("whole")))
@@ -88,9 +91,6 @@ def test_killed_stage_resumes_with_the_same_bytes(project: Path) -> None:
 
 def test_two_processes_make_the_model_of_one(project: Path) -> None:
     """The stage launches them itself. Each has an image of every step; rounding is all that differs."""
-    values = yaml.safe_load((project / "params.yaml").read_text())
-    values["compute"]["processes"] = 2
-    (project / "two.yaml").write_text(yaml.safe_dump(values))
     _finish(_stage(project, "retrain", "--params", "two.yaml", *_retrain("two")))
     for part in ("unet", "vae"):
         found, expected, start = (
@@ -102,6 +102,20 @@ def test_two_processes_make_the_model_of_one(project: Path) -> None:
         for name, value in expected.items():
             assert torch.allclose(found[name], value, atol=0.02 * moved), name
     assert not list((project / "two" / "work").rglob("*.safetensors"))
+
+
+def test_a_cancelled_stage_takes_its_processes_along(project: Path) -> None:
+    process = _stage(project, "retrain", "--params", "two.yaml", *_retrain("cancelled"))
+    deadline = time.monotonic() + 600
+    while not list((project / "cancelled" / "work").glob("retrain/*/t1/checkpoint.safetensors")):
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [child for task in tasks for child in task.read_text().split()]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(children) >= 2 and not any(Path(f"/proc/{child}").exists() for child in children)
 
 
 def test_an_error_of_a_launched_process_is_one_sentence(project: Path) -> None:

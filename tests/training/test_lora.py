@@ -13,9 +13,10 @@ from torch import nn
 
 from qartsr.config.retrain import AdaptersConfig
 from qartsr.models import OneStepSR
-from qartsr.models.lora import merge_lora
+from qartsr.models.adapters import Adapted, attach, fold
+from qartsr.models.lora import Adapters
 from qartsr.training.determinism import generator
-from qartsr.training.lora import Adapted, adapt_model, encoder_layers, merge, save_adapters, unet_layers
+from qartsr.training.lora import adapt, adapt_model, encoder_layers, save_adapters, unet_layers
 from tests.training.tiny import CROP, one_step
 
 CONFIG = AdaptersConfig(rank=2, alpha=8.0)
@@ -52,8 +53,9 @@ def test_only_adapters_and_conv_in_train() -> None:
     model = adapted()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     layers = [name for name, module in model.named_modules() if isinstance(module, Adapted)]
-    expected = {f"{name}.{part}" for name in layers for part in ("down", "up")}
-    assert trained == expected | {"unet.conv_in.base.weight", "unet.conv_in.base.bias"}
+    paths = {name for name in trained if ".lora_A." in name or ".lora_B." in name}
+    assert {name.split(".lora_")[0] for name in paths} == set(layers) and len(paths) == 2 * len(layers)
+    assert trained - paths == {"unet.conv_in.base_layer.weight", "unet.conv_in.base_layer.bias"}
     parts = {".".join(name.split(".")[:2]) for name in layers}
     assert {"vae.encoder", "vae.quant_conv", "unet.mid_block", "unet.conv_out"} <= parts
     assert not parts & {"vae.decoder", "vae.post_quant_conv", "unet.time_embedding"}
@@ -64,8 +66,9 @@ def test_layers_are_those_of_the_published_checkpoint(parity: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(parity / "sd21_tiny" / "unet", local_files_only=True)
     vae = AutoencoderKL.from_pretrained(parity / "sd21_tiny" / "vae", local_files_only=True)
     content = torch.load(parity / "osediff.pkl", weights_only=True)
-    lists = [f"unet_lora_{part}_modules" for part in ("encoder", "decoder", "others")]
-    assert set(unet_layers(unet)) == {name for key in lists for name in content[key]}
+    for part in ("encoder", "decoder", "others"):
+        listed = {name for name, adapter in unet_layers(unet).items() if adapter == f"default_{part}"}
+        assert listed == set(content[f"unet_lora_{part}_modules"])
     assert set(encoder_layers(vae)) == set(content["vae_lora_encoder_modules"])
 
 
@@ -89,29 +92,26 @@ def test_as_many_parameters_as_osediff_trains() -> None:
     assert (len(unet_layers(unet)), len(encoder_layers(vae))) == (258, 32)
     adapt_model(model, AdaptersConfig(), generator(0, "adapters"))
     trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    whole = sum(n for name, n in trained.items() if name.startswith("unet.conv_in.base."))
+    whole = sum(n for name, n in trained.items() if name.startswith("unet.conv_in.base_layer."))
     unet_adapters = sum(n for name, n in trained.items() if name.startswith("unet.")) - whole
     assert (unet_adapters, whole, sum(trained.values()) - unet_adapters - whole) == (4_055_712, 11_840, 369_356)
 
 
 def test_a_matrix_starts_gaussian_and_depends_on_the_seed() -> None:
-    layer = nn.Conv2d(64, 8, 3, padding=1)
-    first, again, other = (Adapted(layer, 4, 2.0, generator(seed, "start")) for seed in (0, 0, 1))
-    assert torch.equal(first.down, again.down)
-    assert not torch.equal(first.down, other.down)
-    assert float(first.down.detach().std()) == pytest.approx(1 / 4, rel=0.05)
-    assert not first.up.any()
+    """Standard deviation 1 / rank; the other half of a path starts at 0."""
 
+    def fresh(seed: int) -> Adapted:
+        layers = nn.Sequential(nn.Conv2d(64, 8, 3, padding=1))
+        adapt(layers, {"0": "path"}, AdaptersConfig(rank=4, alpha=2.0), generator(seed, "start"))
+        assert isinstance(layers[0], Adapted)
+        return layers[0]
 
-@pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.Conv2d(6, 5, 3, stride=2, padding=1), nn.Conv2d(6, 5, 1)])
-def test_merged_layer_computes_the_same(layer: nn.Linear | nn.Conv2d) -> None:
-    both = Adapted(layer.double(), 2, 3.0, generator(0, "layer")).double()
-    nn.init.normal_(both.up, generator=generator(0, "up"))
-    x = torch.randn(2, 6, 7, 7, generator=generator(0, "x"), dtype=torch.float64)
-    x = x[:, :, 0, 0] if isinstance(layer, nn.Linear) else x
-    with torch.no_grad():
-        before = both(x)
-        assert torch.allclose(both.merged()(x), before, rtol=0, atol=1e-12)
+    first, again, other = (fresh(seed).lora_A["path"].weight for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert float(first.detach().std()) == pytest.approx(1 / 4, rel=0.05)
+    assert not fresh(0).lora_B["path"].weight.any()
+    assert fresh(0).scale == 0.5
 
 
 def test_merged_model_computes_the_same_and_is_plain(lq: torch.Tensor) -> None:
@@ -119,20 +119,21 @@ def test_merged_model_computes_the_same_and_is_plain(lq: torch.Tensor) -> None:
     with torch.no_grad():
         before = model(lq)
         assert not torch.allclose(before, one_step()(lq), atol=1e-3)
-        merge(model)
+        fold(model)
         assert torch.allclose(model(lq), before, atol=1e-4)
     assert model.state_dict().keys() == one_step().state_dict().keys()
 
 
 def test_saved_adapters_are_read_by_the_loader_of_osediff(tmp_path: Path) -> None:
-    """Merged onto the start by ``merge_lora``, they give the very weights that training left."""
+    """Attached to the start and folded, they give the very weights that training left."""
     model = shaken()
     save_adapters(model, CONFIG, tmp_path / "adapters.safetensors")
-    merge(model)
+    fold(model)
     stored, start = load_file(tmp_path / "adapters.safetensors"), one_step()
     for part in ("unet", "vae"):
         keys = {name.removeprefix(f"{part}."): value for name, value in stored.items() if name.startswith(part)}
-        merge_lora(getattr(start, part), keys, 2, "file")
+        attach(getattr(start, part), Adapters(2, keys, "file"))
+    fold(start)
     for name, value in model.state_dict().items():
         assert torch.equal(start.state_dict()[name], value), name
     with safe_open(tmp_path / "adapters.safetensors", "pt") as handle:

@@ -38,8 +38,8 @@ def unequal() -> VSD:
     pair = vsd(teacher=constant(unet(7), torch.full((4,), 0.3)))
     student_out = copy.deepcopy(pair.student.conv_out)  # the weights are shared: give the student its own
     with torch.no_grad():
-        student_out.base.bias = torch.nn.Parameter(torch.full((4,), -0.2), requires_grad=False)
-        student_out.down.zero_()
+        student_out.base_layer.bias = torch.nn.Parameter(torch.full((4,), -0.2), requires_grad=False)
+        student_out.lora_A["default_decoder"].weight.zero_()
     pair.student.conv_out = student_out
     return pair
 
@@ -111,7 +111,7 @@ def test_gradients_go_where_they_are_meant() -> None:
     assert z_h.grad is None
     touched = {name for name, p in pair.student.named_parameters() if p.grad is not None}
     assert touched == {name.removeprefix("student.") for name, _ in pair.trained()}
-    assert all(name.endswith((".down", ".up")) for name in touched)
+    assert all(".lora_A." in name or ".lora_B." in name for name in touched)
     assert all(p.grad is None for p in pair.teacher.parameters())
 
 
