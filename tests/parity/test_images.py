@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from qartsr.upscale import read_image
 from qartsr.upscale.official.colour import finish
 from qartsr.upscale.osediff import OSEDiffPipeline
 from tests.parity.cases import CASES, FOUR, GREY, IDS, PAIRS, PROCESS_SIZE, PROMPT, SHARE, Case, levels, seed
+from tests.parity.conftest import Run
 
 
 def words(parity: Path, case: Case, image: str, align: str) -> list[str]:
@@ -43,15 +45,22 @@ def official(parity: Path, case: Case, align: str, image: str) -> Path:
 
 
 @pytest.mark.parametrize(("case", "image"), PAIRS, ids=IDS)
-def test_every_final_image(parity: Path, models: dict[bool, OneStepSR], case: Case, image: str) -> None:
+def test_every_final_image(parity: Path, run: Callable[[Case, str], Run], case: Case, image: str) -> None:
+    ours = run(case, image)
     for align in case.aligns:
-        options = osediff_options(parsed(parity, case, image, align))
-        model = models[options.merge]
-        pipe = OSEDiffPipeline(model, options)
-        model.align = options.align
-        result = pipe(read_image(parity / case.inputs / f"{image}.png", upright=False))
+        result = finish(align.replace("nofix", "none"), ours.trace.decoded, ours.source)
         most, share = levels(result, official(parity, case, align, image))
         assert most <= GREY and share <= SHARE, align
+
+
+@pytest.mark.parametrize("align", ["nofix", "adain", "wavelet"])
+def test_options_of_the_command_line_lead_there(parity: Path, models: dict[bool, OneStepSR], align: str) -> None:
+    for case in (CASES[1], CASES[3]):
+        options = osediff_options(parsed(parity, case, "img4_below_min", align))
+        model = models[options.merge]
+        model.align = options.align
+        result = OSEDiffPipeline(model, options)(read_image(parity / case.inputs / "img4_below_min.png"))
+        assert levels(result, official(parity, case, align, "img4_below_min"))[0] <= GREY
 
 
 @pytest.mark.parametrize("align", ["adain", "wavelet"])

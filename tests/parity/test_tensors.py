@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from qartsr.upscale.official import restore
 from qartsr.upscale.official.network import draw
 from qartsr.upscale.official.sizes import network_input, network_size
 from tests.parity.cases import CASES, IDS, PAIRS, PROCESS_SIZE, PROMPT, Case, close, relative, seed, tensors
+from tests.parity.conftest import Run
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +26,16 @@ def input_ids(parity: Path) -> Tensor:
 
 @pytest.mark.parametrize(("case", "image"), PAIRS, ids=IDS)
 def test_every_recorded_tensor(
-    parity: Path, models: dict[bool, OneStepSR], input_ids: Tensor, case: Case, image: str
+    parity: Path,
+    models: dict[bool, OneStepSR],
+    run: Callable[[Case, str], Run],
+    input_ids: Tensor,
+    case: Case,
+    image: str,
 ) -> None:
     expected, model = tensors(parity, case, image), models[case.merge]
-    source = network_size(Image.open(parity / case.inputs / f"{image}.png").convert("RGB"), PROCESS_SIZE)
-    lq = network_input(source)
-    calls: list[tuple[Tensor, Tensor]] = []
-    hook = model.unet.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output.sample)))
-    trace = restore(model, lq, expected["noise_encode"], case.tiling)
-    hook.remove()
+    _, lq, noise, trace, calls = run(case, image)
+    assert torch.equal(noise, expected["noise_encode"])
     ours = {
         "lq": lq,
         "input_ids": input_ids,
@@ -40,39 +43,33 @@ def test_every_recorded_tensor(
         "posterior_mean": trace.mean,
         "posterior_logvar": trace.logvar,
         "posterior_std": torch.exp(0.5 * trace.logvar),
+        "noise_encode": noise,
         "z_L": trace.z_l,
         "unet_timestep": torch.tensor([model.timestep]),
         "timestep": torch.tensor([model.timestep]),
-        "unet_tiles_in": torch.cat([tile for tile, _ in calls]) if len(calls) > 1 else trace.z_l,
-        "unet_tiles_out": torch.cat([tile for _, tile in calls]) if len(calls) > 1 else trace.noise,
+        "unet_tiles_in": torch.cat([tile for tile, _ in calls]),
+        "unet_tiles_out": torch.cat([tile for _, tile in calls]),
         "model_pred": trace.noise,
         "z_H": trace.z_h,
         "pred_original_sample": trace.z_h,
         "decoder_input": trace.z_h / model.scaling,
         "decoded_raw": trace.decoded,
     }
-    drawn = {"noise_encode", "noise_sched"}
-    assert set(expected) - drawn <= set(ours)
+    assert set(expected) - {"noise_sched"} <= set(ours)
     assert ("unet_tiles_in" in expected) == (len(calls) > 1)
-    far = {name: relative(ours[name], value) for name, value in expected.items() if not _near(name, ours, value)}
+    compared = [name for name in expected if name in ours]
+    far = {name: relative(ours[name], expected[name]) for name in compared if not close(ours[name], expected[name])}
     assert not far
 
 
-def _near(name: str, ours: dict[str, Tensor], value: Tensor) -> bool:
-    return name not in ours or close(ours[name], value)
-
-
 @pytest.mark.parametrize(("case", "image"), PAIRS, ids=IDS)
-def test_noise_from_the_seed_alone(parity: Path, models: dict[bool, OneStepSR], case: Case, image: str) -> None:
+def test_noise_from_the_seed_alone(parity: Path, case: Case, image: str) -> None:
+    """The script's scheduler draws too, second, with an effect below 1e-9."""
     expected = tensors(parity, case, image)
-    latent = expected["noise_encode"]
-    lq = torch.empty(1, 3, latent.shape[2] * 8, latent.shape[3] * 8)
-    number = seed(parity, case, image)
-    assert torch.equal(draw(models[case.merge], lq, number), latent)
-    if "noise_sched" in expected:  # the scheduler's draw comes second, and its effect is below 1e-9
-        generator = torch.Generator().manual_seed(number)
-        torch.randn(latent.shape, generator=generator)
-        assert torch.equal(torch.randn(latent.shape, generator=generator), expected["noise_sched"])
+    generator = torch.Generator().manual_seed(seed(parity, case, image))
+    for name in ("noise_encode", "noise_sched"):
+        drawn = torch.randn(expected["noise_encode"].shape, generator=generator)
+        assert torch.equal(expected.get(name, drawn), drawn)
 
 
 def test_merged_equals_unmerged(models: dict[bool, OneStepSR]) -> None:
