@@ -1,4 +1,4 @@
-"""The stage on OSEDiff's profile, cut down to the parity fixture: killed with -9, and launched as two processes."""
+"""The stage on OSEDiff's profile, on a little Stable Diffusion: killed with -9, and launched as two processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from qartsr.files import sha256_tree
 from tests.conftest import ROOT
+from tests.models.little import checkpoint, write_base
 from tests.pipeline.conftest import copy_project
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 OUTPUTS = ("model", "retrain.json", "retrain.csv", "probe.csv")
 
 
-def small(parity: Path) -> dict[str, Any]:
+def small(base: Path) -> dict[str, Any]:
     """``configs/osediff.yaml`` with other weights, photographs and sizes; what trains and on which losses stays."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "osediff.yaml").read_text())
     values["compute"] |= {
@@ -35,17 +36,18 @@ def small(parity: Path) -> dict[str, Any]:
         "loaders": 2,
     }
     values["data"]["images"] = {"source": "photographs", "train": ["camera", "coins"], "test": ["chelsea"]}
-    values["backbone"] |= {"base": str(parity / "sd21_tiny"), "lora": str(parity / "osediff.pkl")}
-    values["retrain"] |= {"base": str(parity / "sd21_tiny"), "steps": 8, "batch": 2, "crop": 64, "warmup": 2}
+    torch.save(checkpoint(write_base(base)), base / "osediff.pkl")
+    values["backbone"] |= {"base": str(base), "lora": str(base / "osediff.pkl")}
+    values["retrain"] |= {"base": str(base), "steps": 8, "batch": 2, "crop": 64, "warmup": 2}
     values["retrain"] |= {"probe_timesteps": [1], "probe_bits": ["w4a4"]}
     values["lpips"] = {"backbone": "random", "seed": 0}
     return values
 
 
 @pytest.fixture(scope="module")
-def project(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scratch project with its data and its backbone."""
-    values = small(parity)
+    values = small(tmp_path_factory.mktemp("base"))
     folder = copy_project(tmp_path_factory.mktemp("project"), values)
     values["compute"]["processes"] = 2
     (folder / "two.yaml").write_text(yaml.safe_dump(values))

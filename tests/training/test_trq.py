@@ -1,4 +1,4 @@
-"""TRQ on the parity fixture's tiny Stable Diffusion: begun anew, regularised, merged, kept, recorded."""
+"""TRQ on a little Stable Diffusion: begun anew, regularised, merged, kept, recorded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.data import write_dataset
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR, load_model
+from qartsr.models.adapters import attach, fold
 from qartsr.models.components import load_unet, load_vae
-from qartsr.models.lora import merge_lora
+from qartsr.models.lora import Adapters
 from qartsr.models.osediff import load_osediff
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint
@@ -24,6 +25,7 @@ from qartsr.training.means import Means
 from qartsr.training.quantized import Setting
 from qartsr.training.trq import Job, inputs, retrained, retrainings, save_retrained
 from qartsr.training.world import World
+from tests.models.little import checkpoint, write_base
 
 CPU = torch.device("cpu")
 
@@ -36,10 +38,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def config(parity: Path) -> RetrainConfig:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def config(base: Path) -> RetrainConfig:
     """OSEDiff's training, small: adapters, VSD, Real-ESRGAN, gradients accumulated, bf16 off."""
     return RetrainConfig(
-        timestep=1, probe_timesteps=(999, 1), probe_steps=1, start="base", base=str(parity / "sd21_tiny"), train="lora",
+        timestep=1, probe_timesteps=(999, 1), probe_steps=1, start="base", base=str(base), train="lora",
         adapters=AdaptersConfig(rank=4), degradation=RealESRGANConfig(), steps=2, batch=2, crop=64, lr=1e-3,
         schedule="constant", warmup=1, betas=(0.9, 0.999), weight_decay=1e-2, clamp=True,
         loss=ImageLossConfig(lpips=0.0, mse=1.0), vsd=VSDConfig(weight=1.0, negative_prompt="blurring, dirty"),
@@ -47,8 +54,10 @@ def config(parity: Path) -> RetrainConfig:
 
 
 @pytest.fixture(scope="module")
-def backbone(parity: Path) -> OneStepSR:
-    return load_osediff(parity / "sd21_tiny", parity / "osediff.pkl", "adain")
+def backbone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> OneStepSR:
+    path = tmp_path_factory.mktemp("lora") / "osediff.pkl"
+    torch.save(checkpoint(base), path)
+    return load_osediff(base, path, "adain")
 
 
 def job(backbone: OneStepSR, data: Path, config: RetrainConfig, work: Path) -> Job:
@@ -72,17 +81,17 @@ def test_osediffs_training_at_t_1(backbone: OneStepSR, data: Path, config: Retra
 
 
 def test_what_is_recorded_is_what_was_trained(
-    backbone: OneStepSR, data: Path, config: RetrainConfig, parity: Path, tmp_path: Path
+    backbone: OneStepSR, base: Path, data: Path, config: RetrainConfig, tmp_path: Path
 ) -> None:
     """Stable Diffusion with the recorded adapters merged is the retrained model; the decoder is untouched."""
     work = job(backbone, data, config, tmp_path / "work")
     model = retrained(work, 1, 1, Curves(lambda values, step: None))
     save_retrained(work, model, tmp_path / "out")
     stored = load_file(tmp_path / "out" / "adapters.safetensors")
-    base = {"unet": load_unet(parity / "sd21_tiny"), "vae": load_vae(parity / "sd21_tiny")}
-    for part, module in base.items():
+    for part, module in (("unet", load_unet(base)), ("vae", load_vae(base))):
         own = {name.removeprefix(f"{part}."): value for name, value in stored.items() if name.startswith(part)}
-        merge_lora(module, own, 4, "adapters")
+        attach(module, Adapters(4, own, "adapters"))
+        fold(module)
         changed = getattr(model, part).state_dict()
         assert all(torch.allclose(value, changed[name], atol=1e-6) for name, value in module.state_dict().items())
     assert not any(name.startswith("vae.decoder") for name in stored)
