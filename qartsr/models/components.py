@@ -46,6 +46,8 @@ def load_vae(base: Path) -> AutoencoderKL:
 
 
 def _load(kind: Any, folder: Path) -> Any:
+    if not folder.is_dir():
+        raise QartsrError("does not exist", str(folder), "name a Stable Diffusion folder in diffusers layout")
     try:
         part, report = kind.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, torch_dtype=torch.float32
