@@ -34,7 +34,10 @@ class Promotion:
         if self.before == self.version:
             return f"{self.model} version {self.version} is champion already; nothing was changed."
         old = f"version {self.before} is previous" if self.before else "there was no champion before"
-        gate = f"PSNR {self.psnr_loss:.2f} dB below FP, allowed {self.limit:.2f} dB, hash verified in storage"
+        place = "below" if self.psnr_loss >= 0 else "above"
+        gate = (
+            f"PSNR {abs(self.psnr_loss):.2f} dB {place} FP, allowed {self.limit:.2f} dB, hash verified in storage"
+        )
         return f"{self.model} version {self.version} is champion ({gate}); {old}."
 
 
