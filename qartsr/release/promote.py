@@ -35,9 +35,7 @@ class Promotion:
             return f"{self.model} version {self.version} is champion already; nothing was changed."
         old = f"version {self.before} is previous" if self.before else "there was no champion before"
         place = "below" if self.psnr_loss >= 0 else "above"
-        gate = (
-            f"PSNR {abs(self.psnr_loss):.2f} dB {place} FP, allowed {self.limit:.2f} dB, hash verified in storage"
-        )
+        gate = f"PSNR {abs(self.psnr_loss):.2f} dB {place} FP, allowed {self.limit:.2f} dB, hash verified in storage"
         return f"{self.model} version {self.version} is champion ({gate}); {old}."
 
 
