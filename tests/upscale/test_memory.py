@@ -1,0 +1,83 @@
+"""Peak memory is that of a tile: nothing float grows with the image but a band of a tile's height."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from qartsr.upscale import upscale_image
+from tests.packing.tiny import tiny_model
+
+TILE, OVERLAP, WIDTH = 64, 16, 24
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes, in elements, by its dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[torch.dtype, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.seen[tensor.dtype] = max(self.seen.get(tensor.dtype, 0), tensor.numel())
+        return result
+
+
+def largest(kind: str, height: int) -> dict[torch.dtype, int]:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, WIDTH, 3)).astype(np.uint8))
+    with Largest() as recorded:
+        upscale_image(tiny_model(kind), image, TILE, OVERLAP)
+    return recorded.seen
+
+
+@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+def test_no_float_tensor_grows_with_the_image(kind: str) -> None:
+    small, large = largest(kind, 80), largest(kind, 160)
+    assert large[torch.float32] == small[torch.float32]
+    assert large[torch.float64] <= max(small[torch.float64], 4 * 160)  # weights along one axis
+    pixels = 3 * 4 * 4 * 160 * WIDTH
+    assert large[torch.uint8] == pixels
+    assert large.get(torch.int16, 0) in (0, pixels)
+    assert max(large.get(dtype, 0) for dtype in (torch.int32, torch.int64, torch.bool)) < pixels // 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "bytes_per_pixel"), [("none", 12), ("wavelet", 12), ("adain", 18)])
+def test_8k_by_8k(kind: str, bytes_per_pixel: int) -> None:
+    """Above what a small image needs: the process's peak, over the 67 million pixels of the output."""
+    small, large = _peak(kind, 64), _peak(kind, 2048)
+    assert (large - small) / 8192**2 < bytes_per_pixel
+
+
+def _peak(kind: str, side: int) -> int:
+    """Peak memory in bytes of a process that upscales an image of this side through a network that does nothing."""
+    code = f"""
+import resource
+import numpy as np, torch
+from PIL import Image
+from qartsr.upscale import upscale_image
+torch.set_num_threads(1)
+class Nothing(torch.nn.Module):
+    multiple, factor, align, context = 16, 8, {kind!r}, torch.zeros(())
+    def forward(self, lq):
+        return lq
+image = Image.fromarray(np.random.default_rng(0).integers(0, 256, ({side}, {side}, 3)).astype(np.uint8))
+result = upscale_image(Nothing(), image)
+assert result.size == ({side * 4}, {side * 4})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout)
