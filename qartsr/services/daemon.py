@@ -25,7 +25,7 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], token: str, lo
     log.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         os.replace(log, log.with_suffix(".before.log"))
-    return os.posix_spawn(
+    pid = os.posix_spawn(
         command[0],
         list(command),
         {**environment, _TOKEN: token},
@@ -38,6 +38,10 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], token: str, lo
         setsigmask=(),
         setsigdef=_DEFAULT_SIGNALS,
     )
+    deadline = time.monotonic() + 5.0  # the kernel lets us go on a moment before the new environment can be read
+    while not alive(pid, token) and psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return pid
 
 
 def alive(pid: int, token: str) -> bool:
