@@ -81,7 +81,8 @@ def test_gate_promotion_and_use(ran: Path) -> None:
     low = ran / "low.png"
     Image.open(ran / "build" / "data" / "test" / "LR" / "chelsea.png").crop((0, 0, 37, 21)).save(low)
     _run(ran, "qartsr", "upscale", "low.png", "high.png", "--model", "models:/qartsr-tiny-w4a4@champion")
-    assert Image.open(ran / "high.png").size == (148, 84)
+    with Image.open(ran / "high.png") as high:
+        assert high.size == (148, 84)
 
 
 def test_dvc_lists_the_metrics(ran: Path) -> None:

@@ -1,0 +1,23 @@
+"""What an engine is."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import torch
+
+from qartsr.models import OneStepSR
+
+
+class Engine(Protocol):
+    """A way to execute a packed model (or a floating-point one, where the engine has no use for codes)."""
+
+    name: ClassVar[str]
+
+    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+        """Why this engine cannot run ``model`` on ``device``, a clause for the user; None if it can."""
+        ...
+
+    def prepare(self, model: OneStepSR) -> OneStepSR:
+        """The model to run, changed in place or new; called as before: ``model(lq)``, images in [-1, 1]."""
+        ...

@@ -1,0 +1,23 @@
+"""The engine that needs nothing: codes decoded to floating point, the arithmetic of training."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from qartsr.models import OneStepSR
+
+
+class Simulated:
+    """The model as loaded: packed layers decode their codes and compute in fp32; any device."""
+
+    name: ClassVar[str] = "simulated"
+
+    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+        """Never refuses."""
+        return None
+
+    def prepare(self, model: OneStepSR) -> OneStepSR:
+        """The model itself."""
+        return model
