@@ -63,11 +63,15 @@ def timestep_effects(results: Results, dataset: str) -> dict[str, Any]:
 
 
 def r_squared(x: Sequence[float], y: Sequence[float]) -> float:
-    """Share of the variance of y that y = c x explains, c by least squares; below 0 when a constant fits better."""
+    """Share of the variance of y that y = c x explains, c by least squares; below 0 when a constant fits better.
+
+    0 where y does not vary.
+    """
     factor = sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x)
     mean = sum(y) / len(y)
     rest = sum((b - factor * a) ** 2 for a, b in zip(x, y, strict=True))
-    return round(1 - rest / sum((b - mean) ** 2 for b in y), 4)
+    total = sum((b - mean) ** 2 for b in y)
+    return round(1 - rest / total, 4) if total else 0.0
 
 
 def log_slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -12,10 +12,11 @@ from torch import Tensor
 from qartsr.config import Bits
 from qartsr.config.experiment import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
-from qartsr.models import OneStepSR, units
+from qartsr.models import units
 from qartsr.quantize import quant_layers
 from qartsr.study.method import Job, allocate, train_method
 from qartsr.training.quantized import Setting
+from tests.training.tiny import one_step
 
 COMMON = CommonConfig(edge_bits=8, edge_layers=("unet.conv_in",))
 MSE = {"lpips": 0.0, "mse": 1.0}
@@ -39,7 +40,8 @@ LBQ = {"weight": {"kind": "lbq", "granularity": "channel"}, "input": {"kind": "l
 
 
 @pytest.fixture()
-def job(model: OneStepSR, tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> Job:
+    model = one_step()
     lq: Tensor = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
     return Job(model, lq, 2, 1, Setting(LPIPSConfig(), "none", 1e-3, 0), tmp_path, 0.0)
 
@@ -85,6 +87,6 @@ def test_an_interrupted_row_goes_on_with_the_phase_it_was_at(job: Job, monkeypat
 
 
 def test_modules_phase_quantizes_as_it_goes(job: Job) -> None:
-    trained = train_method(job._replace(steps=13), _row(_modules(), **LBQ), COMMON, Bits(4, 4))
+    trained = train_method(job._replace(steps=11), _row(_modules(), **LBQ), COMMON, Bits(4, 4))
     assert [row["module"] for row in trained.rows] == [unit.name for unit in reversed(units(job.teacher))]
-    assert trained.samples == 13
+    assert trained.samples == 11
