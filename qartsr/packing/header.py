@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from qartsr.config.base import Config
 from qartsr.config.parts import LayerRecipe
 from qartsr.errors import QartsrError
+from qartsr.models import inside
 from qartsr.packing.spec import LayerSpec
 from qartsr.quantize import LayerPlan, Plan
 
@@ -26,13 +27,18 @@ _AGAIN = "fetch or make the package again"
 
 
 class LayerEntry(Config):
-    """A layer as planned, and as stored; ``stored`` is null for a layer kept in floating point."""
+    """A layer as planned, and as stored; ``stored`` is null for one kept in floating point or folded into a constant.
+
+    The bounds are those of :class:`qartsr.quantize.LayerPlan`, so that every header that is read has a plan.
+    """
 
     name: str
     recipe: int = Field(ge=0)
     """its place in ``Header.recipes``"""
-    weight_bits: int
-    input_bits: int
+    weight_bits: int = Field(ge=2, le=16)
+    input_bits: int = Field(ge=2, le=16)
+    float: bool
+    """planned to stay in floating point"""
     stored: LayerSpec | None
 
 
@@ -46,12 +52,18 @@ class Header(Config):
     architecture: dict[str, Any]
     recipes: tuple[LayerRecipe, ...]
     layers: tuple[LayerEntry, ...]
+    constants: dict[str, tuple[int, ...]]
+    """folded modules and the shapes of what stands in their place; empty where nothing is folded"""
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
-    def _known_recipes(self) -> Header:
+    def _consistent(self) -> Header:
         if any(entry.recipe >= len(self.recipes) for entry in self.layers):
             raise ValueError("a layer has no recipe")
+        if len({entry.name for entry in self.layers}) < len(self.layers):
+            raise ValueError("a layer is listed twice")
+        if any((entry.stored is None) != (entry.float or inside(entry.name, self.constants)) for entry in self.layers):
+            raise ValueError("a layer is neither stored nor float nor folded, or more than one of them")
         return self
 
     def specs(self) -> dict[str, LayerSpec]:
@@ -66,7 +78,7 @@ class Header(Config):
                 weight_bits=entry.weight_bits,
                 input_bits=entry.input_bits,
                 recipe=self.recipes[entry.recipe],
-                float=entry.stored is None,
+                float=entry.float,
             )
             for entry in self.layers
         )
@@ -82,6 +94,7 @@ def entries(plan: Plan, specs: dict[str, LayerSpec]) -> tuple[tuple[LayerRecipe,
             recipe=recipes.index(layer.recipe),
             weight_bits=layer.weight_bits,
             input_bits=layer.input_bits,
+            float=layer.float,
             stored=specs.get(layer.name),
         )
         for layer in plan.layers

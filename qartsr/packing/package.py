@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from qartsr.errors import QartsrError
 from qartsr.files import write_bytes
-from qartsr.models import OneStepSR, architecture
+from qartsr.models import OneStepSR, architecture, constants, inside
 from qartsr.packing.convert import pack_model
 from qartsr.packing.header import Head, Header, entries, metadata, read_head, sealed
 from qartsr.packing.structure import structure
@@ -21,13 +21,14 @@ _DTYPES = {torch.uint8: {"U8"}, torch.float32: {"F16", "F32"}}
 
 
 def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str, Any]) -> None:
-    """Pack ``model``, quantized as ``plan`` says, into one file, atomically; same inputs, same bytes.
+    """Pack ``model``, quantized as ``plan`` says and folded or not, into one file, atomically; same inputs, same bytes.
 
     ``provenance``: JSON values. Raises QartsrError for values that are not finite, ValueError when plan and model
     differ.
     """
     specs, tensors = pack_model(model)
-    if set(specs) != {layer.name for layer in plan.layers if not layer.float}:
+    folded = {name: tuple(constant.value.shape) for name, constant in constants(model).items()}
+    if set(specs) != {layer.name for layer in plan.layers if not layer.float and not inside(layer.name, folded)}:
         raise ValueError("the model is not quantized as the plan says")
     recipes, layers = entries(plan, specs)
     header = Header(
@@ -38,6 +39,7 @@ def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str
         architecture=architecture(model),
         recipes=recipes,
         layers=layers,
+        constants=folded,
         provenance=provenance,
     )
     write_bytes(path, sealed(save(tensors, metadata(header))))

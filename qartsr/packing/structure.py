@@ -8,7 +8,7 @@ import torch
 
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
-from qartsr.models import OneStepSR, skeleton
+from qartsr.models import OneStepSR, constant_shapes, place_constants, skeleton
 from qartsr.packing.header import Header
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.quantize import quantizable
@@ -28,6 +28,7 @@ def structure(header: Header, where: str) -> OneStepSR:
             model = skeleton(header.architecture)
         except Exception as error:  # whatever diffusers makes of a nonsensical description
             raise QartsrError(f"describes an unusable model ({error})"[:300], where, _AGAIN) from error
+        _fold(model, header, where)
         _swap(model, header, where)
     return model
 
@@ -45,6 +46,20 @@ def _bounded(value: Any, where: str, key: str = "architecture") -> None:
 def _limit(value: float, largest: int, where: str, key: str) -> None:
     if not abs(value) <= largest:
         raise QartsrError(f"has the absurd {key} {value}", where, _AGAIN)
+
+
+def _fold(model: OneStepSR, header: Header, where: str) -> None:
+    """Constants in the place of what the header says is folded: all that can be, or nothing."""
+    if not header.constants:
+        return
+    _bounded({name: list(shape) for name, shape in header.constants.items()}, where, "constants")
+    tokens = max((shape[1] for shape in header.constants.values() if len(shape) == 3), default=0)
+    expected = constant_shapes(model, tokens)
+    for name in sorted(expected.keys() | header.constants.keys()):
+        if header.constants.get(name) != expected.get(name):
+            problem = f"has shape {header.constants.get(name)}, not {expected.get(name)}"
+            raise QartsrError(f"constant {name!r} {problem}", where, _AGAIN)
+    place_constants(model, {name: torch.empty(shape) for name, shape in expected.items()})
 
 
 def _swap(model: OneStepSR, header: Header, where: str) -> None:
