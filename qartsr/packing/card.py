@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def model_card(profile: str, summary: Mapping[str, Any], components: Mapping[str, int]) -> str:
-    """Markdown. ``summary`` is summary.json of the package; ``components`` the bytes of its parts."""
-    parts = "\n".join(f"| {part} | {size:,} |" for part, size in components.items() if size)
+def model_card(profile: str, summary: Mapping[str, Any], kinds: Mapping[str, int]) -> str:
+    """Markdown. ``summary`` is summary.json of the package; ``kinds`` what its bytes are spent on."""
+    parts = "\n".join(f"| {part} | {size:,} |" for part, size in kinds.items() if size)
     return f"""---
 license: apache-2.0
 library_name: qartsr

@@ -50,15 +50,21 @@ def read_header(path: Path) -> dict[str, Any]:
     return read_head(path).header.model_dump(mode="json")
 
 
-def load_package(path: Path) -> OneStepSR:
-    """The model, in evaluation mode on the CPU, ready to run.
+def open_package(path: Path) -> tuple[Head, OneStepSR]:
+    """The head of a package, and its model with every tensor on the meta device: validated, nothing allocated.
 
-    Everything is validated before a tensor is allocated: the file's bytes, then the shape and type of every tensor
-    against the structure that the header describes. Raises QartsrError naming what does not fit.
+    Checked are the file's bytes, the structure that the header describes, and against it the shape and type of every
+    tensor. Raises QartsrError naming what does not fit.
     """
     head = read_head(path)
     model = structure(head.header, str(path))
     _check_tensors(model, head, str(path))
+    return head, model
+
+
+def load_package(path: Path) -> OneStepSR:
+    """The model, in evaluation mode on the CPU, ready to run. Raises QartsrError, see :func:`open_package`."""
+    _, model = open_package(path)
     try:
         with safe_open(path, framework="pt") as handle:
             stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
@@ -76,8 +82,8 @@ def _check_tensors(model: OneStepSR, head: Head, where: str) -> None:
             problem = "lacks" if name in expected else "has the unknown"
             raise QartsrError(f"{problem} tensor {name!r}", where, "fetch or make the package again")
         entry, wanted = head.table[name], expected[name]
-        if entry.get("shape") != list(wanted.shape) or entry.get("dtype") not in _DTYPES[wanted.dtype]:
-            found = f"{entry.get('dtype')} {entry.get('shape')}"
+        if entry.shape != tuple(wanted.shape) or entry.dtype not in _DTYPES[wanted.dtype]:
+            found = f"{entry.dtype} {list(entry.shape)}"
             raise QartsrError(
                 f"tensor {name!r} is {found}, not {list(wanted.shape)}", where, "fetch or make the package again"
             )

@@ -71,7 +71,7 @@ def test_folding_drops_the_layers_and_keeps_any_batch_size(tmp_path: Path) -> No
     assert head.header.architecture["context"] == [1, 0, 6]
     stored = {name for name in head.table if inside(name, head.header.constants)}
     assert stored == {f"{name}.value" for name in head.header.constants}
-    assert {head.table[name]["dtype"] for name in stored} == {"F16"}
+    assert {head.table[name].dtype for name in stored} == {"F16"}
     assert head.header.plan() == plan
     with torch.no_grad():
         assert torch.equal(loaded(lq), model(lq))
@@ -82,7 +82,7 @@ def test_low_rank_factors_take_two_bytes_each(tmp_path: Path) -> None:
     plan = quantize(model, "w4a4", recipe())
     write_package(tmp_path / "p", model, plan, {})
     table = read_head(tmp_path / "p").table
-    assert {e["dtype"] for n, e in table.items() if ".skip." in n} == {"F16"}
+    assert {e.dtype for n, e in table.items() if ".skip." in n} == {"F16"}
 
 
 @functools.cache
