@@ -31,7 +31,7 @@ def main() -> None:
         "fp": read_json(args.fp),
     }
     write_json(args.out / "summary.json", summary)
-    card = model_card(params.profile, params.backbone.kind, summary, inspect(file).components)
+    card = model_card(params.profile, params.backbone.kind, summary, inspect(file).kinds)
     write_text(args.out / "README.md", card)
     with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits, "method": decided.method}) as run:
         run.metrics({"bytes": summary["bytes"]}, 0)

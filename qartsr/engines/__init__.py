@@ -2,5 +2,18 @@
 
 from qartsr.engines.choose import Choice, choose, engine_names
 from qartsr.engines.family import Engine
+from qartsr.engines.integer import Integer
+from qartsr.engines.integer_grid import ShiftedGrid, shifted
+from qartsr.engines.phases import phase_convolution, phase_kernels
 
-__all__ = ["Choice", "Engine", "choose", "engine_names"]
+__all__ = [
+    "Choice",
+    "Engine",
+    "Integer",
+    "ShiftedGrid",
+    "choose",
+    "engine_names",
+    "phase_convolution",
+    "phase_kernels",
+    "shifted",
+]
