@@ -12,9 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import huggingface_hub
 import torch
-from huggingface_hub import constants
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
@@ -41,6 +39,8 @@ def _clip() -> bool:
 
 
 def _vit() -> bool:
+    import huggingface_hub
+
     return isinstance(huggingface_hub.try_to_load_from_cache(*_VIT), str)
 
 
@@ -124,6 +124,8 @@ def _download(name: str) -> None:
 @contextmanager
 def offline() -> Iterator[None]:
     """Hugging Face asks its server for news about cached files; within this context it does not."""
+    from huggingface_hub import constants
+
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
