@@ -1,6 +1,6 @@
 """Engines: how a packed model is executed. Each takes the model of a package and gives one that runs another way."""
 
-from qartsr.engines.choose import Choice, choose, engine_names
+from qartsr.engines.choose import Choice, choose, demand_known, engine_names
 from qartsr.engines.family import Engine
 from qartsr.engines.integer import Integer
 from qartsr.engines.integer_grid import ShiftedGrid, shifted
@@ -12,6 +12,7 @@ __all__ = [
     "Integer",
     "ShiftedGrid",
     "choose",
+    "demand_known",
     "engine_names",
     "phase_convolution",
     "phase_kernels",

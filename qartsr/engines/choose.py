@@ -30,19 +30,24 @@ def engine_names() -> tuple[str, ...]:
     return ("auto", *(engine.name for engine in (*_PREFERRED, *_ON_REQUEST)))
 
 
+def demand_known(name: str) -> None:
+    """Raise QartsrError for a name that is none of :func:`engine_names`: a model need not be loaded to see that."""
+    if name not in engine_names():
+        raise QartsrError(f"unknown engine {name!r}", "engine", f"choose one of {', '.join(engine_names())}")
+
+
 def choose(name: str, model: OneStepSR, device: torch.device) -> Choice:
     """The engine called ``name``, or for ``auto`` the first of the preferred that can run ``model`` on ``device``.
 
     Raises QartsrError for an unknown name, and for a named engine that cannot run here.
     """
+    demand_known(name)
     if name == "auto":
         return _first(model, device)
-    for engine in (*_PREFERRED, *_ON_REQUEST):
-        if engine.name == name:
-            if refusal := engine.refusal(model, device):
-                raise QartsrError(f"engine {name} cannot run here: {refusal}", "engine", "choose auto")
-            return Choice(engine, "as asked")
-    raise QartsrError(f"unknown engine {name!r}", "engine", f"choose one of {', '.join(engine_names())}")
+    (engine,) = (each for each in (*_PREFERRED, *_ON_REQUEST) if each.name == name)
+    if refusal := engine.refusal(model, device):
+        raise QartsrError(f"engine {name} cannot run here: {refusal}", "engine", "choose auto")
+    return Choice(engine, "as asked")
 
 
 def _first(model: OneStepSR, device: torch.device) -> Choice:
