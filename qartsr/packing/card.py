@@ -8,16 +8,10 @@ from typing import Any
 LICENCES = {"sample": "apache-2.0", "osediff": "openrail++"}
 """By the kind of backbone: quantized weights stay under the licence of those they were made from."""
 
-<<<<<<< HEAD
 
-def model_card(profile: str, backbone: str, summary: Mapping[str, Any], components: Mapping[str, int]) -> str:
-    """Markdown. ``backbone``: its kind; ``summary``: the package's summary.json; ``components``: bytes of its parts."""
-    parts = "\n".join(f"| {part} | {size:,} |" for part, size in components.items() if size)
-=======
-def model_card(profile: str, summary: Mapping[str, Any], kinds: Mapping[str, int]) -> str:
-    """Markdown. ``summary`` is summary.json of the package; ``kinds`` what its bytes are spent on."""
+def model_card(profile: str, backbone: str, summary: Mapping[str, Any], kinds: Mapping[str, int]) -> str:
+    """Markdown. ``backbone``: its kind; ``summary``: the package's summary.json; ``kinds``: bytes by what they are."""
     parts = "\n".join(f"| {part} | {size:,} |" for part, size in kinds.items() if size)
->>>>>>> wip-fold
     return f"""---
 license: {LICENCES[backbone]}
 library_name: qartsr
