@@ -15,7 +15,7 @@ _ENDINGS = {
     "biases": (".bias.codes", ".bias.grid", ".bias.value"),
     "input grids": (".input.grid",),
     "transforms": (".transform.phi", ".transform.delta"),
-    "low-rank branches": (".skip.left", ".skip.right"),
+    "low-rank branches": (".skip.left", ".skip.right", ".skip.block_left", ".skip.block_right"),
     "unquantized weights": (".weight.value",),
 }
 _REST = "norms, context, layers kept in float"
