@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from qartsr.cost.convention import rank_of
+from qartsr.branches import branch_layout
+from qartsr.layer import weight_groups
 from qartsr.models import OneStepSR, architecture, constant_shapes, inside
 from qartsr.packing.header import Header, entries, metadata
 from qartsr.packing.spec import LayerSpec, TransformKind
@@ -22,7 +23,12 @@ from qartsr.packing.structure import structure
 from qartsr.quantize import LayerPlan, Plan, quantizable
 from qartsr.tensor_file import Entry, file_size
 
-_TRANSFORMS: Mapping[str, TransformKind] = {"none": "none", "channel_scale": "scale", "channel_affine": "affine"}
+_TRANSFORMS: Mapping[str, TransformKind] = {
+    "none": "none",
+    "channel_scale": "scale",
+    "channel_search": "scale",
+    "channel_affine": "affine",
+}
 
 
 def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> int:
@@ -42,16 +48,20 @@ def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) ->
 
 def spec_of(layer: LayerPlan, shape: tuple[int, ...]) -> LayerSpec:
     """What will be stored of a layer whose weight has this shape."""
-    recipe = layer.recipe
+    recipe, spent = layer.recipe, branch_layout(layer.recipe.skip, shape)
     quantized = recipe.weight.kind != "none"
     return LayerSpec(
         shape=shape,
         weight_bits=_bits(layer.weight_bits if quantized else 0),
-        per_channel=quantized and getattr(recipe.weight, "granularity", "tensor") == "channel",
+        per_channel=quantized and getattr(recipe.weight, "granularity", "tensor") != "tensor",
         bias_bits=recipe.bias.bits,
         input_bits=_bits(layer.input_bits if recipe.input.kind != "none" else 0),
         transform=_TRANSFORMS[recipe.transform.kind],
-        rank=rank_of(layer, shape),
+        rank=spent.rank,
+        weight_groups=weight_groups(recipe.weight, shape) if quantized else 1,
+        input_dynamic=recipe.input.kind == "dynamic",
+        input_split=recipe.split,
+        blocks=(spent.rows, spent.columns),
     )
 
 

@@ -32,6 +32,8 @@ _PARTS = {
     "transform.delta": "transforms",
     "skip.left": "low-rank branches",
     "skip.right": "low-rank branches",
+    "skip.block_left": "low-rank branches",
+    "skip.block_right": "low-rank branches",
     "weight.value": "unquantized weights",
 }
 """Tensors of a packed layer."""

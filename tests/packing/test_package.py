@@ -29,6 +29,17 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "w8a8": ("w8a8", {"transform": {"kind": "channel_affine"}}, {}),
     "w7a6 bare": ("w7a6", {"transform": NONE, "skip": NONE, "adapter": NONE, "bias": {"bits": 0}}, {}),
     "w4 only": ("w4a8", {"input": NONE}, {}),
+    "groups, blocks, dynamic": (
+        "w4a4",
+        {
+            "weight": {"kind": "lbq", "granularity": "group", "group": 2},
+            "input": {"kind": "dynamic"},
+            "skip": {"kind": "hsvd", "rank": 4},
+            "bias": {"bits": 8, "learnable": True},
+        },
+        {"bits_policy": {"kind": "vasmp"}},
+    ),
+    "split": ("w4a4", {"rounding": {"kind": "learned"}}, {"split": True}),
     "all float": ("w4a8", {}, {"float_layers": ("*",)}),
 }
 
