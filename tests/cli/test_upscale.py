@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr import upscale
+from qartsr import OneStepSRPipeline, upscale
 from qartsr.cli.upscale import OVERLAP, TILE
-from qartsr.upscale import OneStepSRPipeline
 from tests.cli.conftest import Qartsr
 
 RNG = np.random.default_rng(0)

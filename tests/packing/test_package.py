@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from qartsr.errors import QartsrError
+from qartsr.models import constant_shapes, inside
 from qartsr.packing import inspect, load_package, read_header, write_package
 from qartsr.packing.header import MAGIC, metadata, read_head, sealed
-from tests.packing.tiny import network_input, quantize, recipe, tiny_model
+from tests.packing.tiny import network_input, quantize, quantized, recipe, tiny_model
 
 NONE = {"kind": "none"}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -61,12 +62,38 @@ def test_a_package_runs_as_its_model(tmp_path: Path, case: str) -> None:
     assert inventory.total == (tmp_path / "p").stat().st_size
 
 
+def test_a_model_that_was_not_folded_runs_too(tmp_path: Path) -> None:
+    model, lq = tiny_model(), network_input()
+    plan = quantized(model, "w4a4", recipe())
+    write_package(tmp_path / "p", model, plan, {})
+    loaded = load_package(tmp_path / "p")
+    header = read_head(tmp_path / "p").header
+    assert header.constants == {} and header.plan() == plan and loaded.context.shape == (1, 3, 6)
+    with torch.no_grad():
+        assert torch.equal(loaded(lq), model(lq))
+
+
+def test_folding_drops_the_layers_and_keeps_any_batch_size(tmp_path: Path) -> None:
+    model, lq = tiny_model(), torch.cat([network_input(1), network_input(2)])
+    plan = quantize(model, "w4a4", recipe())
+    write_package(tmp_path / "p", model, plan, {})
+    head, loaded = read_head(tmp_path / "p"), load_package(tmp_path / "p")
+    assert head.header.constants == constant_shapes(model, 3) == constant_shapes(loaded, 3)
+    assert head.header.architecture["context"] == [1, 0, 6]
+    stored = {name for name in head.table if inside(name, head.header.constants)}
+    assert stored == {f"{name}.value" for name in head.header.constants}
+    assert {head.table[name].dtype for name in stored} == {"F16"}
+    assert head.header.plan() == plan
+    with torch.no_grad():
+        assert torch.equal(loaded(lq), model(lq))
+
+
 def test_low_rank_factors_take_two_bytes_each(tmp_path: Path) -> None:
     model = tiny_model()
     plan = quantize(model, "w4a4", recipe())
     write_package(tmp_path / "p", model, plan, {})
     table = read_head(tmp_path / "p").table
-    assert {e["dtype"] for n, e in table.items() if ".skip." in n} == {"F16"}
+    assert {e.dtype for n, e in table.items() if ".skip." in n} == {"F16"}
 
 
 @functools.cache
