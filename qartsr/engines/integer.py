@@ -16,6 +16,7 @@ from qartsr.engines.phases import UpsampledOp
 from qartsr.layer import Conv2dOp
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer
+from qartsr.packing.packed_layer import Hierarchical
 
 _KERNEL = Conv2dOp(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
 
@@ -69,10 +70,12 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, PackedLayer]]:
 
 
 def _upsamplers(model: nn.Module) -> Iterator[tuple[str, IntegerLayer]]:
-    """Upsamplers that are nothing but nearest neighbour and a 3x3 convolution in integers."""
+    """Upsamplers that are nothing but nearest neighbour and a 3x3 convolution in integers, without blocks beside."""
     for name, module in model.named_modules():
         if not isinstance(module, Upsample2D) or not module.interpolate or module.norm is not None:
             continue
         conv = getattr(module, "conv", None)
-        if isinstance(conv, IntegerLayer) and conv.op == _KERNEL and conv.codes.shape[2:] == (3, 3):
+        if not isinstance(conv, IntegerLayer) or isinstance(conv.skip, Hierarchical):
+            continue
+        if conv.op == _KERNEL and conv.codes.shape[2:] == (3, 3):
             yield name, conv
