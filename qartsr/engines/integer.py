@@ -55,11 +55,11 @@ class PhasedUpsampler(nn.Module):
         self.conv = conv
 
     def forward(self, hidden_states: Tensor, output_size: Any = None, *_: Any, **__: Any) -> Tensor:
-        """(B, C, H, W) -> (B, O, 2 H, 2 W); another ``output_size``, for odd sizes in a UNet, is made as by diffusers."""
+        """(B, C, H, W) -> (B, O, 2 H, 2 W); another ``output_size``, for odd sizes in a UNet, is made as usual."""
         doubled = tuple(2 * side for side in hidden_states.shape[-2:])
         if output_size is None or tuple(output_size) == doubled:
             return self.conv.run(hidden_states, UpsampledOp())
-        return self.conv(F.interpolate(hidden_states, size=output_size, mode="nearest"))  # type: ignore[no-any-return]
+        return self.conv.run(F.interpolate(hidden_states, size=output_size, mode="nearest"), self.conv.op)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, PackedLayer]]:
