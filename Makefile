@@ -30,11 +30,14 @@ services: $(STAMP)
 stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
+# A file's tests stay together: they share servers and projects.
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -m "not gpu"
+	@$(PYTEST) -m "not gpu"
 
 check: $(STAMP)
 	$(BIN)/ruff check .

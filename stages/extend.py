@@ -5,7 +5,7 @@ from __future__ import annotations
 from qartsr.config import load_params, parse_bits
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
-from qartsr.models import load_model
+from qartsr.models import fold_constants, load_model
 from qartsr.quantize import load_state, round_for_storage, save_state
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
@@ -32,6 +32,7 @@ def main() -> None:
     with open_run(params.profile, f"extend@{bits}", params.extend.model_dump()) as run:
         curves = Curves(run.metrics)
         extend(student, teacher_images(teacher, lq), lq, params.extend, setting, curves, checkpoint)
+        fold_constants(student)
         round_for_storage(student)
         save_state(student, decided, args.out)
         curves.write(args.curves)

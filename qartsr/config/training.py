@@ -31,6 +31,8 @@ class RoleRates(Config):
     skip: float = Field(ge=0)
     adapter: float = Field(ge=0)
     quantizer: float = Field(ge=0)
+    rounding: float = Field(0.0, ge=0, description="offsets of learned rounding, in steps of the grid")
+    bias: float = Field(0.0, ge=0, description="shifts of learnable biases")
 
 
 class CropPhase(Config):

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import torch
 
 from qartsr.engines.family import Engine
+from qartsr.engines.integer import Integer
 from qartsr.engines.simulated import Simulated
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 
 _PREFERRED: tuple[Engine, ...] = (Simulated(),)
 """Fastest first; the last refuses nothing."""
+_ON_REQUEST: tuple[Engine, ...] = (Integer(),)
+"""Never taken by ``auto``: slower than the simulation, there to be compared with."""
 
 
 class Choice(NamedTuple):
@@ -24,7 +27,7 @@ class Choice(NamedTuple):
 
 def engine_names() -> tuple[str, ...]:
     """What ``engine`` may be."""
-    return ("auto", *(engine.name for engine in _PREFERRED))
+    return ("auto", *(engine.name for engine in (*_PREFERRED, *_ON_REQUEST)))
 
 
 def demand_known(name: str) -> None:
@@ -41,7 +44,7 @@ def choose(name: str, model: OneStepSR, device: torch.device) -> Choice:
     demand_known(name)
     if name == "auto":
         return _first(model, device)
-    (engine,) = (each for each in _PREFERRED if each.name == name)
+    (engine,) = (each for each in (*_PREFERRED, *_ON_REQUEST) if each.name == name)
     if refusal := engine.refusal(model, device):
         raise QartsrError(f"engine {name} cannot run here: {refusal}", "engine", "choose auto")
     return Choice(engine, "as asked")
