@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 
 from qartsr.engines.family import Engine
+from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.simulated import Simulated
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 
-_PREFERRED: tuple[Engine, ...] = (Simulated(),)
+_PREFERRED: tuple[Engine, ...] = (OpenVINO(), Simulated())
 """Fastest first; the last refuses nothing."""
 
 

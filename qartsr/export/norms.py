@@ -15,13 +15,13 @@ from qartsr.export.graph import Graph, Operand, Ref
 
 
 class Norm(NamedTuple):
-    """One GroupNorm and the shape of its input: (1, channels) and what follows, unknown to the graph's writer."""
+    """One GroupNorm and the shape of its input, (1, channels, *sides)."""
 
     name: str
     groups: int
     channels: int
-    tail: int
-    """dimensions after the channels"""
+    sides: tuple[int | str, ...]
+    """what follows the channels; names where it varies"""
     weight: Tensor
     bias: Tensor
     eps: float
@@ -52,11 +52,11 @@ def imposed(graph: Graph, norm: Norm, x: Ref) -> Ref:
 def observed(graph: Graph, norm: Norm, x: Ref) -> Ref:
     """Moments are the output ``NAME.moments``; the norm uses its own, or those given.
 
-    Inputs: ``NAME.weights`` (positions, 2), columns that sum to 1: equal weights, and those to observe with.
+    Inputs: ``NAME.weights`` (*sides, 2), two sets that each sum to 1: equal weights, and those to observe with.
     ``NAME.given`` (groups, 2), mean and mean square, used in the share ``NAME.fixed`` (1, 1): 0 or 1.
     Output: (groups, 2) with the second weights.
     """
-    weights = graph.input(f"{norm.name}.weights", (f"{norm.name}.positions", 2))
+    weights = graph.node("Reshape", graph.input(f"{norm.name}.weights", (*norm.sides, 2)), _shape(-1, 2))
     given = graph.input(f"{norm.name}.given", (norm.groups, 2))
     fixed = graph.input(f"{norm.name}.fixed", (1, 1))
     grouped = graph.node("Reshape", x, _shape(norm.groups, norm.channels // norm.groups, -1))
@@ -90,7 +90,7 @@ def _normalised(graph: Graph, norm: Norm, x: Ref, mean: Ref, square: Ref) -> Ref
 
 
 def _channels(graph: Graph, norm: Norm, value: Ref) -> Ref:
-    return graph.node("Reshape", value, _shape(1, norm.channels, *(1,) * norm.tail))
+    return graph.node("Reshape", value, _shape(1, norm.channels, *(1 for _ in norm.sides)))
 
 
 def _shape(*sides: int) -> Operand:

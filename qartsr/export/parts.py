@@ -9,7 +9,7 @@ import onnx
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph, Ref
 from qartsr.export.norms import NormWriter, plain
-from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, fits, granule, trace
+from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, granule, trace
 from qartsr.export.write import Writer
 from qartsr.models import OneStepSR
 from qartsr.models.schedule import noise_level
@@ -88,11 +88,6 @@ def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
 def step(model: OneStepSR, name: str) -> int:
     """Sides of a varying input must be multiples of this, so that every level halves without remainder."""
     return granule(model) * (1 if PARTS[name].on_latents else model.factor)
-
-
-def varies(model: OneStepSR, name: str, size: Size) -> bool:
-    """Whether the graph of varying size takes this size."""
-    return all(fits(side, step(model, name)) for side in size)
 
 
 def _check(model: OneStepSR, size: Size | None) -> None:

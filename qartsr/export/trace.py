@@ -156,11 +156,6 @@ def _needed(outputs: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(node for node in outputs[0].graph.nodes if node in wanted and node.op == "call_function")
 
 
-def fits(side: int, multiple: int) -> bool:
-    """Whether a graph of varying size takes this side."""
-    return side % multiple == 0 and side // multiple <= _MOST
-
-
 def granule(model: OneStepSR) -> int:
     """Sides of latents for which the UNet needs no special case are multiples of this: 2 per level below the first."""
     config: Any = model.unet.config

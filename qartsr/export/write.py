@@ -79,7 +79,8 @@ class Writer:
 
     def _norm_of(self, node: Node, x: Ref, groups: int, weight: Tensor, bias: Tensor, eps: float, *_: bool) -> Norm:
         shape = _shape(node.args[0])
-        return Norm(self._owner(node), groups, int(shape[1]), len(shape) - 2, weight, bias, eps)
+        sides = tuple(side if isinstance(side, int) else str(side) for side in shape[2:])
+        return Norm(self._owner(node), groups, int(shape[1]), sides, weight, bias, eps)
 
 
 def _varies(value: Any) -> bool:

@@ -28,7 +28,7 @@ def exported(layer: PackedLayer, x: Tensor) -> bytes:
 
 
 def off_the_ties(layer: PackedLayer, x: Tensor) -> Tensor:
-    """``x`` moved a little where it lies half-way between two codes: x * (1 / phi) may round another way than x / phi."""
+    """``x`` moved a little where it lies half-way between two codes: x * (1 / phi) may round otherwise than x / phi."""
     if not layer.spec.input_bits:
         return x
     scale, offset = layer.input.grid
