@@ -29,8 +29,11 @@ class OpenVINO:
         missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed; pip install 'qartsr[openvino]'"
-        if not any(isinstance(part, PackedLayer) for part in model.modules()):
+        layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
+        if not layers:
             return "the model is not packed"
+        if any(layer.spec.input_dynamic or layer.spec.input_split for layer in layers):
+            return "it has inputs with more than one fixed range"
         return None
 
     def prepare(self, model: OneStepSR) -> OneStepSR:

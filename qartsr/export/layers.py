@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from qartsr.errors import QartsrError
@@ -26,6 +27,7 @@ from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
 from qartsr.packing.packed_layer import (
     FloatTensor,
+    Hierarchical,
     InputAffine,
     InputGrid,
     InputScale,
@@ -175,13 +177,25 @@ def _with_skip(graph: Graph, name: str, layer: PackedLayer, op: _Op, x: Ref, y: 
     skip = layer.skip
     if isinstance(skip, NoLowRank):
         return y
-    if not isinstance(skip, LowRank):
-        raise _unknown(name, skip)
-    right = graph.constant(op.weight(skip.right), f"{name}.skip.right")
-    low = op.apply(x, right, None, padded, f"{name}.skip.low")
-    kind, left = ("Conv", skip.left[:, :, None, None]) if op.tail else ("MatMul", skip.left.t())
+    left, right = _factors(skip)
+    low = op.apply(x, graph.constant(op.weight(right), f"{name}.skip.right"), None, padded, f"{name}.skip.low")
+    kind, left = ("Conv", left[:, :, None, None]) if op.tail else ("MatMul", left.t())
     high = graph.node(kind, low, graph.constant(left, f"{name}.skip.left"), name=f"{name}.skip")
     return graph.node("Add", y, high, name=name)
+
+
+def _factors(skip: LowRank | Hierarchical) -> tuple[Tensor, Tensor]:
+    """(O, r) and (r, C, ...); blocks of rank 1 become columns and rows that are 0 outside their block."""
+    if isinstance(skip, LowRank):
+        return skip.left, skip.right
+    columns = skip.block_left.shape[1]
+    rows = skip.block_right.shape[0] // columns
+    left = [torch.block_diag(*part.chunk(rows)) for part in skip.block_left.split(1, dim=1)]
+    width = skip.block_right.shape[1]
+    flat = skip.block_right.reshape(rows * columns, width, -1)
+    right = torch.cat([F.pad(v, (0, 0, q * width, (columns - 1 - q) * width)) for q, v in enumerate(flat.split(rows))])
+    joined = torch.cat([skip.right, right.reshape(-1, *skip.right.shape[1:])])
+    return torch.cat([skip.left, *left], dim=1), joined
 
 
 def _unknown(name: str, part: torch.nn.Module) -> QartsrError:
