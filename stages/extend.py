@@ -12,6 +12,7 @@ from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
 from qartsr.training.et import extend, teacher_images
+from qartsr.training.inner import inside
 from qartsr.training.quantized import Setting
 from stages._stage import arguments, stage
 
@@ -31,7 +32,8 @@ def main() -> None:
     lq = to_unit(load_calibration(args.calibration).lq).to(device)
     with open_run(params.profile, f"extend@{bits}", params.extend.model_dump()) as run:
         curves = Curves(run.metrics)
-        extend(student, teacher_images(teacher, lq), lq, params.extend, setting, curves, checkpoint)
+        forward = inside(teacher, lq, params.extend)
+        extend(student, teacher_images(teacher, lq), lq, params.extend, setting, curves, checkpoint, forward)
         fold_constants(student)
         round_for_storage(student)
         save_state(student, decided, args.out)

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from qartsr.serving import _load_pyfunc
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 pytestmark = pytest.mark.services
-START = 120
+START = 400  # seconds; some thirty on an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,13 @@ def test_prediction_is_what_the_command_writes(loaded: Any, address: str, tmp_pa
 
 def test_the_example_of_the_version_works(loaded: Any) -> None:
     assert received(loaded.predict(loaded.input_example)["image"][0]).size == (24, 16)
+
+
+def test_threads_of_a_server_wait_for_each_other(loaded: Any) -> None:
+    frames = [pd.DataFrame({"image": [sent(photo(9 + size, 9))]}) for size in range(4)]
+    alone = [loaded.predict(frame)["image"][0] for frame in frames]
+    with ThreadPoolExecutor(4) as pool:
+        assert [result["image"][0] for result in pool.map(loaded.predict, frames)] == alone
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import torch
 
 from qartsr.engines.family import Engine
 from qartsr.engines.integer import Integer
+from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.simulated import Simulated
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 
-_PREFERRED: tuple[Engine, ...] = (Simulated(),)
+_PREFERRED: tuple[Engine, ...] = (OpenVINO(), Simulated())
 """Fastest first; the last refuses nothing."""
 _ON_REQUEST: tuple[Engine, ...] = (Integer(),)
 """Never taken by ``auto``: slower than the simulation, there to be compared with."""
