@@ -8,10 +8,11 @@ import torch
 
 from qartsr.engines.family import Engine
 from qartsr.engines.simulated import Simulated
+from qartsr.engines.triton_engine import Triton
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 
-_PREFERRED: tuple[Engine, ...] = (Simulated(),)
+_PREFERRED: tuple[Engine, ...] = (Triton(), Simulated())
 """Fastest first; the last refuses nothing."""
 
 

@@ -17,6 +17,8 @@ _CHUNK = 512
 """Pixels per program of the moments."""
 _GROUP = 8
 _SMALLEST_DOT = 16
+_EXACT = {"enable_fp_fusion": False}
+"""A product and a sum are rounded separately, as torch does it."""
 _LARGEST = 2**31
 """Elements that 32-bit offsets reach."""
 
@@ -38,7 +40,7 @@ class TritonKernels:
         out = torch.empty(outputs, rows, columns, channels, dtype=torch.int8, device=weight.stream.device)
         device_unpack.unpack[(-(-count // _UNPACK_BLOCK),)](
             weight.stream, weight.zero, out, count, weight.stream.numel(),
-            C=channels, TAPS=rows * columns, BITS=weight.bits, BLOCK=_UNPACK_BLOCK,
+            C=channels, TAPS=rows * columns, BITS=weight.bits, BLOCK=_UNPACK_BLOCK, **_EXACT,
         )  # fmt: skip
         return out
 
@@ -50,12 +52,13 @@ class TritonKernels:
         means, squares = torch.empty(2, batch, chunks, channels, device=x.device)
         affine = Affine(*torch.empty(2, batch, channels, device=x.device))
         device_quantize.moments[(chunks, -(-channels // block), batch)](
-            x, means, squares, pixels, C=channels, CHUNK=_CHUNK, BLOCK_M=4096 // block, BLOCK_C=block
-        )
+            x, means, squares, pixels, C=channels, CHUNK=_CHUNK, BLOCK_M=min(_CHUNK, 4096 // block), BLOCK_C=block,
+            **_EXACT,
+        )  # fmt: skip
         size = channels // groups
         device_quantize.normaliser[(groups, batch)](
             means, squares, weight, bias, *affine, pixels, chunks, eps,
-            C=channels, GROUPS=groups, CHUNK=_CHUNK, BLOCK_M=64, BLOCK_C=_power(size),
+            C=channels, GROUPS=groups, CHUNK=_CHUNK, BLOCK_M=64, BLOCK_C=_power(size), **_EXACT,
         )  # fmt: skip
         return affine
 
@@ -78,7 +81,7 @@ class TritonKernels:
             x, *norm, codes.delta, codes.phi, codes.grid, out, values,
             rows, height * width, float(codes.levels), codes.zero,
             C=channels, ACTIVATED=norm.gain.numel() > 0, KEEP=values.numel() > 0, BASIS=codes.phi.numel() > 0,
-            BLOCK_M=block_rows, BLOCK_C=block,
+            BLOCK_M=block_rows, BLOCK_C=block, **_EXACT,
         )  # fmt: skip
         return out
 
@@ -121,12 +124,12 @@ def _launch(
         channels, *geometry.kernel, *geometry.stride, *geometry.padding, *geometry.dilation,
         POINTWISE=geometry.pointwise, BORDER=border.numel() > 0, **flags,
         BLOCK_M=tiles.rows, BLOCK_N=tiles.outputs, BLOCK_K=tiles.depth, SPLITS=tiles.splits, GROUP=_GROUP,
-        num_warps=tiles.warps, num_stages=tiles.stages,
+        num_warps=tiles.warps, num_stages=tiles.stages, **_EXACT,
     )  # fmt: skip
     if split:
         device_product.gather[(-(-problem.rows // 32), -(-problem.outputs // 64))](
             partial, partial_rows, out, *parts, problem.rows, problem.outputs, math.prod(sides), **flags,
-            BLOCK_M=32, BLOCK_N=64, SPLITS=tiles.splits,
+            BLOCK_M=32, BLOCK_N=64, SPLITS=tiles.splits, **_EXACT,
         )  # fmt: skip
 
 

@@ -20,7 +20,10 @@ def quantize(
     C: tl.constexpr, ACTIVATED: tl.constexpr, KEEP: tl.constexpr, BASIS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_M rows of BLOCK_C channels: round(clip((v - delta) / phi - offset) / scale)) - zero, v = x or SiLU(norm)."""
+    """Codes of BLOCK_M rows of BLOCK_C channels; v is x or SiLU(x gain + shift).
+
+    round(clip(((v - delta) / phi - offset) / scale, 0, levels)) - zero
+    """
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = (m < rows)[:, None] & (c < C)[None, :]
@@ -45,7 +48,7 @@ def quantize(
 def moments(
     x, means, squares, pixels, C: tl.constexpr, CHUNK: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr
 ):
-    """Per image, chunk of pixels and channel: the mean and the sum of squared differences from it.
+    """The mean, and the sum of squared differences from it, of one chunk of pixels: per image and channel.
 
     Differences are taken from the chunk's first pixel, so that a large mean does not drown a small variance.
     """
@@ -74,7 +77,7 @@ def normaliser(
 ):  # fmt: skip
     """Moments of one group of one image from those of its chunks, and the gain and shift they make of each channel.
 
-    Mean = sum n_i mean_i / N; N variance = sum (square_i + n_i (mean_i - mean)^2), N pixels of all the group's channels.
+    mean = sum n_i mean_i / N and N variance = sum (square_i + n_i (mean_i - mean)^2), i over chunks and channels.
     """
     group, image = tl.program_id(0), tl.program_id(1)
     size: tl.constexpr = C // GROUPS

@@ -7,7 +7,9 @@ import triton.language as tl
 
 
 @triton.jit
-def unpack(stream, zero, out, count, size, C: tl.constexpr, TAPS: tl.constexpr, BITS: tl.constexpr, BLOCK: tl.constexpr):
+def unpack(
+    stream, zero, out, count, size, C: tl.constexpr, TAPS: tl.constexpr, BITS: tl.constexpr, BLOCK: tl.constexpr
+):
     """Element (o, tap, c) of ``out`` is code (o C + c) TAPS + tap of the stream, less the zero point of o.
 
     A code of up to 8 bits lies within two neighbouring bytes, its lowest bit first.
