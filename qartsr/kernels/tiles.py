@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-_ACCUMULATOR = 128 * 256
-"""The largest tile of int32 sums that 8 warps hold in registers."""
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -58,18 +55,19 @@ def rule(problem: Problem, processors: int) -> Tiles:
 
 
 def candidates(problem: Problem, processors: int) -> Iterator[Tiles]:
-    """The rule's choice first, then what is worth measuring for this shape."""
+    """The rule's choice first, then what is worth measuring for this shape: at most 40 in all."""
     chosen = rule(problem, processors)
     yield chosen
-    splits = (1,) if chosen.splits == 1 else (1, 2, 4, 8)
-    for rows, outputs, depth in ((r, o, d) for r in (64, 128, 256) for o in (64, 128, 256) for d in (64, 128)):
-        if rows * outputs > _ACCUMULATOR or depth > 2 * problem.channels or outputs > 2 * problem.outputs:
-            continue
-        for split in splits:
-            for stages in (3, 4):
-                found = Tiles(rows, outputs, depth, split, 8 if rows * outputs >= 128 * 128 else 4, stages)
-                if found != chosen:
-                    yield found
+    large = chosen.splits == 1
+    pairs = ((128, 128), (128, 256), (256, 128), (64, 256), (256, 64)) if large else ((64, 64), (64, 128), (128, 64))
+    for rows, outputs in pairs:
+        for depth in (64, 128):
+            for splits in (1,) if large else (2, 4, 8):
+                for stages in (3, 4):
+                    warps = 8 if rows * outputs >= 128 * 128 else 4
+                    found = Tiles(rows, outputs, depth, splits, warps, stages)
+                    if found != chosen:
+                        yield found
 
 
 def _programs(problem: Problem, rows: int, outputs: int) -> int:
