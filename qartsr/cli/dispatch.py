@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from qartsr.cli.configure import CONFIGURE
 from qartsr.cli.cost import COST
 from qartsr.cli.evaluate import EVALUATE
+from qartsr.cli.export import EXPORT
 from qartsr.cli.fetch_metric_weights import FETCH_METRIC_WEIGHTS
 from qartsr.cli.init_random import INIT_RANDOM
 from qartsr.cli.inspect import INSPECT
@@ -21,7 +22,18 @@ from qartsr.cli.rollback import ROLLBACK
 from qartsr.cli.upscale import UPSCALE
 from qartsr.errors import QartsrError
 
-COMMANDS = (UPSCALE, INSPECT, EVALUATE, PROMOTE, ROLLBACK, CONFIGURE, FETCH_METRIC_WEIGHTS, COST, INIT_RANDOM)
+COMMANDS = (
+    UPSCALE,
+    INSPECT,
+    EVALUATE,
+    EXPORT,
+    PROMOTE,
+    ROLLBACK,
+    CONFIGURE,
+    FETCH_METRIC_WEIGHTS,
+    COST,
+    INIT_RANDOM,
+)
 INTERRUPTED, READER_GONE = 130, 141
 """What a shell reports of a program that SIGINT or SIGPIPE ended."""
 

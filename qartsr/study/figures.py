@@ -67,26 +67,34 @@ def stages(files: Mapping[int, Path], bits: str, out: Path) -> None:
     """One row per timestep: Z_L, epsilon, its error, Z_H, its error, the image. Every column has one scale."""
     found = {step: load_file(path) for step, path in files.items()}
     columns = ("z_l", "eps", "eps_error", "z_h", "z_h_error")
-    titles = ("|Z_L|", "|ε|", f"|ε error|, {bits}", "|Z_H|", f"|Z_H error|, {bits}", "image")
+    titles = ("|Z_L|", "|ε|", f"|error of ε|, {bits}", "|Z_H|", f"|error of Z_H|, {bits}", "image, no colour fix")
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(found), len(titles), squeeze=False)
+        for place, key in enumerate(columns):
+            norm = _shared([tensors[key] for tensors in found.values()])
+            for line, tensors in zip(axes, found.values(), strict=True):
+                shown = line[place].imshow(tensors[key], cmap="magma", norm=norm)
+            bar = figure.colorbar(shown, ax=axes[:, place], location="bottom", fraction=0.03, pad=0.02)
+            bar.set_ticks([norm.vmin, norm.vmax], labels=[f"{end:.1e}" for end in (norm.vmin, norm.vmax)], fontsize=7)
+            bar.minorticks_off()
         for line, (step, tensors) in zip(axes, found.items(), strict=True):
-            for panel, key in zip(line, columns, strict=False):
-                scale = [value[key] for value in found.values()]
-                norm = LogNorm(
-                    max(min(v.min() for v in scale), max(v.max() for v in scale) / 1e4), max(v.max() for v in scale)
-                )
-                shown = panel.imshow(tensors[key], cmap="magma", norm=norm)
-                figure.colorbar(shown, ax=panel, fraction=0.045, pad=0.02).ax.tick_params(labelsize=6)
-                _bare(panel)
-            line[-1].imshow((tensors["image"].transpose(1, 2, 0) + 1) / 2)
-            _bare(line[-1])
+            shown = line[-1].imshow((tensors["image"].transpose(1, 2, 0) + 1) / 2)
             line[0].set_ylabel(f"T = {step}", color=_INK)
+        room = figure.colorbar(shown, ax=axes[:, -1], location="bottom", fraction=0.03, pad=0.02)
+        room.ax.set_visible(False)  # keeps the last column in line with the others
+        for panel in axes.flat:
+            _bare(panel)
         for panel, title in zip(axes[0], titles, strict=True):
             panel.set_title(title, fontsize=9, loc="center", pad=4)
 
-    _save(out, (12.4, 2.0 * len(found) + 0.2), draw, dpi=90)
+    _save(out, (10.6, 1.75 * len(found) + 0.6), draw, dpi=90)
+
+
+def _shared(maps: Sequence[Array]) -> LogNorm:
+    """From the smallest to the largest value of all, at most four decades."""
+    top = max(float(values.max()) for values in maps)
+    return LogNorm(max(min(float(values.min()) for values in maps), top / 1e4), top)
 
 
 def heat_map(errors: Mapping[str, Mapping[str, float]], title: str, out: Path) -> None:

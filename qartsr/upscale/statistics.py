@@ -13,25 +13,16 @@ earlier ones had normalised locally.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Moments(NamedTuple):
-    """Of one GroupNorm's input, per group, each (G,)."""
-
-    mean: Tensor
-    square: Tensor
-
+from qartsr.models.moments import Moments, NormCarrier, Norms, Seen, Statistics, affine, share
 
 Input = TypeVar("Input")
-Statistics = dict[str, Moments]
-"""By the name of the GroupNorm, in the order they are called."""
 
 
 class _EnoughError(Exception):
@@ -47,98 +38,108 @@ def observe(
     refused; no round observes nothing.
     """
     fixed: Statistics = {}
-    norms = count_norms(model)
-    if rounds > norms:
-        raise ValueError(f"{rounds} rounds for {norms} norms")
+    norms = norms_of(model)
+    if rounds > norms.count():
+        raise ValueError(f"{rounds} rounds for {norms.count()} norms")
     for number in range(1, rounds + 1):
-        wanted = norms * number // rounds
-        with imposed(model, fixed):
-            seen = _round(model, run, inputs, wanted)
+        wanted = norms.count() * number // rounds
+        with norms.imposed(fixed):
+            seen = _round(norms, run, inputs, wanted)
         fixed = {name: fixed.get(name, moments) for name, moments in islice(seen.items(), wanted)}
     return fixed
 
 
 def count_norms(model: nn.Module) -> int:
     """How many GroupNorms the model has."""
-    return sum(isinstance(part, nn.GroupNorm) for part in model.modules())
+    return norms_of(model).count()
+
+
+def imposed(model: nn.Module, statistics: Statistics) -> AbstractContextManager[None]:
+    """Within this context every observed GroupNorm normalises by ``statistics``."""
+    return norms_of(model).imposed(statistics)
+
+
+def norms_of(model: nn.Module) -> Norms:
+    """Those that a part of the model brings, else those of its modules."""
+    carriers = (part for part in model.modules() if isinstance(part, NormCarrier))
+    return next((part.norms() for part in carriers), ModuleNorms(model))
 
 
 def _round(
-    model: nn.Module, run: Callable[[Input], Any], inputs: Sequence[tuple[Input, Tensor]], wanted: int
+    norms: Norms, run: Callable[[Input], Any], inputs: Sequence[tuple[Input, Tensor]], wanted: int
 ) -> Statistics:
     """Moments of the first ``wanted`` norms."""
     sums: dict[str, Tensor] = {}
-    weight, mass, count = torch.ones(1, 1), 0.0, 0
-
-    def hook(name: str) -> Callable[..., None]:
-        def record(norm: nn.GroupNorm, seen: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal count
-            sums[name] = sums.get(name, 0) + _moments(norm, seen[0], weight) * float(weight.sum())
-            count += 1
-            if count == wanted:
-                raise _EnoughError
-
-        return record
-
-    with _hooks(model, hook):
-        for each, weight in inputs:
-            count = 0
-            mass += float(weight.sum())
-            with suppress(_EnoughError):
-                run(each)
+    for each, weight in inputs:
+        with suppress(_EnoughError), norms.watched(weight, _adder(sums, float(weight.sum()), wanted)):
+            run(each)
+    mass = sum(float(weight.sum()) for _, weight in inputs)
     return {name: Moments(*(total / mass).float()) for name, total in sums.items()}
+
+
+def _adder(sums: dict[str, Tensor], mass: float, wanted: int) -> Seen:
+    count = 0
+
+    def add(name: str, moments: Tensor) -> None:
+        nonlocal count
+        sums[name] = sums.get(name, 0) + moments * mass
+        count += 1
+        if count == wanted:
+            raise _EnoughError
+
+    return add
+
+
+class ModuleNorms:
+    """GroupNorms that are modules: forward hooks see and replace what they do."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._norms = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)]
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._norms)
+
+    def imposed(self, statistics: Statistics) -> AbstractContextManager[None]:
+        """Outputs are replaced."""
+
+        def hook(name: str) -> Callable[..., Any]:
+            def replace(norm: nn.GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                return _normalise(norm, inputs[0], statistics[name]) if name in statistics else output
+
+            return replace
+
+        return self._hooks(hook)
+
+    def watched(self, weight: Tensor, seen: Seen) -> AbstractContextManager[None]:
+        """Inputs are measured."""
+
+        def hook(name: str) -> Callable[..., None]:
+            def record(norm: nn.GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                seen(name, _moments(norm, inputs[0], weight))
+
+            return record
+
+        return self._hooks(hook)
+
+    @contextmanager
+    def _hooks(self, hook: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
+        handles = [norm.register_forward_hook(hook(name)) for name, norm in self._norms]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _moments(norm: nn.GroupNorm, x: Tensor, weight: Tensor) -> Tensor:
     """(2, G) float64 mean and mean square of ``x`` (1, C, h, w), or (1, C, h * w) as attention has it."""
     grouped = x.float().reshape(norm.num_groups, norm.num_channels // norm.num_groups, -1)
-    share = _resized(weight, x).to(grouped)
-    share = share / share.sum()
-    return torch.stack([grouped.mean(1) @ share, grouped.square().mean(1) @ share]).double()
-
-
-def _resized(weight: Tensor, x: Tensor) -> Tensor:
-    """The weight of every position of ``x``, flat."""
-    height, width = x.shape[2:] if x.dim() == 4 else _sides(x.shape[2], *weight.shape)
-    return F.adaptive_avg_pool2d(weight[None, None], (height, width)).flatten()
-
-
-def _sides(count: int, height: int, width: int) -> tuple[int, int]:
-    """Sides of ``count`` positions, given the image they come from."""
-    rows = round((count * height / width) ** 0.5)
-    return rows, count // rows
-
-
-@contextmanager
-def imposed(model: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Within this context every observed GroupNorm normalises by ``statistics``."""
-
-    def hook(name: str) -> Callable[..., Any]:
-        def replace(norm: nn.GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return _normalise(norm, inputs[0], statistics[name]) if name in statistics else output
-
-        return replace
-
-    with _hooks(model, hook):
-        yield
+    part = share(weight, x.shape[2:]).to(grouped)
+    return torch.stack([grouped.mean(1) @ part, grouped.square().mean(1) @ part]).double()
 
 
 def _normalise(norm: nn.GroupNorm, x: Tensor, moments: Moments) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias, as one gain and one shift per channel."""
-    variance = (moments.square - moments.mean.square()).clamp_min(0)
-    width = norm.num_channels // norm.num_groups
-    gain = torch.rsqrt(variance + norm.eps).repeat_interleave(width) * norm.weight
-    shift = norm.bias - moments.mean.repeat_interleave(width) * gain
-    shape = (1, -1, *(1 for _ in x.shape[2:]))
-    return torch.addcmul(shift.reshape(shape), x, gain.reshape(shape)).to(x.dtype)
-
-
-@contextmanager
-def _hooks(model: nn.Module, hook: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
-    norms = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)]
-    handles = [norm.register_forward_hook(hook(name)) for name, norm in norms]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    gain, shift = affine(norm, moments).reshape(2, 1, -1, *(1 for _ in x.shape[2:]))
+    return torch.addcmul(shift, x, gain).to(x.dtype)

@@ -124,14 +124,14 @@ def test_metrics_are_cached() -> None:
     assert uncached == {"pretrain", "publish"}
 
 
+def _only_docstring(body: list[ast.stmt]) -> bool:
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
 def _made(path: str, dep: str) -> bool:
     """A template stands for any name: ``a/${item.method}-${item.bits}`` makes ``a/qartsr-${item.bits}``."""
     pattern = re.sub(r"\\\$\\\{item\\\.\w+\\\}", r"[^/]+", re.escape(path))
     return re.fullmatch(pattern, dep) is not None or path.startswith(f"{dep}/")
-
-
-def _only_docstring(body: list[ast.stmt]) -> bool:
-    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
 def _inside(path: str, dep: str) -> bool:

@@ -1,0 +1,46 @@
+"""The fast engine of CPUs: OpenVINO runs convolutions and matrix products of codes in int8, all else in bf16 or fp32.
+
+Encoder, denoiser and decoder are graphs of their own (:mod:`qartsr.export`), compiled for the size of each input and
+kept in the user's cache. Codes of 2 to 8 bits all run as int8: fewer bits save bytes of the package, not time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import ClassVar
+
+import torch
+
+from qartsr.models import OneStepSR
+from qartsr.packing import PackedLayer
+
+_NEEDED = ("openvino", "onnx")
+
+
+class OpenVINO:
+    """Replaces UNet and VAE of a packed model by compiled graphs."""
+
+    name: ClassVar[str] = "openvino"
+
+    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+        """Where it cannot run: elsewhere than on a CPU, without openvino and onnx, on a model that is not packed."""
+        if device.type != "cpu":
+            return "it runs on CPUs only"
+        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            return f"{' and '.join(missing)} not installed; pip install 'qartsr[openvino]'"
+        layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
+        if not layers:
+            return "the model is not packed"
+        if any(layer.spec.input_dynamic or layer.spec.input_split for layer in layers):
+            return "it has inputs with more than one fixed range"
+        return None
+
+    def prepare(self, model: OneStepSR) -> OneStepSR:
+        """The model, changed in place; graphs are made when the first input of a size comes."""
+        from qartsr.engines.openvino_parts import compiled_parts  # openvino and onnx: there only with their extra
+
+        unet, vae = compiled_parts(model)
+        model.set_submodule("unet", unet)
+        model.set_submodule("vae", vae)
+        return model

@@ -1,0 +1,68 @@
+"""Compiled graphs in the user's cache: the second start of a model is quick.
+
+A file is named by everything it depends on: the model's values, part, size, mode and settings, OpenVINO, the CPU, and
+the code that writes graphs. An unusable or unwritable cache costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from qartsr.errors import QartsrError
+from qartsr.files import sha256_tree, write_bytes
+from qartsr.models import OneStepSR, architecture
+from qartsr.packing import PackedLayer
+
+LIMIT = 8 << 30
+"""Bytes the cache may have; the files used longest ago go first."""
+_CODE = ("export", "engines")
+
+
+def fingerprint(model: OneStepSR) -> str:
+    """Hex SHA-256 of all that a packed model computes with."""
+    layers = {name: repr(part.op) for name, part in model.named_modules() if isinstance(part, PackedLayer)}
+    digest = hashlib.sha256(json.dumps([architecture(model), layers], sort_keys=True).encode())
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+class Cache:
+    """Compiled graphs by key, for one OpenVINO core."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self._folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qartsr" / "openvino"
+        rooms = Path(__file__).parent.parent
+        code = [sha256_tree(rooms / room) for room in _CODE]
+        self._where = (core.get_versions("CPU")["CPU"].build_number, core.get_property("CPU", "FULL_DEVICE_NAME"), code)
+
+    def get(self, key: tuple[Any, ...], settings: Mapping[str, Any], build: Callable[[], Any]) -> Any:
+        """The compiled graph of this key; ``build`` makes one where there is none."""
+        path = self._folder / f"{hashlib.sha256(repr((key, self._where)).encode()).hexdigest()}.blob"
+        with suppress(OSError, RuntimeError):  # none yet, or one that this OpenVINO does not take
+            compiled = self._core.import_model(io.BytesIO(path.read_bytes()), "CPU", dict(settings))
+            path.touch()
+            return compiled
+        compiled = build()
+        with suppress(OSError, QartsrError):
+            write_bytes(path, compiled.export_model().getvalue())
+            self._trim()
+        return compiled
+
+    def _trim(self) -> None:
+        files = sorted(self._folder.glob("*.blob"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for path in files:
+            total += path.stat().st_size
+            if total > LIMIT:
+                path.unlink()

@@ -1,0 +1,108 @@
+"""GroupNorms of compiled graphs: which of three graphs runs, what goes into it, and what comes out.
+
+A single image needs the plain graph. For an image in tiles, moments are first outputs of the graph (in fp32: sums over
+a whole tile) and then its inputs; see :mod:`qartsr.export.norms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qartsr.export import NormWriter, imposed, observed, plain
+from qartsr.models import OneStepSR
+from qartsr.models.moments import Moments, Seen, Statistics, affine, share
+
+Shapes = Mapping[str, Sequence[int]]
+"""Of a graph's inputs, by name."""
+
+
+class Mode(NamedTuple):
+    """How the norms of a graph are written."""
+
+    name: str
+    writer: NormWriter
+    exact: bool
+    """computed in fp32 throughout"""
+
+
+PLAIN = Mode("plain", plain, exact=False)
+IMPOSED = Mode("imposed", imposed, exact=False)
+OBSERVED = Mode("observed", observed, exact=True)
+
+
+class _Watch(NamedTuple):
+    weight: Tensor
+    seen: Seen
+
+
+class GraphNorms:
+    """The norms of one model; the state of the contexts they are in."""
+
+    def __init__(self, model: OneStepSR) -> None:
+        self._norms = {name: part for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)}
+        self._fixed: Statistics = {}
+        self._watches: list[_Watch] = []
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._norms)
+
+    @contextmanager
+    def imposed(self, statistics: Statistics) -> Iterator[None]:
+        """Moments become inputs."""
+        before, self._fixed = self._fixed, statistics
+        try:
+            yield
+        finally:
+            self._fixed = before
+
+    @contextmanager
+    def watched(self, weight: Tensor, seen: Seen) -> Iterator[None]:
+        """Moments become outputs."""
+        self._watches.append(_Watch(weight, seen))
+        try:
+            yield
+        finally:
+            self._watches.pop()
+
+    def mode(self) -> Mode:
+        """The graph that is wanted now. Raises ValueError where moments of some norms only are imposed to no end."""
+        if self._watches:
+            return OBSERVED
+        if not self._fixed:
+            return PLAIN
+        if missing := self._norms.keys() - self._fixed.keys():
+            raise ValueError(f"no moments for {min(missing)}")
+        return IMPOSED
+
+    def feed(self, shapes: Shapes) -> dict[str, Any]:
+        """Values of the inputs that a mode brings."""
+        feed: dict[str, Any] = {}
+        for name, norm in self._norms.items():
+            if f"{name}.affine" in shapes:
+                feed[f"{name}.affine"] = affine(norm, self._fixed[name]).numpy()
+            if f"{name}.weights" in shapes:
+                feed |= self._observing(name, norm.num_groups, shapes[f"{name}.weights"][:-1])
+        return feed
+
+    def _observing(self, name: str, groups: int, sides: Sequence[int]) -> dict[str, Any]:
+        unused = Moments(torch.zeros(groups), torch.ones(groups))
+        wanted = share(self._watches[-1].weight, sides)
+        weights = [torch.full_like(wanted, 1 / len(wanted)), wanted]
+        return {
+            f"{name}.weights": torch.stack(weights, 1).reshape(*sides, 2).numpy(),
+            f"{name}.given": torch.stack(self._fixed.get(name, unused), 1).numpy(),
+            f"{name}.fixed": torch.full((1, 1), float(name in self._fixed)).numpy(),
+        }
+
+    def tell(self, outputs: Mapping[str, Any]) -> None:
+        """Whoever watches is told the moments among ``outputs``, which are in the order of calling."""
+        for watch in self._watches[-1:]:
+            for name, value in outputs.items():
+                if name.endswith(".moments"):
+                    watch.seen(name.removesuffix(".moments"), torch.from_numpy(value).t().double())

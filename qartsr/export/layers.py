@@ -1,0 +1,203 @@
+"""A packed layer as standard nodes: integer weights, DequantizeLinear, and Clip + QuantizeLinear + DequantizeLinear.
+
+    x^ = Q(v),  v = (x - delta) / phi - rest,  Q(v) = round(clip(v, -zero scale, (levels - zero) scale) / scale) scale
+    y  = op(x^, W^) + (b + rest sum W) + r sum(x^) + L1 op(x, L2)
+
+W^ are signed integers times one scale per output channel (zero point 0), whatever the bits: int8 in the file. ``rest``
+is what an integer zero point cannot say of the input grid's offset, ``r`` (per output channel) of the weight grid's;
+both are exact corrections, and are left out where they are 0. Sums run over the window of the operation.
+
+A layer whose delta and rest are 0 is padded by the convolution itself, since 0 is a code; else x is padded first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qartsr.errors import QartsrError
+from qartsr.export.graph import Graph, Operand, Ref
+from qartsr.export.grids import input_grid, weight_grid
+from qartsr.layer import Conv2dOp, LayerOp
+from qartsr.packing import PackedLayer
+from qartsr.packing.packed_layer import (
+    FloatTensor,
+    Hierarchical,
+    InputAffine,
+    InputGrid,
+    InputScale,
+    LowRank,
+    NoLowRank,
+)
+from qartsr.quantizers import Grid
+
+
+class _Weight(NamedTuple):
+    """A weight as the graph has it."""
+
+    value: Ref
+    rest: Tensor
+    """(O,) what is to be added to every weight of an output channel; 0: nothing"""
+
+
+class _Op(NamedTuple):
+    """An operation on values of the graph; weights come in torch's layout, biases as (O,)."""
+
+    apply: Callable[[Operand, Operand, Tensor | None, bool, str], Ref]
+    """(x, weight, bias, padded, name) -> y; ``padded``: x already is"""
+    weight: Callable[[Tensor], Tensor]
+    """from torch's layout to the graph's"""
+    axis: int
+    """of the output channels of a weight, in the graph's layout"""
+    tail: int
+    """dimensions of a value after its channels"""
+
+
+def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
+    """Append the nodes of ``layer`` on ``x``. Raises QartsrError for a part that has no such form."""
+    op = _op(graph, layer.op)
+    scale, zero, rest, levels = _input(name, layer)
+    shifted = isinstance(layer.transform, InputAffine) or rest != 0
+    source = _padded(graph, layer.op, x) if shifted else x
+    inner = _transformed(graph, name, layer, source, rest, op.tail)
+    if levels:
+        inner = _quantized(graph, name, inner, scale, zero, levels)
+    weight = _weight(graph, name, layer, op)
+    bias = layer.bias().double()
+    if rest:
+        bias = bias + rest * layer.weight().double().flatten(1).sum(1)
+    y = op.apply(inner, weight.value, bias.float(), shifted, f"{name}.main")
+    if bool((weight.rest != 0).any()):
+        ones = op.weight(torch.ones(1, *layer.spec.shape[1:]))
+        total = op.apply(inner, ones, None, shifted, f"{name}.sum")
+        y = graph.node("Add", y, graph.node("Mul", total, _channels(weight.rest.float(), op.tail)))
+    return _with_skip(graph, name, layer, op, source, y, shifted)
+
+
+def write_float(graph: Graph, name: str, op: LayerOp, x: Operand, weight: Tensor, bias: Tensor | None) -> Ref:
+    """Append a layer that is not quantized."""
+    writer = _op(graph, op)
+    return writer.apply(x, writer.weight(weight), bias, False, name)
+
+
+def _op(graph: Graph, op: LayerOp) -> _Op:
+    if isinstance(op, Conv2dOp):
+        return _Op(lambda *given: _conv(graph, op, *given), lambda weight: weight, axis=0, tail=2)
+    return _Op(lambda *given: _matmul(graph, *given), lambda weight: weight.t(), axis=1, tail=0)
+
+
+def _conv(graph: Graph, op: Conv2dOp, x: Operand, weight: Operand, bias: Tensor | None, padded: bool, name: str) -> Ref:
+    pads = [0] * 4 if padded else [*op.padding, *op.padding]
+    extra = [] if bias is None else [graph.constant(bias, f"{name}.bias")]
+    attributes: dict[str, Any] = {"strides": list(op.stride), "pads": pads, "dilations": list(op.dilation)}
+    return graph.node("Conv", x, weight, *extra, name=name, **attributes)
+
+
+def _matmul(graph: Graph, x: Operand, weight: Operand, bias: Tensor | None, padded: bool, name: str) -> Ref:
+    """The bias is added by subtracting its negative: ONNX Runtime 1.32 makes an invalid node of MatMul + Add here."""
+    if bias is None:
+        return graph.node("MatMul", x, weight, name=name)
+    product = graph.node("MatMul", x, weight, name=f"{name}.product")
+    return graph.node("Sub", product, graph.constant(-bias, f"{name}.bias"), name=name)
+
+
+def _channels(value: Tensor, tail: int) -> Tensor:
+    return value.reshape(-1, *(1,) * tail)
+
+
+def _padded(graph: Graph, op: LayerOp, x: Ref) -> Ref:
+    if not isinstance(op, Conv2dOp) or op.padding == (0, 0):
+        return x
+    rows, columns = op.padding
+    return graph.node("Pad", x, np.array([0, 0, rows, columns] * 2, np.int64))
+
+
+def _input(name: str, layer: PackedLayer) -> tuple[float, int, float, int]:
+    """Scale, zero, rest and levels of the input's grid; 0 levels: not quantized."""
+    if isinstance(layer.input, torch.nn.Identity):
+        return 1.0, 0, 0.0, 0
+    if not isinstance(layer.input, InputGrid):
+        raise _unknown(name, layer.input)
+    grid = input_grid(Grid(layer.input.grid[0], layer.input.grid[1], 2**layer.spec.input_bits - 1))
+    return float(grid.scale), int(grid.zero), float(grid.rest), grid.levels
+
+
+def _transformed(graph: Graph, name: str, layer: PackedLayer, x: Ref, rest: float, tail: int) -> Ref:
+    transform, channels = layer.transform, -1
+    if isinstance(transform, InputAffine):
+        x = graph.node("Sub", x, _channels(transform.delta.reshape(channels), tail))
+    if isinstance(transform, InputAffine | InputScale):
+        x = graph.node("Div", x, _channels(transform.phi.reshape(channels), tail))
+    elif not isinstance(transform, torch.nn.Identity):
+        raise _unknown(name, transform)
+    return graph.node("Sub", x, rest) if rest else x
+
+
+def _quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
+    """``x`` on the grid. Codes are int8: with zero point 0 where ``code - zero`` fits, else ``code - 128``."""
+    fits = zero <= 128 and levels - zero <= 127
+    point = np.array(0 if fits else zero - 128, np.int8)
+    step = np.array(scale, np.float32)
+    clipped = graph.node("Clip", x, -zero * step, (levels - zero) * step)
+    codes = graph.node("QuantizeLinear", clipped, step, point, name=f"{name}.codes")
+    return graph.node("DequantizeLinear", codes, step, point, name=f"{name}.input")
+
+
+def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
+    packed, none = layer.weight, torch.zeros(layer.spec.shape[0], dtype=torch.float64)
+    if isinstance(packed, FloatTensor) or _grouped(packed.grid, layer.spec.shape):
+        return _Weight(graph.constant(op.weight(packed()), f"{name}.weight"), none)
+    grid = weight_grid(Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1))
+    codes = op.weight((packed.integers().int() - grid.zero.int()).to(torch.int8))
+    count = layer.spec.shape[0]
+    scale, rest = (each.expand(count) if each.dim() == 0 else each.reshape(count) for each in (grid.scale, grid.rest))
+    stored = graph.constant(codes, f"{name}.weight.codes")
+    value = graph.node(
+        "DequantizeLinear",
+        stored,
+        graph.constant(scale.float(), f"{name}.weight.scale"),
+        np.zeros(count, np.int8),
+        name=f"{name}.weight",
+        axis=op.axis,
+    )
+    return _Weight(value, rest)
+
+
+def _grouped(grid: Tensor, shape: tuple[int, ...]) -> bool:
+    """Several grids in one output channel: standard graphs have no such convolution, so the weight is decoded."""
+    return grid[0].numel() not in (1, shape[0]) or (grid.dim() > 1 and grid.shape[1] != shape[0])
+
+
+def _with_skip(graph: Graph, name: str, layer: PackedLayer, op: _Op, x: Ref, y: Ref, padded: bool) -> Ref:
+    skip = layer.skip
+    if isinstance(skip, NoLowRank):
+        return y
+    left, right = _factors(skip)
+    low = op.apply(x, graph.constant(op.weight(right), f"{name}.skip.right"), None, padded, f"{name}.skip.low")
+    kind, left = ("Conv", left[:, :, None, None]) if op.tail else ("MatMul", left.t())
+    high = graph.node(kind, low, graph.constant(left, f"{name}.skip.left"), name=f"{name}.skip")
+    return graph.node("Add", y, high, name=name)
+
+
+def _factors(skip: LowRank | Hierarchical) -> tuple[Tensor, Tensor]:
+    """(O, r) and (r, C, ...); blocks of rank 1 become columns and rows that are 0 outside their block."""
+    if isinstance(skip, LowRank):
+        return skip.left, skip.right
+    columns = skip.block_left.shape[1]
+    rows = skip.block_right.shape[0] // columns
+    left = [torch.block_diag(*part.chunk(rows)) for part in skip.block_left.split(1, dim=1)]
+    width = skip.block_right.shape[1]
+    flat = skip.block_right.reshape(rows * columns, width, -1)
+    right = torch.cat([F.pad(v, (0, 0, q * width, (columns - 1 - q) * width)) for q, v in enumerate(flat.split(rows))])
+    joined = torch.cat([skip.right, right.reshape(-1, *skip.right.shape[1:])])
+    return torch.cat([skip.left, *left], dim=1), joined
+
+
+def _unknown(name: str, part: torch.nn.Module) -> QartsrError:
+    what = f"layer {name} has a {type(part).__name__}, which no standard graph expresses"
+    return QartsrError(what, "the package", "run it with the engine simulated")

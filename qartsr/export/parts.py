@@ -1,0 +1,96 @@
+"""The graphs that are made of a model: encoder, denoiser and decoder one by one, or all of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import onnx
+
+from qartsr.errors import QartsrError
+from qartsr.export.graph import Graph, Ref
+from qartsr.export.norms import NormWriter, plain
+from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, granule, trace
+from qartsr.export.write import Writer
+from qartsr.models import OneStepSR
+from qartsr.models.schedule import noise_level
+
+Size = tuple[int, int]
+
+
+class PartSpec(NamedTuple):
+    """A part of the model as a graph."""
+
+    part: Part
+    outputs: tuple[str, ...]
+    on_latents: bool
+    """input: a latent, else an image"""
+
+
+PARTS = {
+    "encoder": PartSpec(Encoder, ("mean", "logvar"), on_latents=False),
+    "denoiser": PartSpec(Denoiser, ("noise",), on_latents=True),
+    "decoder": PartSpec(Decoder, ("image",), on_latents=True),
+}
+
+_START = 4
+"""A graph of varying size is traced at this many times its granule."""
+_VARYING = ("rows", "columns")
+
+
+def build_part(model: OneStepSR, name: str, size: Size | None, norm: NormWriter = plain) -> onnx.ModelProto:
+    """The graph of one of PARTS for inputs (1, C, *size), or for every multiple of :func:`step` (``size`` None).
+
+    Raises QartsrError for a layer without a standard form.
+    """
+    spec, graph = PARTS[name], Graph()
+    channels = model.latents if spec.on_latents else 3
+    x = graph.input("input", (1, channels, *(size or _VARYING)))
+    for label, value, shape in zip(spec.outputs, *_append(graph, model, name, size, norm, x), strict=True):
+        graph.output(label, value, shape)
+    return graph.model({})
+
+
+def build_model(model: OneStepSR, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
+    """The whole network, image (1, 3, H, W) in [-1, 1] -> image, not clamped; ``size`` (H, W) or None: it varies.
+
+    Encoder, the mean of its posterior, one denoising step (QArtSR, Eq. 6), decoder; the colour fix is not part of it.
+    Raises QartsrError for a size the model cannot have and for a layer without a standard form.
+    """
+    _check(model, size)
+    graph, latent = Graph(), size and (size[0] // model.factor, size[1] // model.factor)
+    (mean, _), _ = _append(graph, model, "encoder", size, plain, graph.input("image", (1, 3, *(size or _VARYING))))
+    z_l = graph.node("Mul", mean, model.scaling)
+    (noise,), _ = _append(graph, model, "denoiser", latent, plain, z_l)
+    level = noise_level(model.timestep)
+    scaled = graph.node("Div", graph.node("Sub", z_l, graph.node("Mul", noise, level.noise)), level.signal)
+    (image,), (shape,) = _append(graph, model, "decoder", latent, plain, graph.node("Div", scaled, model.scaling))
+    graph.output("restored", image, shape)
+    return graph.model(facts)
+
+
+def _append(
+    graph: Graph, model: OneStepSR, name: str, size: Size | None, norm: NormWriter, x: Ref
+) -> tuple[tuple[Ref, ...], tuple[tuple[int | str, ...], ...]]:
+    """The values of a part's outputs, and their shapes."""
+    multiple = 0 if size else step(model, name)
+    spec = PARTS[name]
+    traced = trace(
+        model, spec.part, model.latents if spec.on_latents else 3, size or (_START * multiple,) * 2, multiple
+    )
+    shapes = tuple(_shape(node.meta["val"].shape, size is not None) for node in traced.outputs)
+    return Writer(graph, traced, norm).write(x), shapes
+
+
+def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
+    return (*map(int, shape[:2]), *((int(side) for side in shape[2:]) if known else _VARYING))
+
+
+def step(model: OneStepSR, name: str) -> int:
+    """Sides of a varying input must be multiples of this, so that every level halves without remainder."""
+    return granule(model) * (1 if PARTS[name].on_latents else model.factor)
+
+
+def _check(model: OneStepSR, size: Size | None) -> None:
+    if size and any(side < 1 or side % model.multiple for side in size):
+        what = f"{size[0]}x{size[1]} is no size of this model"
+        raise QartsrError(what, "size", f"choose multiples of {model.multiple}")

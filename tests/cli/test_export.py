@@ -1,0 +1,40 @@
+"""``qartsr export`` writes graphs, and says in one sentence why it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from qartsr.cli.export import _ENDINGS
+from qartsr.export import FORMATS
+from tests.cli.conftest import Qartsr
+
+
+def test_onnx_of_one_size(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:
+    out = tmp_path / "m.onnx"
+    said = qartsr("export", package, out, "--to", "onnx", "--size", 16, 24)
+    assert (said.status, said.out) == (0, "")
+    assert said.err == f"{out}: {out.stat().st_size:,} bytes\n"
+    facts = {each.key: each.value for each in onnx.load(out).metadata_props}
+    assert facts["qartsr.align"] == "wavelet"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("m.bin", "--to", "onnx"), "is no name for onnx"),
+        (("m.xml", "--to", "openvino", "--size", 16), "'16' is no size"),
+        (("m.xml", "--to", "openvino", "--size", 16, 0), "'16 0' is no size"),
+        (("m.xml", "--to", "openvino", "--size", 16, 18), "16x18 is no size of this model"),
+    ],
+)
+def test_refusals(package: Path, tmp_path: Path, qartsr: Qartsr, words: tuple[object, ...], sentence: str) -> None:
+    said = qartsr("export", package, tmp_path / str(words[0]), *words[1:])
+    assert said.status == 1 and sentence in said.err and said.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_endings_are_those_of_the_room() -> None:
+    assert _ENDINGS == FORMATS

@@ -1,0 +1,138 @@
+"""The OpenVINO engine gives the packed model's image, in one piece and in tiles, and starts quickly the second time."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qartsr.engines import choose, openvino_graphs
+from qartsr.engines.openvino import OpenVINO
+from qartsr.engines.openvino_cache import fingerprint
+from qartsr.models import OneStepSR
+from qartsr.models.moments import Moments
+from qartsr.packing import load_package, write_package
+from qartsr.upscale import upscale_image
+from qartsr.upscale.statistics import count_norms, imposed, norms_of
+from tests.export.test_model import psnr
+from tests.packing.tiny import network_input, quantize, recipe, tiny_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("package") / "p"
+    model = tiny_model(align="none")
+    write_package(path, model, quantize(model, "w8a8", recipe()), {})
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def packed(file: Path) -> OneStepSR:
+    return load_package(file)
+
+
+@pytest.fixture(scope="module")
+def fast(file: Path) -> OneStepSR:
+    return OpenVINO().prepare(load_package(file))
+
+
+@torch.no_grad()
+def test_images_and_batches(packed: OneStepSR, fast: OneStepSR) -> None:
+    two = torch.cat([network_input(2), network_input(3)])
+    found = fast(two)
+    assert psnr(found, packed(two)) > 35
+    assert torch.equal(found[1:], fast(two[1:]))
+    noise = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+    assert psnr(fast(two[:1], noise), packed(two[:1], noise)) > 35
+    assert not torch.equal(fast(two[:1], noise), found[:1])
+
+
+def moments(model: OneStepSR, weight: Tensor) -> dict[str, Tensor]:
+    seen: dict[str, Tensor] = {}
+    with torch.no_grad(), norms_of(model).watched(weight, seen.__setitem__):
+        model(network_input())
+    return seen
+
+
+def test_moments_are_those_of_the_modules(packed: OneStepSR, fast: OneStepSR) -> None:
+    weight = torch.rand(16, 24, generator=torch.Generator().manual_seed(0))
+    expected, found = moments(packed, weight), moments(fast, weight)
+    assert list(found) == list(expected) and len(found) == count_norms(fast) == count_norms(packed)
+    first = next(iter(expected))
+    torch.testing.assert_close(found[first], expected[first], rtol=1e-5, atol=1e-6)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0.05, atol=0.05, msg=lambda text, name=name: name + text)
+
+
+@torch.no_grad()
+def test_imposed_moments_are_used(packed: OneStepSR, fast: OneStepSR) -> None:
+    """Moments of another image: as different from the plain result as in the model of modules."""
+    with torch.no_grad():
+        seen = {name: Moments(*value.float()) for name, value in moments(packed, torch.ones(16, 24)).items()}
+    other = network_input(5)
+    with imposed(packed, seen):
+        expected = packed(other)
+    with imposed(fast, seen):
+        found = fast(other)
+    assert psnr(found, expected) > 35 > psnr(packed(other), expected)
+    with pytest.raises(ValueError, match="no moments for"), imposed(fast, dict(list(seen.items())[:3])):
+        fast(other)
+
+
+def test_tiles(packed: OneStepSR, fast: OneStepSR) -> None:
+    pixels = torch.randint(0, 256, (9, 11, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = Image.fromarray(pixels.numpy())
+    tiled = [upscale_image(model, image, tile=24, overlap=8) for model in (packed, fast)]
+    expected, found = (torch.frombuffer(bytearray(each.tobytes()), dtype=torch.uint8) for each in tiled)
+    assert psnr(found.float() / 127.5, expected.float() / 127.5) > 30
+
+
+@torch.no_grad()
+def test_the_second_start_compiles_nothing(file: Path, fast: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fast(network_input())
+
+    def never(*_: object) -> None:
+        raise AssertionError("a graph was made again")
+
+    monkeypatch.setattr(openvino_graphs, "build_part", never)
+    assert torch.equal(OpenVINO().prepare(load_package(file))(network_input()), expected)
+
+
+@torch.no_grad()
+def test_a_fingerprint_is_of_all_values(file: Path) -> None:
+    model = load_package(file)
+    before = fingerprint(model)
+    assert fingerprint(load_package(file)) == before
+    model.get_parameter("vae.decoder.conv_norm_out.weight")[0] += 1
+    assert fingerprint(model) != before
+
+
+@torch.no_grad()
+def test_an_unusable_cache_is_no_fault(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "qartsr").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert OpenVINO().prepare(load_package(file))(network_input()).isfinite().all()
+
+
+def test_auto_takes_it_for_packed_models_on_cpus(packed: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose("auto", packed, CPU).engine.name == "openvino"
+    assert OpenVINO().refusal(packed, torch.device("cuda")) == "it runs on CPUs only"
+    assert OpenVINO().refusal(tiny_model(), CPU) == "the model is not packed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    chosen = choose("auto", packed, CPU)
+    assert chosen.engine.name == "simulated"
+    assert "openvino and onnx not installed; pip install 'qartsr[openvino]'" in chosen.reason

@@ -1,0 +1,113 @@
+"""A layer as a graph computes what the packed layer computes, in runtimes that know nothing of this project."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from qartsr.errors import QartsrError
+from qartsr.export.graph import Graph
+from qartsr.export.layers import write_layer
+from qartsr.layer import Conv2dOp, LinearOp
+from qartsr.packing import PackedLayer, pack_bits, pack_layer
+from qartsr.packing.spec import LayerSpec
+from tests.export.runtimes import RUNTIMES
+from tests.packing.test_packed_layer import LAYERS, VARIANTS, make
+from tests.packing.tiny import recipe
+
+TOLERANCE = 2e-6
+"""Of the largest output: another order of summing."""
+
+
+def exported(layer: PackedLayer, x: Tensor) -> bytes:
+    graph = Graph()
+    y = write_layer(graph, "layer", layer, graph.input("x", tuple(x.shape)))
+    graph.output("y", y, tuple(layer(x).shape))
+    return graph.model({}).SerializeToString()
+
+
+def off_the_ties(layer: PackedLayer, x: Tensor) -> Tensor:
+    """``x`` moved a little where it lies half-way between two codes: x * (1 / phi) may round otherwise than x / phi."""
+    if not layer.spec.input_bits:
+        return x
+    scale, offset = layer.input.grid
+    inner = (layer.transform(x) - offset) / scale
+    near = ((inner - inner.floor()) - 0.5).abs() < 1e-3
+    slope = layer.transform(torch.ones_like(x)) - layer.transform(torch.zeros_like(x))
+    return torch.where(near, x + 0.01 * scale / slope, x)
+
+
+def compare(layer: PackedLayer, x: Tensor, runtime: str) -> None:
+    steady = off_the_ties(layer, x)
+    found, expected = RUNTIMES[runtime](exported(layer, steady))(steady), layer(steady)
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_layer_and_part(kind: str, variant: str) -> None:
+    layer, x = make(kind, recipe(**VARIANTS[variant]), 3, 5)
+    packed = pack_layer(layer)
+    if packed.spec.input_dynamic:
+        with pytest.raises(QartsrError, match="layer layer has a OwnRange, which no standard graph expresses"):
+            exported(packed, x)
+        return
+    compare(packed, x, "onnx runtime, node by node")
+    compare(packed, x, "openvino")
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_width(bits: int, runtime: str) -> None:
+    for kind in ("conv", "linear"):
+        layer, x = make(kind, recipe(), bits, bits)
+        compare(pack_layer(layer), x, runtime)
+
+
+def awkward(kind: str, bits: int) -> tuple[PackedLayer, Tensor]:
+    """Neither grid contains 0, neither offset is a multiple of its scale; delta makes padding a value among others."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, 5, 3, 3) if kind == "conv" else (6, 5)
+    op = Conv2dOp((2, 1), (1, 2), (1, 1)) if kind == "conv" else LinearOp()
+    spec = LayerSpec(
+        shape=shape, weight_bits=bits, per_channel=True, bias_bits=0, input_bits=bits, transform="affine", rank=2
+    )
+    layer = PackedLayer(op, spec).eval()
+    codes = torch.randint(0, 2**bits, shape, generator=generator)
+    channels = (1, 5) + (1,) * (len(shape) - 2)
+    state = {name: torch.rand(value.shape, generator=generator) for name, value in layer.state_dict().items()}
+    state["weight.codes"] = pack_bits(codes, bits)
+    state["weight.grid"] = torch.stack([0.1 + state["weight.grid"][0], 0.37 + state["weight.grid"][1]])
+    state["input.grid"] = torch.tensor([0.11, 0.777])
+    state["transform.phi"] = 0.5 + torch.rand(channels, generator=generator).reshape(state["transform.phi"].shape)
+    layer.load_state_dict(state)
+    sides = (5, 9, 8) if kind == "conv" else (4, 5)
+    return layer, torch.randn((2, *sides), generator=generator)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_grids_without_zero_are_corrected_exactly(kind: str, bits: int) -> None:
+    layer, x = awkward(kind, bits)
+    for runtime in RUNTIMES:
+        compare(layer, x, runtime)
+
+
+def test_weights_are_stored_as_int8() -> None:
+    import onnx
+
+    layer, x = make("conv", recipe(), 3, 3)
+    model = onnx.load_from_string(exported(pack_layer(layer), x))
+    (codes,) = (each for each in model.graph.initializer if "weight.codes" in each.name)
+    assert codes.data_type == onnx.TensorProto.INT8
+    assert len(codes.raw_data) == layer.weight.numel()
+
+
+def test_an_unknown_part_is_refused() -> None:
+    layer, x = make("linear", recipe(), 4, 4)
+    packed = pack_layer(layer)
+    packed.input = torch.nn.ReLU()
+    with pytest.raises(QartsrError, match="layer has a ReLU, which no standard graph expresses"):
+        write_layer(Graph(), "layer", packed, Graph().input("x", tuple(x.shape)))
