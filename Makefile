@@ -2,6 +2,7 @@
 #
 #   make demo        the whole pipeline at small size: local services, training, packages, registered versions, report
 #   make stop        stop the local services (their data stays in .services/)
+#   make experiments every method in one harness: the tables of docs/experiments.md, under an hour on two free cores
 #   make test        the tests                          make test-slow   the long ones too
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine
@@ -18,11 +19,14 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo services stop venv test test-slow check format
+.PHONY: demo experiments services stop venv test test-slow check format
 .DEFAULT_GOAL := demo
 
 demo: services
 	@set -a; . ./.services/env; set +a; exec $(BIN)/python -m pipelines.reproduce
+
+experiments: services
+	@set -a; . ./.services/env; set +a; exec $(BIN)/python -m pipelines.reproduce --targets experiments/dvc.yaml
 
 services: $(STAMP)
 	@$(BIN)/python -m qartsr.services start
@@ -30,11 +34,14 @@ services: $(STAMP)
 stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
+# A file's tests stay together: they share servers and projects.
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -m "not gpu"
+	@$(PYTEST) -m "not gpu"
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-# Running models: `qartsr upscale` and `qartsr inspect`, the core dependencies and nothing else. From the root:
+# Running models: `qartsr upscale` and `qartsr inspect`, the core dependencies and nothing else; with EXTRA=serve also
+# `mlflow models serve` (docs/serving.md). From the root:
 #
 #   docker build -f docker/serve.Dockerfile -t qartsr-serve:0.1.0 .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/images" qartsr-serve:0.1.0 \
@@ -9,6 +10,7 @@
 FROM python:3.12.12-slim-bookworm
 
 ARG TORCH_BACKEND=cpu
+ARG EXTRA
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 # /cache holds models fetched from a registry. With HOME and USER, any `--user` of `docker run` will do.
@@ -23,7 +25,7 @@ WORKDIR /opt/qartsr
 COPY pyproject.toml constraints.txt ./
 RUN pip install --no-cache-dir uv -c constraints.txt \
     && uv pip install --system --no-cache ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} \
-        -r pyproject.toml -c constraints.txt
+        -r pyproject.toml ${EXTRA:+--extra "$EXTRA"} -c constraints.txt
 
 COPY README.md LICENSE ./
 COPY qartsr qartsr

@@ -1,6 +1,7 @@
 """The pipeline as a Prefect flow: every stale stage of DVC's graph is a task, bit-widths run side by side.
 
-``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]``
+``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]``; the comparison of methods, which is no part of the
+pipeline, is asked for by name: ``--targets experiments/dvc.yaml``.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def run_stage(name: str, processes: Processes) -> State[None]:
 
 @flow(name="reproduce", task_runner=_THREADS, persist_result=False)
 def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> State[None]:
-    """Run what is stale: all of it, or ``targets`` and what they need; at most ``lanes`` stages at a time.
+    """Run what is stale: the pipeline, or ``targets`` and what they need; at most ``lanes`` stages at a time.
 
     Independent stages go on when one fails; what depends on it does not run, and the flow fails with its last lines.
     ``lanes`` is ``compute.lanes`` of params.yaml unless given. Works on the pipeline of the current folder.
@@ -108,7 +109,7 @@ def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes) -> dict
 def main() -> int:
     """Run the flow, print its results; exit status 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__)
-    parser.add_argument("--targets", nargs="+", metavar="STAGE", help="these stages and what they need (default: all)")
+    parser.add_argument("--targets", nargs="+", metavar="STAGE", help="these stages and what they need")
     parser.add_argument("--lanes", type=int, metavar="N", help="stages side by side (default: compute.lanes)")
     args = parser.parse_args()
     with quiet_prefect():

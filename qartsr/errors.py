@@ -10,14 +10,14 @@ class QartsrError(Exception):
     ----------
     what: the fault itself, e.g. ``"the checkpoint is truncated"``.
     where: the file, key, address or stage it concerns.
-    do: the next step for the reader, in the imperative.
+    do: the next step for the reader, in the imperative, or a question with its mark; no full stop.
 
     The command line prints ``str(error)`` and exits with status 1.
     """
 
     def __init__(self, what: str, where: str, do: str) -> None:
         self.what, self.where, self.do = what, where, do
-        super().__init__(f"{where}: {what}; {do}.")
+        super().__init__(f"{where}: {what}; {do}" + ("" if do.endswith("?") else "."))
 
     def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
         return QartsrError, (self.what, self.where, self.do)

@@ -11,14 +11,19 @@ from pathlib import Path
 from qartsr.errors import QartsrError
 
 
-def arguments(doc: str | None, *names: str, bits: bool = False) -> argparse.Namespace:
-    """Parse paths named like ``--out``; ``--params`` is always there, ``--bits`` where the stage runs per bit-width."""
+def arguments(doc: str | None, *names: str, bits: bool = False, method: bool = False) -> argparse.Namespace:
+    """Parse paths named like ``--out``; ``--params`` is always there, ``--bits`` where the stage runs per bit-width.
+
+    ``--method``: where it runs per method of the experiments.
+    """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: params.yaml)")
     for name in names:
         parser.add_argument(name, type=Path, required=True)
     if bits:
         parser.add_argument("--bits", required=True, help="bit-width, for example w4a4")
+    if method:
+        parser.add_argument("--method", required=True, help="row of experiments/params.yaml")
     return parser.parse_args()
 
 

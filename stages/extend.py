@@ -5,13 +5,14 @@ from __future__ import annotations
 from qartsr.config import load_params, parse_bits
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
-from qartsr.models import load_model
+from qartsr.models import fold_constants, load_model
 from qartsr.quantize import load_state, round_for_storage, save_state
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
 from qartsr.training.et import extend, teacher_images
+from qartsr.training.inner import inside
 from qartsr.training.quantized import Setting
 from stages._stage import arguments, stage
 
@@ -31,7 +32,9 @@ def main() -> None:
     lq = to_unit(load_calibration(args.calibration).lq).to(device)
     with open_run(params.profile, f"extend@{bits}", params.extend.model_dump()) as run:
         curves = Curves(run.metrics)
-        extend(student, teacher_images(teacher, lq), lq, params.extend, setting, curves, checkpoint)
+        forward = inside(teacher, lq, params.extend)
+        extend(student, teacher_images(teacher, lq), lq, params.extend, setting, curves, checkpoint, forward)
+        fold_constants(student)
         round_for_storage(student)
         save_state(student, decided, args.out)
         curves.write(args.curves)

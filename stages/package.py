@@ -31,7 +31,8 @@ def main() -> None:
         "fp": read_json(args.fp),
     }
     write_json(args.out / "summary.json", summary)
-    write_text(args.out / "README.md", model_card(params.profile, summary, inspect(file).components))
+    card = model_card(params.profile, params.backbone.kind, summary, inspect(file).kinds)
+    write_text(args.out / "README.md", card)
     with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits, "method": decided.method}) as run:
         run.metrics({"bytes": summary["bytes"]}, 0)
         run.tags({"sha256": summary["sha256"]})

@@ -6,7 +6,7 @@ from qartsr.config import load_params, parse_bits
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
 from qartsr.models import load_model
-from qartsr.quantize import observe, plan, save_state
+from qartsr.quantize import observe, patches_needed, plan, save_state
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
@@ -27,10 +27,10 @@ def main() -> None:
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
     teacher = load_model(args.model).to(device)
     lq = to_unit(load_calibration(args.calibration).lq).to(device)
-    decided = plan(teacher, params.method, bits)
+    decided = plan(teacher, params.method, bits, lq)
     with open_run(params.profile, f"quantize@{bits}", params.quantize.model_dump()) as run:
         curves = Curves(run.metrics)
-        statistics = observe(teacher, lq.split(8))
+        statistics = observe(teacher, lq.split(8), patches_needed(decided))
         student = reconstruct(teacher, decided, statistics, lq, params.quantize, setting, curves, checkpoint)
         save_state(student, decided, args.out)
         curves.write(args.curves)

@@ -1,8 +1,21 @@
 """Low-rank matrices: the skip branch in 16 bits, and the adapter merged into the quantized weight."""
 
 from qartsr.branches.family import BRANCHES, Branch, Op
+from qartsr.branches.hsvd import HSVD, Layout, branch_layout, hierarchical, layout
 from qartsr.branches.lora import LoRA
 from qartsr.branches.none import NoBranch
 from qartsr.branches.svd import SVD
 
-__all__ = ["BRANCHES", "SVD", "Branch", "LoRA", "NoBranch", "Op"]
+__all__ = [
+    "BRANCHES",
+    "HSVD",
+    "SVD",
+    "Branch",
+    "Layout",
+    "LoRA",
+    "NoBranch",
+    "Op",
+    "branch_layout",
+    "hierarchical",
+    "layout",
+]

@@ -18,6 +18,15 @@ class Op(Protocol):
     def pointwise(self, x: Tensor, matrix: Tensor) -> Tensor:
         """``matrix`` (O, r) applied to the channels of ``x``."""
 
+    def grouped(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        """The layer's operation, channels in ``groups`` that do not mix; ``weight`` (groups r, C / groups, ...)."""
+
+    def grouped_pointwise(self, x: Tensor, matrix: Tensor, groups: int) -> Tensor:
+        """``matrix`` (O, C / groups) applied to the channels of ``x``, group by group."""
+
+    def transposed(self, x: Tensor, groups: int) -> Tensor:
+        """Channels of ``x`` in ``groups`` of r: channel (group, i) goes to place (i, group)."""
+
 
 class Branch(Protocol):
     """A low-rank matrix beside or inside the quantized weight."""
@@ -32,7 +41,7 @@ class Branch(Protocol):
         """Its contribution to the output for the padded, untransformed input ``x``, or a scalar 0."""
 
     def factors(self) -> tuple[Tensor, ...]:
-        """What is stored of it: left (O, r) and right (r, C, k, k) or (r, C); empty for none."""
+        """What is stored of it: left (O, r) and right (r, C, k, k) or (r, C); empty for none; see HSVD for its four."""
 
 
 BRANCHES: Registry[Branch] = Registry("branch")

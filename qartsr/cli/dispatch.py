@@ -51,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(argv)
     except QartsrError as error:
         return _failed(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "qartsr").split(".")[0] == "qartsr":
+            raise
+        return _failed(_not_installed(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -84,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 def _sentence(error: OSError) -> QartsrError:
     where = "standard output" if error.filename is None else str(error.filename)
     return QartsrError(error.strerror or str(error), where, "check the path, its permissions and the free space")
+
+
+def _not_installed(error: ModuleNotFoundError) -> QartsrError:
+    do = "install the extra [train], or [all] for the whole pipeline (`pip install 'qartsr[train]'`)"
+    return QartsrError("is needed for this command and not installed", f"the package {error.name}", do)
 
 
 def _failed(error: QartsrError) -> int:

@@ -34,13 +34,15 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from qartsr.evaluate import Scores
-    from qartsr.metrics import METRICS, Meter
-    from qartsr.upscale import choose_device
+    from qartsr.metrics import METRICS, Meter, demand_libraries
 
     for name in args.metrics:
         if name not in METRICS:
             raise QartsrError(f"unknown metric {name!r}", "--metrics", f"choose from {', '.join(METRICS)}")
+    demand_libraries()
+    from qartsr.evaluate import Scores  # which loads them
+    from qartsr.upscale import choose_device
+
     pairs = match(args.pred, args.ref)
     meter = Meter(args.metrics, device=choose_device(args.device))
     scores = Scores("images", _measure_all(pairs, meter), meter.unavailable)

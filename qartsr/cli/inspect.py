@@ -27,9 +27,10 @@ def _run(args: argparse.Namespace) -> None:
 
     inventory = inspect(args.file / "model.safetensors" if args.file.is_dir() else args.file)
     if args.json:
-        print(json.dumps(_facts(inventory) | {"components": inventory.components}, indent=2, ensure_ascii=False))
+        tables = {"components": inventory.components, "kinds": inventory.kinds, "sizes": inventory.sizes}
+        print(json.dumps(_facts(inventory) | tables, indent=2, ensure_ascii=False))
     else:
-        show(_facts_table(inventory), _components_table(inventory))
+        show(_facts_table(inventory), _sizes_table(inventory))
 
 
 def _facts(inventory: Inventory) -> dict[str, Any]:
@@ -41,7 +42,10 @@ def _facts(inventory: Inventory) -> dict[str, Any]:
         "bits_per_weight": round(inventory.bits_per_weight, 4),
         "quantized_layers": len(header.specs()),
         "quantized_weights": inventory.parameters,
+        "folded_modules": len(header.constants),
         "bytes": inventory.total,
+        "fp16_bytes": inventory.fp16_bytes,
+        "times_smaller_than_fp16": round(inventory.times_smaller, 4),
         "provenance": header.provenance,
     }
 
@@ -65,15 +69,20 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _components_table(inventory: Inventory) -> Table:
+def _sizes_table(inventory: Inventory) -> Table:
+    """A row per kind, a column per component; their sums and shares at the ends."""
     from rich.table import Table
 
+    columns = {name: kinds for name, kinds in inventory.sizes.items() if name != "header"}
     table = Table(show_footer=True)
-    table.add_column("component", "total")
-    table.add_column("bytes", f"{inventory.total:,}", justify="right")
+    table.add_column("bytes", "total")
+    for component, kinds in columns.items():
+        table.add_column(component, f"{sum(kinds.values()):,}", justify="right")
+    table.add_column("total", f"{inventory.total:,}", justify="right")
     table.add_column("share", "100.0 %", justify="right")
-    for name, size in inventory.components.items():
-        table.add_row(name, f"{size:,}", f"{100 * size / inventory.total:.1f} %")
+    for kind, size in inventory.kinds.items():
+        sizes = [f"{kinds[kind]:,}" for kinds in columns.values()]
+        table.add_row(kind, *sizes, f"{size:,}", f"{100 * size / inventory.total:.1f} %")
     return table
 
 

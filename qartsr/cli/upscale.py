@@ -18,7 +18,7 @@ from qartsr.errors import QartsrError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from qartsr.upscale import OneStepSRPipeline
+    from qartsr.api import OneStepSRPipeline
     from qartsr.upscale.osediff import OSEDiffPipeline
 
 TILE, OVERLAP = 512, 64
@@ -40,6 +40,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", metavar="N", type=positive, help=tile)
     overlap = f"output pixels that neighbouring tiles share at least (default: {OVERLAP})"
     parser.add_argument("--overlap", metavar="N", type=natural, help=overlap)
+    engine = "what executes the model; an unknown name lists them, and a given one says why (default: auto)"
+    parser.add_argument("--engine", metavar="NAME", help=engine)
     parser.add_argument("--threads", metavar="N", type=positive, help="CPU threads (default: what torch chooses)")
     add_options(parser)
 
@@ -61,8 +63,9 @@ def _demand_one_model(args: argparse.Namespace) -> None:
     if bool(args.model) == bool(args.lora):
         what = "both --model and --lora are given" if args.model else "neither --model nor --lora is given"
         raise QartsrError(what, "qartsr upscale", "name one: a package or registered model, or OSEDiff's checkpoint")
-    ours = [flag for flag, value in (("--tile", args.tile), ("--overlap", args.overlap)) if value is not None]
-    source, misplaced, do = ("--lora", ours, "use --latent-tile and --latent-overlap")
+    flags = {"--tile": args.tile, "--overlap": args.overlap, "--engine": args.engine}
+    ours = [flag for flag, value in flags.items() if value is not None]
+    source, misplaced, do = ("--lora", ours, "leave it out; --latent-tile and --latent-overlap set the tiles")
     if args.model:
         source, misplaced, do = ("--model", given(args), "leave it out, or name OSEDiff's checkpoint with --lora")
     if misplaced:
@@ -83,11 +86,19 @@ def _loader(args: argparse.Namespace) -> Load:
         from qartsr.upscale.osediff import OSEDiffPipeline
 
         return cache(partial(OSEDiffPipeline.load, osediff_options(args)))
-    from qartsr.release import fetch
-    from qartsr.upscale import OneStepSRPipeline
+    return cache(partial(_load, args))
 
-    options = {"device": args.device, "tile": args.tile or TILE, "overlap": _or(args.overlap, OVERLAP)}
-    return cache(partial(OneStepSRPipeline.from_pretrained, args.model, resolve=fetch, **options))
+
+def _load(args: argparse.Namespace) -> OneStepSRPipeline:
+    from qartsr.api import OneStepSRPipeline
+
+    tile, overlap = args.tile or TILE, _or(args.overlap, OVERLAP)
+    pipe = OneStepSRPipeline.from_pretrained(
+        args.model, device=args.device, engine=args.engine or "auto", tile=tile, overlap=overlap
+    )
+    if args.engine:
+        say(f"note: engine {pipe.engine}: {pipe.reason}")
+    return pipe
 
 
 def _upscale(jobs: Jobs, load: Load, drawn: Bar, official: bool) -> int:

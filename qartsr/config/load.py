@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,29 +14,40 @@ from qartsr.config.base import Config
 from qartsr.config.schema import Params
 from qartsr.errors import QartsrError
 
+Schema = TypeVar("Schema", bound=Config)
+
 
 def load_params(path: Path) -> Params:
     """Validate the file whole. Raises QartsrError naming file, key and, for an unknown key, the closest valid one."""
+    return load_config(Params, path)
+
+
+def load_config(schema: type[Schema], path: Path) -> Schema:
+    """As :func:`load_params`, for a file of another schema."""
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
     except yaml.YAMLError as error:
         raise QartsrError(f"is not YAML ({' '.join(str(error).split())})", str(path), "mend that line") from error
-    return parse_params(values, str(path))
+    return _parse(schema, values, str(path))
 
 
 def parse_params(values: Any, where: str) -> Params:
     """Validate already parsed values; ``where`` names their origin in messages."""
+    return _parse(Params, values, where)
+
+
+def _parse(schema: type[Schema], values: Any, where: str) -> Schema:
     try:
-        return Params.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise QartsrError(*_sentence(first, key, where)) from error
+        raise QartsrError(*_sentence(schema, first, key, where)) from error
 
 
-def _sentence(error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
+def _sentence(schema: type[Config], error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
     if error["type"] != "extra_forbidden":
         return (
             f"{key}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"[:400],
@@ -44,7 +55,7 @@ def _sentence(error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]
             "correct that value",
         )
     name = str(error["loc"][-1])
-    close = difflib.get_close_matches(name, sorted(_all_keys(Params)), n=1, cutoff=0.0)
+    close = difflib.get_close_matches(name, sorted(_all_keys(schema)), n=1, cutoff=0.0)
     return f"unknown key {key!r}", where, f"did you mean {close[0]!r}?" if close else "remove it"
 
 

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
 
-Granularity = Literal["tensor", "channel"]
+Granularity = Literal["tensor", "channel", "group"]
+"""One range for all; per output channel; per output channel and group of input channels."""
 RangeInit = Literal["minmax", "mse"]
+StepInit = Literal["magnitude", "sigma"]
+
+
+class AbstractRangesConfig(Config):
+    """How many ranges a quantizer has. Inputs have one (``tensor``)."""
+
+    granularity: Granularity = "tensor"
+    group: int = Field(64, ge=1, description="input channels of a group at most; groups are equal, see group_size")
 
 
 class NoQuantizerConfig(Config):
@@ -21,40 +30,80 @@ class NoQuantizerConfig(Config):
     kind: Literal["none"] = "none"
 
 
-class MinMaxConfig(Config):
-    """Affine grid between the observed minimum and maximum; nothing is learned."""
+class MinMaxConfig(AbstractRangesConfig):
+    """Grid between the observed minimum and maximum, or symmetric about 0; nothing is learned."""
 
     kind: Literal["minmax"] = "minmax"
-    granularity: Granularity = "tensor"
+    symmetric: bool = False
 
 
-class PercentileConfig(Config):
-    """Affine grid between two percentiles of the observed values; nothing is learned."""
+class PercentileConfig(AbstractRangesConfig):
+    """Grid between two percentiles of the observed values, or symmetric about 0; nothing is learned."""
 
     kind: Literal["percentile"] = "percentile"
-    granularity: Granularity = "tensor"
     percentile: float = Field(99.9, gt=50.0, le=100.0)
+    symmetric: bool = False
 
 
-class LSQConfig(Config):
-    """Learned step size (LSQ, 1902.08153), symmetric; ``offset`` adds LSQ+'s learned offset."""
+class MSEConfig(AbstractRangesConfig):
+    """Grid of the shrunk range with the least squared error, or symmetric about 0; nothing is learned."""
+
+    kind: Literal["mse"] = "mse"
+    symmetric: bool = False
+
+
+class DynamicConfig(Config):
+    """Inputs only: affine grid between the minimum and maximum of each tensor as it comes (QuantVSR, 2508.04485)."""
+
+    kind: Literal["dynamic"] = "dynamic"
+
+
+class LSQConfig(AbstractRangesConfig):
+    """Learned step size (LSQ, 1902.08153), symmetric; ``offset`` adds LSQ+'s learned offset.
+
+    ``init`` of the symmetric step: LSQ's 2 mean|x| / sqrt(Qp), or LSQ+'s max|mu +- 3 sigma| / 2**(b-1) for weights.
+    With ``offset`` the start has the least squared error (LSQ+'s for inputs), whatever ``init`` says.
+    """
 
     kind: Literal["lsq"] = "lsq"
-    granularity: Granularity = "tensor"
     offset: bool = False
+    init: StepInit = "magnitude"
 
 
-class LBQConfig(Config):
+class LBQConfig(AbstractRangesConfig):
     """Learned lower and upper bounds (PassionSR, Eq. 5 to 7), affine."""
 
     kind: Literal["lbq"] = "lbq"
-    granularity: Granularity = "tensor"
     init: RangeInit = "minmax"
 
 
 QuantizerConfig = Annotated[
-    NoQuantizerConfig | MinMaxConfig | PercentileConfig | LSQConfig | LBQConfig, Field(discriminator="kind")
+    NoQuantizerConfig | MinMaxConfig | PercentileConfig | MSEConfig | DynamicConfig | LSQConfig | LBQConfig,
+    Field(discriminator="kind"),
 ]
+
+
+class NearestConfig(Config):
+    """Weights are rounded to the nearest code."""
+
+    kind: Literal["nearest"] = "nearest"
+
+
+class GPTQConfig(Config):
+    """Weights are rounded column by column, each error made good by the columns to come (GPTQ, 2210.17323)."""
+
+    kind: Literal["gptq"] = "gptq"
+    patches: int = Field(1024, ge=1, description="input patches per layer that stand for the calibration set")
+    damping: float = Field(0.01, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
+
+
+class LearnedRoundingConfig(Config):
+    """Up or down is learned, one offset of at most half a step per weight (SignRound, 2309.05516)."""
+
+    kind: Literal["learned"] = "learned"
+
+
+RoundingConfig = Annotated[NearestConfig | GPTQConfig | LearnedRoundingConfig, Field(discriminator="kind")]
 
 
 class NoTransformConfig(Config):
@@ -77,7 +126,20 @@ class ChannelAffineConfig(Config):
     alpha: float = Field(0.3, ge=0.0, le=1.0)
 
 
-TransformConfig = Annotated[NoTransformConfig | ChannelScaleConfig | ChannelAffineConfig, Field(discriminator="kind")]
+class ChannelSearchConfig(Config):
+    """phi per input channel, started at the max|x|^a / max|W|^b with the least error of the layer's output (SVDQuant).
+
+    Candidates: a = 1/steps ... (steps-1)/steps with b = 0 and with b = 1 - a, and the identity.
+    """
+
+    kind: Literal["channel_search"] = "channel_search"
+    steps: int = Field(20, ge=2, le=100)
+    patches: int = Field(256, ge=1, description="input patches per layer that stand for the calibration set")
+
+
+TransformConfig = Annotated[
+    NoTransformConfig | ChannelScaleConfig | ChannelAffineConfig | ChannelSearchConfig, Field(discriminator="kind")
+]
 
 
 class NoBranchConfig(Config):
@@ -94,6 +156,15 @@ class SVDConfig(Config):
     basis: Literal["weight", "scaled"] = "weight"
 
 
+class HSVDConfig(Config):
+    """Global low rank, and rank 1 in every block of the rest (Q-DiT4SR, 2602.01273); as large as an SVD of ``rank``."""
+
+    kind: Literal["hsvd"] = "hsvd"
+    rank: int = Field(4, ge=1, le=1024, description="of the plain SVD whose number of parameters is the budget")
+    local: float = Field(0.5, ge=0.0, le=1.0, description="share of the rank that is spent on blocks")
+    basis: Literal["weight", "scaled"] = "weight"
+
+
 class LoRAConfig(Config):
     """F1 F2 added to the residual before quantization; F1 = 0 at the start, so nothing changes then."""
 
@@ -101,14 +172,18 @@ class LoRAConfig(Config):
     rank: int = Field(16, ge=1, le=1024)
 
 
-SkipConfig = Annotated[NoBranchConfig | SVDConfig, Field(discriminator="kind")]
+SkipConfig = Annotated[NoBranchConfig | SVDConfig | HSVDConfig, Field(discriminator="kind")]
 AdapterConfig = Annotated[NoBranchConfig | LoRAConfig, Field(discriminator="kind")]
 
 
 class BiasConfig(Config):
-    """Bias quantized per tensor at ``bits`` between its minimum and maximum; 0 keeps it in floating point."""
+    """Bias quantized per tensor at ``bits`` between its minimum and maximum; 0 keeps it in floating point.
+
+    ``learnable`` adds a trained number per output channel, from 0 (QuantVSR's learnable bias alignment); role ``bias``.
+    """
 
     bits: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 8
+    learnable: bool = False
 
 
 class LayerRecipe(Config):
@@ -116,17 +191,84 @@ class LayerRecipe(Config):
 
     weight: QuantizerConfig
     input: QuantizerConfig
+    rounding: RoundingConfig = NearestConfig()
     bias: BiasConfig = BiasConfig()
     transform: TransformConfig = NoTransformConfig()
     skip: SkipConfig = NoBranchConfig()
     adapter: AdapterConfig = NoBranchConfig()
+    split: int = Field(0, ge=0, description="the plan's: the first so many input channels have a range of their own")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> LayerRecipe:
+        if self.weight.kind == "dynamic":
+            raise ValueError("weight: dynamic ranges are for inputs; a weight is known beforehand, take minmax")
+        if self.rounding.kind != "nearest" and self.weight.kind == "none":
+            raise ValueError(f"rounding: a weight in floating point is not rounded, so {self.rounding.kind} has no use")
+        if self.split and self.input.kind == "dynamic":
+            raise ValueError("split: a dynamic range is one for the whole input")
+        return self
+
+    def patches(self) -> int:
+        """Input patches per layer that the start of this recipe is computed from; 0: ranges and histograms suffice."""
+        return max(getattr(part, "patches", 0) for part in (self.rounding, self.transform))
+
+
+class UniformConfig(Config):
+    """Every layer alike."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class STCAConfig(Config):
+    """Rank by spatial complexity of the layer's input (QuantVSR), at the parameters of the uniform rank.
+
+    Every calibration image votes: +1 where the complexity is at or above the ``upper`` quantile over all layers and
+    images, -1 at or below the ``lower``. See :mod:`qartsr.quantize.ranks`.
+    """
+
+    kind: Literal["stca"] = "stca"
+    minimum: int = Field(16, ge=1, le=1024)
+    maximum: int = Field(64, ge=1, le=1024)
+    multiple: int = Field(8, ge=1, le=64, description="ranks are multiples of this, or the layer's full rank")
+    lower: float = Field(0.25, ge=0, le=1)
+    upper: float = Field(0.75, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> STCAConfig:
+        if self.minimum > self.maximum or self.lower > self.upper:
+            raise ValueError("minimum and lower must not exceed maximum and upper")
+        return self
+
+
+class VaSMPConfig(Config):
+    """Weight bits by the variance of the layer's weights (Q-DiT4SR), at the mean bits of the bit-width."""
+
+    kind: Literal["vasmp"] = "vasmp"
+    spread: int = Field(1, ge=0, le=6, description="bits differ from the bit-width by at most so much, within 2..8")
+
+
+RankPolicyConfig = Annotated[UniformConfig | STCAConfig, Field(discriminator="kind")]
+BitsPolicyConfig = Annotated[UniformConfig | VaSMPConfig, Field(discriminator="kind")]
 
 
 class MethodConfig(Config):
-    """A method: the recipe of its layers, and which layers deviate from the common bit-width."""
+    """A method: the recipe of its layers, and which layers deviate from the common bit-width and rank."""
 
     name: str = Field(min_length=1)
     layer: LayerRecipe
+    rank_policy: RankPolicyConfig = UniformConfig()
+    bits_policy: BitsPolicyConfig = UniformConfig()
+    split: bool = Field(False, description="inputs that join a skip connection have one range per joined tensor")
     edge_bits: int = Field(8, ge=2, le=8, description="bits of the layers in edge_layers")
     edge_layers: tuple[str, ...] = Field((), description="shell patterns of layer names, e.g. vae.decoder.conv_out")
     float_layers: tuple[str, ...] = Field((), description="shell patterns of layers kept in floating point")
+
+    @model_validator(mode="after")
+    def _decidable(self) -> MethodConfig:
+        if self.layer.split:
+            raise ValueError("layer.split is decided layer by layer; set split: true beside layer instead")
+        if self.split and self.layer.input.kind in ("none", "dynamic"):
+            raise ValueError(f"split: inputs of kind {self.layer.input.kind} have no ranges to split")
+        if self.rank_policy.kind != "uniform" and self.layer.skip.kind == "none":
+            raise ValueError(f"rank_policy: {self.rank_policy.kind} shares out ranks, but layer.skip is none")
+        return self

@@ -31,6 +31,8 @@ class RoleRates(Config):
     skip: float = Field(ge=0)
     adapter: float = Field(ge=0)
     quantizer: float = Field(ge=0)
+    rounding: float = Field(0.0, ge=0, description="offsets of learned rounding, in steps of the grid")
+    bias: float = Field(0.0, ge=0, description="shifts of learnable biases")
 
 
 class CropPhase(Config):
@@ -66,16 +68,25 @@ class QuantizeConfig(Config):
         1.0, ge=0, description="weight of the module MSE, normalised by the FP output's variance"
     )
     train_quantized: bool = Field(True, description="modules quantized earlier keep training")
+    image_every: int = Field(
+        1, ge=1, description="the image loss enters every n-th step; the others train the newest module on cached pairs"
+    )
 
 
 class ExtendConfig(Config):
-    """ET: all modules together on the image loss."""
+    """ET: all modules together on the image loss; other end-to-end methods add losses inside the network."""
 
     steps: int = Field(ge=0)
     batch: int = Field(ge=1)
     lr: RoleRates
     weight_decay: float = Field(0.0, ge=0)
     loss: ImageLossConfig
+    latent_loss: float = Field(0.0, ge=0, description="weight of the MSE of Z_H over the FP Z_H's variance")
+    feature_loss: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the mean over modules of the MSE of their output over the FP output's variance",
+    )
 
 
 class PrecisionConfig(Config):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from qartsr.branches.family import clipped_rank
+from qartsr.branches import branch_layout
 from qartsr.config import Bits
 from qartsr.cost.tagger import Tally, tagger
 from qartsr.cost.trace import ATTENTION, LAYER_NORM, Work
@@ -70,7 +70,7 @@ def quantized(works: Iterable[Work], plan: Plan, bits: Bits) -> tuple[Line, ...]
 def branches(works: Iterable[Work], plan: Plan) -> Tally:
     """Parameters and multiply-accumulates of all low-rank branches as they run: L2 like the layer, L1 pointwise."""
     layers = _by_name(works)
-    found = [_branch(layers[entry.name], rank_of(entry, layers[entry.name].shape)) for entry in plan.layers]
+    found = [_branch(layers[entry.name], entry) for entry in plan.layers if not entry.float]
     return Tally(sum(tally.params for tally in found), sum(tally.macs for tally in found))
 
 
@@ -78,16 +78,11 @@ def _by_name(works: Iterable[Work]) -> dict[str, Work]:
     return {work.name: work for work in works if work.kind != ATTENTION}
 
 
-def _branch(work: Work, rank: int) -> Tally:
+def _branch(work: Work, entry: LayerPlan) -> Tally:
     outputs, inputs = work.shape[0], math.prod(work.shape[1:])
-    positions = work.macs // (outputs * inputs)
-    return Tally(rank * (outputs + inputs), rank * (outputs + inputs) * positions)
-
-
-def rank_of(layer: LayerPlan, shape: tuple[int, ...]) -> int:
-    """Rank of the low-rank branch of a layer whose weight has this shape; 0: there is none."""
-    recipe = layer.recipe
-    return clipped_rank(recipe.skip.rank, shape) if recipe.skip.kind == "svd" and not layer.float else 0
+    rank, rows, columns = branch_layout(entry.recipe.skip, work.shape)
+    values = rank * (outputs + inputs) + rows * inputs + outputs * columns
+    return Tally(values, values * (work.macs // (outputs * inputs)))
 
 
 def _kept(work: Work, layer: LayerPlan, bits: Bits) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """The bytes of a package that has not been written: its layout follows from architecture and plan.
 
+The model is taken as folded (:func:`qartsr.models.fold_constants`), as the pipeline leaves it.
+
 Two things depend on values, and are taken as training leaves them: phi (and delta, where the recipe has one) differs
 from the identity, and a range is not by chance a number of 16 bits (such a tensor would take half its bytes).
 """
@@ -12,19 +14,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from qartsr.cost.convention import rank_of
-from qartsr.models import OneStepSR, architecture
+from qartsr.branches import branch_layout
+from qartsr.layer import weight_groups
+from qartsr.models import OneStepSR, architecture, constant_shapes, inside
 from qartsr.packing.header import Header, entries, metadata
 from qartsr.packing.spec import LayerSpec, TransformKind
 from qartsr.packing.structure import structure
 from qartsr.quantize import LayerPlan, Plan, quantizable
 from qartsr.tensor_file import Entry, file_size
 
-_TRANSFORMS: Mapping[str, TransformKind] = {"none": "none", "channel_scale": "scale", "channel_affine": "affine"}
+_TRANSFORMS: Mapping[str, TransformKind] = {
+    "none": "none",
+    "channel_scale": "scale",
+    "channel_search": "scale",
+    "channel_affine": "affine",
+}
 
 
 def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> int:
-    """Bytes of the file that ``write_package`` makes of ``model``, quantized by ``plan`` and rounded for storage.
+    """Bytes of the file ``write_package`` makes of ``model``, quantized by ``plan``, folded, and rounded for storage.
 
     ``model``: still in floating point, on any device. ``provenance``: what the header will say of the origin.
     """
@@ -40,16 +48,20 @@ def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) ->
 
 def spec_of(layer: LayerPlan, shape: tuple[int, ...]) -> LayerSpec:
     """What will be stored of a layer whose weight has this shape."""
-    recipe = layer.recipe
+    recipe, spent = layer.recipe, branch_layout(layer.recipe.skip, shape)
     quantized = recipe.weight.kind != "none"
     return LayerSpec(
         shape=shape,
         weight_bits=_bits(layer.weight_bits if quantized else 0),
-        per_channel=quantized and getattr(recipe.weight, "granularity", "tensor") == "channel",
+        per_channel=quantized and getattr(recipe.weight, "granularity", "tensor") != "tensor",
         bias_bits=recipe.bias.bits,
         input_bits=_bits(layer.input_bits if recipe.input.kind != "none" else 0),
         transform=_TRANSFORMS[recipe.transform.kind],
-        rank=rank_of(layer, shape),
+        rank=spent.rank,
+        weight_groups=weight_groups(recipe.weight, shape) if quantized else 1,
+        input_dynamic=recipe.input.kind == "dynamic",
+        input_split=recipe.split,
+        blocks=(spent.rows, spent.columns),
     )
 
 
@@ -60,16 +72,22 @@ def _bits(bits: int) -> Any:
 
 def _header(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> Header:
     shapes = {name: _shape(module) for name, module in quantizable(model).items()}
-    specs = {layer.name: spec_of(layer, shapes[layer.name]) for layer in plan.layers if not layer.float}
+    described = architecture(model)
+    folded = constant_shapes(model, described["context"][1])
+    if folded:
+        described["context"][1] = 0  # as place_constants leaves it
+    stored = [layer for layer in plan.layers if not layer.float and not inside(layer.name, folded)]
+    specs = {layer.name: spec_of(layer, shapes[layer.name]) for layer in stored}
     recipes, layers = entries(plan, specs)
     return Header(
         checksum="",
         schema_version=1,
         method=plan.method,
         bits=plan.bits,
-        architecture=architecture(model),
+        architecture=described,
         recipes=recipes,
         layers=layers,
+        constants=folded,
         provenance=dict(provenance),
     )
 

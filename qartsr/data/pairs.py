@@ -62,7 +62,8 @@ def load_pairs(folder: Path, split: Literal["train", "test"]) -> list[Pair]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        return Image.open(path).convert("RGB")
+        with Image.open(path) as image:
+            return image.convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
         raise QartsrError(f"cannot be read as an image ({error})", str(path), "run the data stage again") from error
 

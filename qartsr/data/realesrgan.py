@@ -101,4 +101,5 @@ def _jpeg(x: Tensor, dice: Dice) -> Tensor:
     pixels = (x[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=round(dice.uniform(*_JPEG)))
-    return image_tensor(Image.open(buffer))[None].float() / 255
+    with Image.open(buffer) as image:
+        return image_tensor(image)[None].float() / 255

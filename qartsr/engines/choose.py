@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from qartsr.engines.family import Engine
+from qartsr.engines.integer import Integer
 from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.simulated import Simulated
 from qartsr.errors import QartsrError
@@ -14,6 +15,8 @@ from qartsr.models import OneStepSR
 
 _PREFERRED: tuple[Engine, ...] = (OpenVINO(), Simulated())
 """Fastest first; the last refuses nothing."""
+_ON_REQUEST: tuple[Engine, ...] = (Integer(),)
+"""Never taken by ``auto``: slower than the simulation, there to be compared with."""
 
 
 class Choice(NamedTuple):
@@ -25,7 +28,13 @@ class Choice(NamedTuple):
 
 def engine_names() -> tuple[str, ...]:
     """What ``engine`` may be."""
-    return ("auto", *(engine.name for engine in _PREFERRED))
+    return ("auto", *(engine.name for engine in (*_PREFERRED, *_ON_REQUEST)))
+
+
+def demand_known(name: str) -> None:
+    """Raise QartsrError for a name that is none of :func:`engine_names`: a model need not be loaded to see that."""
+    if name not in engine_names():
+        raise QartsrError(f"unknown engine {name!r}", "engine", f"choose one of {', '.join(engine_names())}")
 
 
 def choose(name: str, model: OneStepSR, device: torch.device) -> Choice:
@@ -33,14 +42,13 @@ def choose(name: str, model: OneStepSR, device: torch.device) -> Choice:
 
     Raises QartsrError for an unknown name, and for a named engine that cannot run here.
     """
+    demand_known(name)
     if name == "auto":
         return _first(model, device)
-    for engine in _PREFERRED:
-        if engine.name == name:
-            if refusal := engine.refusal(model, device):
-                raise QartsrError(f"engine {name} cannot run here: {refusal}", "engine", "choose auto")
-            return Choice(engine, "as asked")
-    raise QartsrError(f"unknown engine {name!r}", "engine", f"choose one of {', '.join(engine_names())}")
+    (engine,) = (each for each in (*_PREFERRED, *_ON_REQUEST) if each.name == name)
+    if refusal := engine.refusal(model, device):
+        raise QartsrError(f"engine {name} cannot run here: {refusal}", "engine", "choose auto")
+    return Choice(engine, "as asked")
 
 
 def _first(model: OneStepSR, device: torch.device) -> Choice:

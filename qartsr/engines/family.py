@@ -19,5 +19,8 @@ class Engine(Protocol):
         ...
 
     def prepare(self, model: OneStepSR) -> OneStepSR:
-        """The model to run, changed in place or new; called as before: ``model(lq)``, images in [-1, 1]."""
+        """The model to run, changed in place or new; called as before: ``model(lq)``, images in [-1, 1].
+
+        ``model`` lies on the device :meth:`refusal` was asked about, and the result must.
+        """
         ...

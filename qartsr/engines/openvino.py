@@ -29,9 +29,13 @@ class OpenVINO:
         missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed; pip install 'qartsr[openvino]'"
-        if not any(isinstance(part, PackedLayer) for part in model.modules()):
+        layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
+        if not layers:
             return "the model is not packed"
-        return None
+        from qartsr.export import obstacle  # onnx: there only with its extra
+
+        found = next(filter(None, map(obstacle, layers)), None)
+        return found and f"no graph expresses its {found}"
 
     def prepare(self, model: OneStepSR) -> OneStepSR:
         """The model, changed in place; graphs are made when the first input of a size comes."""

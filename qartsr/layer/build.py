@@ -5,10 +5,20 @@ from __future__ import annotations
 from torch import nn
 
 from qartsr.branches import BRANCHES
-from qartsr.config.parts import BiasConfig, LayerRecipe, NoQuantizerConfig
+from qartsr.config.parts import AbstractRangesConfig, BiasConfig, LayerRecipe, NoQuantizerConfig, QuantizerConfig
+from qartsr.layer.bias import FixedBias, LearnedBias
 from qartsr.layer.op import op_of
 from qartsr.layer.quant_layer import Parts, QuantLayer
-from qartsr.quantizers import QUANTIZERS, NoQuantizer, OwnRange, Quantizer
+from qartsr.quantizers import (
+    QUANTIZERS,
+    ROUNDINGS,
+    Grouped,
+    NoQuantizer,
+    OwnRange,
+    Quantizer,
+    Sliced,
+    group_size,
+)
 from qartsr.transforms import TRANSFORMS
 
 
@@ -21,12 +31,12 @@ def build_layer(module: nn.Module, name: str, recipe: LayerRecipe, weight_bits: 
     weight, bias = module.weight, module.bias
     assert isinstance(weight, nn.Parameter) and (bias is None or isinstance(bias, nn.Parameter))  # op_of has checked
     shape = tuple(weight.shape)
-    per_channel = getattr(recipe.weight, "granularity", "tensor") == "channel"
-    ranges = (shape[0], *(1,) * (len(shape) - 1)) if per_channel else ()
     parts = Parts(
-        weight_quantizer=QUANTIZERS.build(recipe.weight, bits=weight_bits, shape=ranges),
-        input_quantizer=QUANTIZERS.build(recipe.input, bits=input_bits, shape=()),
+        weight_quantizer=_weight_quantizer(recipe.weight, weight_bits, shape),
+        input_quantizer=_input_quantizer(recipe, input_bits, shape[1]),
         bias_quantizer=_bias_quantizer(recipe.bias),
+        rounding=ROUNDINGS.build(recipe.rounding, shape=shape),
+        alignment=LearnedBias(shape[0]) if recipe.bias.learnable else FixedBias(),
         transform=TRANSFORMS.build(recipe.transform, shape=shape),
         skip=BRANCHES.build(recipe.skip, shape=shape, name=name),
         adapter=BRANCHES.build(recipe.adapter, shape=shape, name=name),
@@ -34,6 +44,28 @@ def build_layer(module: nn.Module, name: str, recipe: LayerRecipe, weight_bits: 
     layer = QuantLayer(op, weight, bias, parts).to(weight.device, weight.dtype)
     layer.train(module.training)
     return layer
+
+
+def _weight_quantizer(config: QuantizerConfig, bits: int, shape: tuple[int, ...]) -> Quantizer:
+    if not isinstance(config, AbstractRangesConfig) or config.granularity == "tensor":
+        return QUANTIZERS.build(config, bits=bits, shape=())
+    if config.granularity == "channel":
+        return QUANTIZERS.build(config, bits=bits, shape=(shape[0], *(1,) * (len(shape) - 1)))
+    groups = weight_groups(config, shape)
+    return Grouped(QUANTIZERS.build(config, bits=bits, shape=(shape[0] * groups, 1)), shape[1], shape[1] // groups)
+
+
+def weight_groups(config: QuantizerConfig, shape: tuple[int, ...]) -> int:
+    """Ranges per output channel of a weight of ``shape``."""
+    if not isinstance(config, AbstractRangesConfig) or config.granularity != "group":
+        return 1
+    return shape[1] // group_size(shape[1], config.group)
+
+
+def _input_quantizer(recipe: LayerRecipe, bits: int, channels: int) -> Quantizer:
+    if not recipe.split:
+        return QUANTIZERS.build(recipe.input, bits=bits, shape=())
+    return Sliced(QUANTIZERS.build(recipe.input, bits=bits, shape=(2, 1)), recipe.split, channels)
 
 
 def _bias_quantizer(config: BiasConfig) -> Quantizer:

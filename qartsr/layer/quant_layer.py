@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.branches import Branch
+from qartsr.layer.bias import FixedBias, LearnedBias
 from qartsr.layer.op import LayerOp
-from qartsr.quantizers import Quantizer
+from qartsr.quantizers import Quantizer, Rounding
 from qartsr.transforms import Transform
 
 
@@ -20,13 +21,17 @@ class Parts:
     weight_quantizer: Quantizer
     input_quantizer: Quantizer
     bias_quantizer: Quantizer
+    rounding: Rounding
+    alignment: FixedBias | LearnedBias
     transform: Transform
     skip: Branch
     adapter: Branch
 
 
 class QuantLayer(nn.Module):
-    """y = L1 L2 x + Q_W(T_w(V)) Q_A(T_x(x)) + Q_B(b + V delta), V = W - L1 L2 + F1 F2.
+    """y = L1 L2 x + Q_W(T_w(V) + D) Q_A(T_x(x)) + Q_B(b + V delta + a), V = W - L1 L2 + F1 F2.
+
+    D is 0 for rounding to nearest, a is 0 without bias alignment; both are absent from the paper's Eq. 9.
 
     Takes the place of an nn.Conv2d (input (B, C, H, W)) or nn.Linear (input (..., C)). ``weight`` and ``bias`` are the
     originals: buffers, never trained. Only the parts have parameters.
@@ -43,6 +48,8 @@ class QuantLayer(nn.Module):
         self.weight_quantizer: Quantizer = parts.weight_quantizer
         self.input_quantizer: Quantizer = parts.input_quantizer
         self.bias_quantizer: Quantizer = parts.bias_quantizer
+        self.rounding: Rounding = parts.rounding
+        self.alignment = parts.alignment
         self.transform: Transform = parts.transform
         self.skip: Branch = parts.skip
         self.adapter: Branch = parts.adapter
@@ -52,16 +59,16 @@ class QuantLayer(nn.Module):
         return self.weight - self.skip.matrix() + self.adapter.matrix()
 
     def scaled_weight(self) -> Tensor:
-        """T_w(V): what the weight quantizer sees."""
-        return self.transform.weight(self.main())
+        """T_w(V) + D: what the weight quantizer sees."""
+        return self.rounding(self.transform.weight(self.main()), self.weight_quantizer)
 
     def total_bias(self) -> Tensor:
-        """What the bias quantizer sees: b + V delta, (O,); b is 0 where the layer had none."""
+        """What the bias quantizer sees: b + V delta + a, (O,); b is 0 where the layer had none."""
         return self._biased(self.main())
 
     def _biased(self, main: Tensor) -> Tensor:
         shift = self.transform.bias(main)
-        return shift if self.bias is None else self.bias + shift
+        return self.alignment(shift if self.bias is None else self.bias + shift)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output for ``x``."""
@@ -69,7 +76,7 @@ class QuantLayer(nn.Module):
         main = self.main()
         y = self.op(
             self.input_quantizer(self.transform.input(x)),
-            self.weight_quantizer(self.transform.weight(main)),
+            self.weight_quantizer(self.rounding(self.transform.weight(main), self.weight_quantizer)),
             self.bias_quantizer(self._biased(main)),
         )
         return y + self.skip.apply(x, self.op)

@@ -2,6 +2,16 @@
 
 from qartsr.metrics.iqa import METRICS, Metric, build
 from qartsr.metrics.meter import Meter
-from qartsr.metrics.weights import FETCHABLE, Availability, availability, fetch
+from qartsr.metrics.weights import FETCHABLE, Availability, availability, demand_libraries, fetch
 
-__all__ = ["FETCHABLE", "METRICS", "Availability", "Meter", "Metric", "availability", "build", "fetch"]
+__all__ = [
+    "FETCHABLE",
+    "METRICS",
+    "Availability",
+    "Meter",
+    "Metric",
+    "availability",
+    "build",
+    "demand_libraries",
+    "fetch",
+]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qartsr.metrics.iqa import Metric, build
+from qartsr.metrics.iqa import Metric, build, demand_metric
 from qartsr.metrics.weights import availability
 
 
@@ -21,11 +21,15 @@ class Meter:
     names: wanted metrics of :data:`qartsr.metrics.METRICS`; those without weights are listed in ``unavailable``.
     extra: further metrics under names of their own, such as ``lpips_random``.
     device: where learned metrics run. PSNR and SSIM too: pyiqa computes both in float32 and float64 respectively.
+
+    Raises QartsrError for a name that is no metric, and where the extra [train] is not installed.
     """
 
     def __init__(
         self, names: Sequence[str], extra: Mapping[str, Metric] | None = None, device: torch.device | str = "cpu"
     ) -> None:
+        for name in names:
+            demand_metric(name)
         self._device = torch.device(device)
         found = {name: availability(name) for name in names}
         self.unavailable: dict[str, str] = {name: a.reason for name, a in found.items() if not a.available}

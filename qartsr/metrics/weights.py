@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import huggingface_hub
 import torch
-import torchvision
-from huggingface_hub import constants
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
@@ -41,6 +39,8 @@ def _clip() -> bool:
 
 
 def _vit() -> bool:
+    import huggingface_hub
+
     return isinstance(huggingface_hub.try_to_load_from_cache(*_VIT), str)
 
 
@@ -67,8 +67,20 @@ FETCHABLE = tuple(name for name, files in NEEDED.items() if files)
 """What ``qartsr fetch-metric-weights`` accepts. ``lpips-vgg``: the backbone of the LPIPS loss, not a metric."""
 
 
+def demand_libraries() -> None:
+    """Raise QartsrError where what measures is not installed: a core install leaves it out."""
+    missing = [library for library in ("pyiqa", "lpips", "torchvision") if find_spec(library) is None]
+    if missing:
+        do = "install the extra [train] (`pip install 'qartsr[train]'`)"
+        raise QartsrError(f"measuring needs {' and '.join(missing)}, which this installation lacks", "metrics", do)
+
+
 def availability(name: str) -> Availability:
-    """Look for the files of one metric; opens no connection. Raises QartsrError for an unknown metric."""
+    """Look for the files of one metric; opens no connection.
+
+    Raises QartsrError for an unknown metric, and where the libraries themselves are missing.
+    """
+    demand_libraries()
     if name not in NEEDED:
         raise QartsrError(f"unknown metric {name!r}", "evaluate.metrics", f"choose from {', '.join(NEEDED)}")
     missing = [file for file, here in NEEDED[name].items() if not here()]
@@ -79,6 +91,7 @@ def availability(name: str) -> Availability:
 
 def fetch(name: str) -> None:
     """Download what one metric needs into the libraries' own caches. Raises QartsrError when that fails."""
+    demand_libraries()
     if name not in FETCHABLE:
         do = f"choose from {', '.join(FETCHABLE)}"
         raise QartsrError(f"{name!r} has no weights to fetch", "fetch-metric-weights", do)
@@ -92,6 +105,8 @@ def fetch(name: str) -> None:
 
 def _download(name: str) -> None:
     if name in ("lpips", "lpips-vgg"):
+        import torchvision
+
         models = torchvision.models
         weights = models.AlexNet_Weights.IMAGENET1K_V1 if name == "lpips" else models.VGG16_Weights.IMAGENET1K_V1
         weights.get_state_dict(progress=True)
@@ -109,6 +124,8 @@ def _download(name: str) -> None:
 @contextmanager
 def offline() -> Iterator[None]:
     """Hugging Face asks its server for news about cached files; within this context it does not."""
+    from huggingface_hub import constants
+
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:

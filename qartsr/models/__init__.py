@@ -1,6 +1,14 @@
 """The one-step model: structure, schedule, colour fix, storage, and the units RPQ quantizes one by one."""
 
 from qartsr.models.align import align
+from qartsr.models.constant import (
+    Constant,
+    constant_shapes,
+    constants,
+    fold_constants,
+    inside,
+    place_constants,
+)
 from qartsr.models.one_step import OneStepSR
 from qartsr.models.sample import sample_backbone
 from qartsr.models.schedule import NoiseLevel, alphas_cumprod, noise_level
@@ -8,6 +16,7 @@ from qartsr.models.staged import State, Unit, run_units, units
 from qartsr.models.store import architecture, load_model, save_model, skeleton
 
 __all__ = [
+    "Constant",
     "NoiseLevel",
     "OneStepSR",
     "State",
@@ -15,8 +24,13 @@ __all__ = [
     "align",
     "alphas_cumprod",
     "architecture",
+    "constant_shapes",
+    "constants",
+    "fold_constants",
+    "inside",
     "load_model",
     "noise_level",
+    "place_constants",
     "run_units",
     "sample_backbone",
     "save_model",

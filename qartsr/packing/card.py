@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LICENCES = {"sample": "apache-2.0", "osediff": "openrail++"}
+"""By the kind of backbone: quantized weights stay under the licence of those they were made from."""
 
-def model_card(profile: str, summary: Mapping[str, Any], components: Mapping[str, int]) -> str:
-    """Markdown. ``summary`` is summary.json of the package; ``components`` the bytes of its parts."""
-    parts = "\n".join(f"| {part} | {size:,} |" for part, size in components.items() if size)
+
+def model_card(profile: str, backbone: str, summary: Mapping[str, Any], kinds: Mapping[str, int]) -> str:
+    """Markdown. ``backbone``: its kind; ``summary``: the package's summary.json; ``kinds``: bytes by what they are."""
+    parts = "\n".join(f"| {part} | {size:,} |" for part, size in kinds.items() if size)
     return f"""---
-license: apache-2.0
+license: {LICENCES[backbone]}
 library_name: qartsr
 pipeline_tag: image-to-image
 tags: [super-resolution, diffusion, quantization, {summary["bits"]}]

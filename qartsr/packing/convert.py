@@ -11,7 +11,9 @@ from qartsr.packing.bits import pack_bits
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.spec import LayerSpec, TransformKind
 from qartsr.quantize import quant_layers
-from qartsr.quantizers import Grid, NoQuantizer, Quantizer, encode
+from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, encode
+
+_FACTORS = ("left", "right", "block_left", "block_right")
 
 
 def pack_model(model: nn.Module) -> tuple[dict[str, LayerSpec], dict[str, Tensor]]:
@@ -53,15 +55,19 @@ def pack_layer(layer: QuantLayer) -> PackedLayer:
         input_bits=_bits(layer.input_quantizer, weight),
         transform=_kind(phi, delta),
         rank=skip[0].shape[1] if skip else 0,
+        weight_groups=layer.weight_quantizer.groups if isinstance(layer.weight_quantizer, Grouped) else 1,
+        input_dynamic=isinstance(layer.input_quantizer, OwnRange),
+        input_split=layer.input_quantizer.boundary if isinstance(layer.input_quantizer, Sliced) else 0,
+        blocks=_blocks(skip),
     )
     packed = PackedLayer(layer.op, spec)
     available = {
         **_tensor("weight", weight, layer.weight_quantizer),
         **_tensor("bias", bias, layer.bias_quantizer),
-        **({"input.grid": _stacked(layer.input_quantizer.grid(weight))} if spec.input_bits else {}),
+        **({"input.grid": _stacked(_stored_grid(layer.input_quantizer, weight))} if spec.input_bits else {}),
         "transform.phi": phi.reshape(layer.phi().shape),
         "transform.delta": delta.reshape(layer.phi().shape),
-        **dict(zip(("skip.left", "skip.right"), skip, strict=bool(skip))),
+        **{f"skip.{name}": factor for name, factor in zip(_FACTORS, skip, strict=False)},
     }
     packed.load_state_dict({name: available[name].detach().cpu() for name in packed.state_dict()})
     return packed.eval()
@@ -79,8 +85,20 @@ def _tensor(name: str, value: Tensor, quantizer: Quantizer) -> dict[str, Tensor]
     bits = _bits(quantizer, value)
     if not bits:
         return {f"{name}.value": value}
-    grid = quantizer.grid(value)
-    return {f"{name}.codes": pack_bits(encode(value, grid), bits), f"{name}.grid": _stacked(grid)}
+    codes = pack_bits(encode(value, quantizer.grid(value)), bits)
+    return {f"{name}.codes": codes, f"{name}.grid": _stacked(_stored_grid(quantizer, value))}
+
+
+def _stored_grid(quantizer: Quantizer, value: Tensor) -> Grid:
+    """One scale and offset per range, not per channel."""
+    return quantizer.compact(value) if isinstance(quantizer, Grouped | Sliced) else quantizer.grid(value)
+
+
+def _blocks(skip: tuple[Tensor, ...]) -> tuple[int, int]:
+    """Parts of outputs and of input channels of a hierarchical branch."""
+    if len(skip) < len(_FACTORS) or not skip[2].shape[1]:
+        return 0, 0
+    return skip[3].shape[0] // skip[2].shape[1], skip[2].shape[1]
 
 
 def _stacked(grid: Grid) -> Tensor:

@@ -12,7 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from qartsr.config.base import Config
 from qartsr.config.parts import LayerRecipe
 from qartsr.errors import QartsrError
+from qartsr.models import inside
 from qartsr.packing.spec import LayerSpec
+from qartsr.packing.table import Table, read_table
 from qartsr.quantize import LayerPlan, Plan
 
 SCHEMA_VERSION = 1
@@ -26,13 +28,18 @@ _AGAIN = "fetch or make the package again"
 
 
 class LayerEntry(Config):
-    """A layer as planned, and as stored; ``stored`` is null for a layer kept in floating point."""
+    """A layer as planned, and as stored; ``stored`` is null for one kept in floating point or folded into a constant.
+
+    The bounds are those of :class:`qartsr.quantize.LayerPlan`, so that every header that is read has a plan.
+    """
 
     name: str
     recipe: int = Field(ge=0)
     """its place in ``Header.recipes``"""
-    weight_bits: int
-    input_bits: int
+    weight_bits: int = Field(ge=2, le=16)
+    input_bits: int = Field(ge=2, le=16)
+    float: bool
+    """planned to stay in floating point"""
     stored: LayerSpec | None
 
 
@@ -46,12 +53,18 @@ class Header(Config):
     architecture: dict[str, Any]
     recipes: tuple[LayerRecipe, ...]
     layers: tuple[LayerEntry, ...]
+    constants: dict[str, tuple[int, ...]]
+    """folded modules and the shapes of what stands in their place; empty where nothing is folded"""
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
-    def _known_recipes(self) -> Header:
+    def _consistent(self) -> Header:
         if any(entry.recipe >= len(self.recipes) for entry in self.layers):
             raise ValueError("a layer has no recipe")
+        if len({entry.name for entry in self.layers}) < len(self.layers):
+            raise ValueError("a layer is listed twice")
+        if any((entry.stored is None) != (entry.float or inside(entry.name, self.constants)) for entry in self.layers):
+            raise ValueError("a layer is neither stored nor float nor folded, or more than one of them")
         return self
 
     def specs(self) -> dict[str, LayerSpec]:
@@ -66,7 +79,7 @@ class Header(Config):
                 weight_bits=entry.weight_bits,
                 input_bits=entry.input_bits,
                 recipe=self.recipes[entry.recipe],
-                float=entry.stored is None,
+                float=entry.float,
             )
             for entry in self.layers
         )
@@ -82,6 +95,7 @@ def entries(plan: Plan, specs: dict[str, LayerSpec]) -> tuple[tuple[LayerRecipe,
             recipe=recipes.index(layer.recipe),
             weight_bits=layer.weight_bits,
             input_bits=layer.input_bits,
+            float=layer.float,
             stored=specs.get(layer.name),
         )
         for layer in plan.layers
@@ -93,8 +107,8 @@ class Head(NamedTuple):
     """A validated head."""
 
     header: Header
-    table: dict[str, dict[str, Any]]
-    """dtype, shape and data_offsets of every tensor, as the file claims them"""
+    table: Table
+    """dtype, shape and place of every tensor, as the file claims them"""
     size: int
     """bytes of the length field and the JSON"""
 
@@ -135,11 +149,11 @@ def _read(handle: BinaryIO, size: int, where: str) -> Head:
     if length > _LIMIT or _LENGTH + length > size:
         raise QartsrError("is damaged or truncated in its header", where, _AGAIN)
     handle.seek(_LENGTH)
-    values, table = _json(handle.read(length), where)
+    values, raw = _json(handle.read(length), where)
     _check_version(values, where)
-    _check_size(table, size - _LENGTH - length, where)
+    table = read_table(raw, size - _LENGTH - length, where)
     handle.seek(0)
-    if _checksum(handle) != values["checksum"]:
+    if _checksum(handle) != values.get("checksum"):
         raise QartsrError("is damaged: its checksum does not match its bytes", where, _AGAIN)
     try:
         return Head(Header.model_validate(values), table, _LENGTH + length)
@@ -149,11 +163,11 @@ def _read(handle: BinaryIO, size: int, where: str) -> Head:
         raise QartsrError(f"has an unusable header ({key}: {first['msg']})", where, _AGAIN) from error
 
 
-def _json(raw: bytes, where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _json(raw: bytes, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         table = json.loads(raw)
         values = json.loads(table.pop("__metadata__")[KEY])
-        if isinstance(values, dict) and all(isinstance(entry, dict) for entry in table.values()):
+        if isinstance(values, dict):
             return values, table
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
@@ -166,17 +180,6 @@ def _check_version(values: dict[str, Any], where: str) -> None:
         raise QartsrError(f"has format {version}, this program reads up to {SCHEMA_VERSION}", where, "update qartsr")
     if version != SCHEMA_VERSION:
         raise QartsrError(f"has the unknown format {version!r}", where, _AGAIN)
-
-
-def _check_size(table: dict[str, dict[str, Any]], size: int, where: str) -> None:
-    """The payload has the size the table claims, so nobody believes an absurd one."""
-    try:
-        claimed = max((entry["data_offsets"][1] for entry in table.values()), default=0)
-        fits = claimed == size
-    except (KeyError, IndexError, TypeError) as error:
-        raise QartsrError("is damaged: its table of tensors is unusable", where, _AGAIN) from error
-    if not fits:
-        raise QartsrError(f"holds {size} bytes of tensors where {claimed} are announced", where, _AGAIN)
 
 
 def _checksum(handle: BinaryIO) -> str:

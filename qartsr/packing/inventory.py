@@ -1,34 +1,67 @@
-"""What the bytes of a package are spent on."""
+"""What the bytes of a package are spent on: by component of the model, and by kind."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from qartsr.packing.header import Head, Header, read_head
+from torch import nn
 
-_ENDINGS = {
-    "weight codes": (".weight.codes",),
-    "weight grids": (".weight.grid",),
-    "biases": (".bias.codes", ".bias.grid", ".bias.value"),
-    "input grids": (".input.grid",),
-    "transforms": (".transform.phi", ".transform.delta"),
-    "low-rank branches": (".skip.left", ".skip.right"),
-    "unquantized weights": (".weight.value",),
+from qartsr.models import Constant, OneStepSR
+from qartsr.packing.header import Header
+from qartsr.packing.package import open_package
+from qartsr.packing.packed_layer import PackedLayer
+from qartsr.packing.structure import unpacked
+
+COMPONENTS = {
+    "VAE encoder": ("vae.encoder.", "vae.quant_conv."),
+    "UNet": ("unet.", "context"),
+    "VAE decoder": ("vae.decoder.", "vae.post_quant_conv."),
 }
-_REST = "norms, context, layers kept in float"
+"""Prefixes of the names of their tensors."""
+HEADER = "header"
+_PARTS = {
+    "weight.codes": "weight codes",
+    "weight.grid": "weight grids",
+    "bias.codes": "biases",
+    "bias.grid": "biases",
+    "bias.value": "biases",
+    "input.grid": "input grids",
+    "transform.phi": "transforms",
+    "transform.delta": "transforms",
+    "skip.left": "low-rank branches",
+    "skip.right": "low-rank branches",
+    "skip.block_left": "low-rank branches",
+    "skip.block_right": "low-rank branches",
+    "weight.value": "unquantized weights",
+}
+"""Tensors of a packed layer."""
+_CONSTANTS, _NORMS, _CONTEXT, _FLOAT = "folded constants", "norms", "context", "layers kept in float"
+KINDS = (*dict.fromkeys(_PARTS.values()), _CONSTANTS, _NORMS, _CONTEXT, _FLOAT, HEADER)
+_SERVING = ("weight codes", "weight grids", "transforms", "low-rank branches", "unquantized weights")
 
 
 class Inventory(NamedTuple):
     """Sizes of a package."""
 
     header: Header
-    components: dict[str, int]
-    """bytes by component; they sum to the size of the file"""
+    sizes: dict[str, dict[str, int]]
+    """bytes by component and kind, all of both (component and kind ``header``: the head); their sum is the file"""
     parameters: int
     """values in the weights of the quantized layers"""
+    fp16_bytes: int
+    """what the weights of the floating-point model take in 16 bits, folded layers included, the prompt not"""
+
+    @property
+    def components(self) -> dict[str, int]:
+        """Bytes by component."""
+        return {component: sum(kinds.values()) for component, kinds in self.sizes.items()}
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Bytes by kind."""
+        return {kind: sum(kinds[kind] for kinds in self.sizes.values()) for kind in KINDS}
 
     @property
     def total(self) -> int:
@@ -36,30 +69,38 @@ class Inventory(NamedTuple):
         return sum(self.components.values())
 
     @property
+    def times_smaller(self) -> float:
+        """Ratio of ``fp16_bytes`` to the file."""
+        return self.fp16_bytes / self.total
+
+    @property
     def bits_per_weight(self) -> float:
         """All bytes that serve the quantized weights (codes, grids, transforms, branches), per value of them."""
-        served = ("weight codes", "weight grids", "transforms", "low-rank branches", "unquantized weights")
-        return 8 * sum(self.components[name] for name in served) / max(self.parameters, 1)
+        kinds = self.kinds
+        return 8 * sum(kinds[name] for name in _SERVING) / max(self.parameters, 1)
 
 
 def inspect(path: Path) -> Inventory:
-    """Verify a package and account for its bytes. Raises QartsrError, see :func:`qartsr.packing.header.read_head`."""
-    head = read_head(path)
-    parameters = sum(math.prod(spec.shape) for spec in head.header.specs().values())
-    return Inventory(head.header, _components(head), parameters)
-
-
-def _components(head: Head) -> dict[str, int]:
-    sizes, layers = dict.fromkeys((*_ENDINGS, _REST), 0), head.header.specs().keys()
+    """Verify a package and account for its bytes; no tensor is read. Raises QartsrError, see :func:`open_package`."""
+    head, model = open_package(path)
+    sizes = {component: dict.fromkeys(KINDS, 0) for component in (*COMPONENTS, HEADER)}
     for name, entry in head.table.items():
-        start, end = entry["data_offsets"]
-        sizes[_component(name, layers)] += end - start
-    return {**sizes, "header": head.size}
+        sizes[_component(name)][_kind(model, name)] += entry.size
+    sizes[HEADER][HEADER] = head.size
+    parameters = sum(math.prod(spec.shape) for spec in head.header.specs().values())
+    weights = sum(value.numel() for value in unpacked(head.header, str(path)).parameters())
+    return Inventory(head.header, sizes, parameters, 2 * weights)
 
 
-def _component(name: str, layers: Collection[str]) -> str:
-    for component, endings in _ENDINGS.items():
-        for ending in endings:
-            if name.removesuffix(ending) in layers:
-                return component
-    return _REST
+def _component(name: str) -> str:
+    return next(component for component, prefixes in COMPONENTS.items() if name.startswith(prefixes))
+
+
+def _kind(model: OneStepSR, name: str) -> str:
+    owner, _, part = name.rpartition(".")
+    layer, _, group = owner.rpartition(".")
+    if layer and isinstance(model.get_submodule(layer), PackedLayer):
+        return _PARTS[f"{group}.{part}"]
+    module = model.get_submodule(owner)
+    kinds: dict[type[nn.Module], str] = {Constant: _CONSTANTS, nn.GroupNorm: _NORMS, nn.LayerNorm: _NORMS}
+    return kinds.get(type(module), _FLOAT) if owner else _CONTEXT

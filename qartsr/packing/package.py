@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from qartsr.errors import QartsrError
 from qartsr.files import write_bytes
-from qartsr.models import OneStepSR, architecture
+from qartsr.models import OneStepSR, architecture, constants, inside
 from qartsr.packing.convert import pack_model
 from qartsr.packing.header import Head, Header, entries, metadata, read_head, sealed
 from qartsr.packing.structure import structure
@@ -21,13 +21,14 @@ _DTYPES = {torch.uint8: {"U8"}, torch.float32: {"F16", "F32"}}
 
 
 def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str, Any]) -> None:
-    """Pack ``model``, quantized as ``plan`` says, into one file, atomically; same inputs, same bytes.
+    """Pack ``model``, quantized as ``plan`` says and folded or not, into one file, atomically; same inputs, same bytes.
 
     ``provenance``: JSON values. Raises QartsrError for values that are not finite, ValueError when plan and model
     differ.
     """
     specs, tensors = pack_model(model)
-    if set(specs) != {layer.name for layer in plan.layers if not layer.float}:
+    folded = {name: tuple(constant.value.shape) for name, constant in constants(model).items()}
+    if set(specs) != {layer.name for layer in plan.layers if not layer.float and not inside(layer.name, folded)}:
         raise ValueError("the model is not quantized as the plan says")
     recipes, layers = entries(plan, specs)
     header = Header(
@@ -38,6 +39,7 @@ def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str
         architecture=architecture(model),
         recipes=recipes,
         layers=layers,
+        constants=folded,
         provenance=provenance,
     )
     write_bytes(path, sealed(save(tensors, metadata(header))))
@@ -48,15 +50,21 @@ def read_header(path: Path) -> dict[str, Any]:
     return read_head(path).header.model_dump(mode="json")
 
 
-def load_package(path: Path) -> OneStepSR:
-    """The model, in evaluation mode on the CPU, ready to run.
+def open_package(path: Path) -> tuple[Head, OneStepSR]:
+    """The head of a package, and its model with every tensor on the meta device: validated, nothing allocated.
 
-    Everything is validated before a tensor is allocated: the file's bytes, then the shape and type of every tensor
-    against the structure that the header describes. Raises QartsrError naming what does not fit.
+    Checked are the file's bytes, the structure that the header describes, and against it the shape and type of every
+    tensor. Raises QartsrError naming what does not fit.
     """
     head = read_head(path)
     model = structure(head.header, str(path))
     _check_tensors(model, head, str(path))
+    return head, model
+
+
+def load_package(path: Path) -> OneStepSR:
+    """The model, in evaluation mode on the CPU, ready to run. Raises QartsrError, see :func:`open_package`."""
+    _, model = open_package(path)
     try:
         with safe_open(path, framework="pt") as handle:
             stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
@@ -74,8 +82,8 @@ def _check_tensors(model: OneStepSR, head: Head, where: str) -> None:
             problem = "lacks" if name in expected else "has the unknown"
             raise QartsrError(f"{problem} tensor {name!r}", where, "fetch or make the package again")
         entry, wanted = head.table[name], expected[name]
-        if entry.get("shape") != list(wanted.shape) or entry.get("dtype") not in _DTYPES[wanted.dtype]:
-            found = f"{entry.get('dtype')} {entry.get('shape')}"
+        if entry.shape != tuple(wanted.shape) or entry.dtype not in _DTYPES[wanted.dtype]:
+            found = f"{entry.dtype} {list(entry.shape)}"
             raise QartsrError(
                 f"tensor {name!r} is {found}, not {list(wanted.shape)}", where, "fetch or make the package again"
             )

@@ -18,10 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qartsr.branches import hierarchical
 from qartsr.layer import LayerOp
 from qartsr.packing.bits import packed_size, unpack_bits
 from qartsr.packing.spec import LayerSpec
-from qartsr.quantizers import Grid, decode, fake_quantize
+from qartsr.quantizers import Grid, OwnRange, decode, fake_quantize, spread_parts
 
 
 class PackedTensor(nn.Module):
@@ -31,12 +32,12 @@ class PackedTensor(nn.Module):
     grid: Tensor
     """(2, ...) scale and offset, broadcastable to the tensor"""
 
-    def __init__(self, shape: tuple[int, ...], bits: int, per_channel: bool) -> None:
+    def __init__(self, shape: tuple[int, ...], bits: int, per_channel: bool, groups: int = 1) -> None:
         super().__init__()
-        self._shape, self._bits = shape, bits
-        groups = (shape[0], *(1 for _ in shape[1:])) if per_channel else ()
+        self._shape, self._bits, self._grouped = shape, bits, groups > 1
+        ranges = (shape[0], groups, *(1 for _ in shape[2:]))[: len(shape)] if per_channel else ()
         self.register_buffer("codes", torch.zeros(packed_size(math.prod(shape), bits), dtype=torch.uint8))
-        self.register_buffer("grid", torch.ones(2, *groups))
+        self.register_buffer("grid", torch.ones(2, *ranges))
         self._decoded: dict[torch.device, Tensor] = {}
 
     def integers(self) -> Tensor:
@@ -48,8 +49,15 @@ class PackedTensor(nn.Module):
         """Codes * scale + offset, fp32."""
         device = self.grid.device
         if device not in self._decoded:
-            self._decoded = {device: decode(self.integers(), Grid(self.grid[0], self.grid[1], 2**self._bits - 1))}
+            self._decoded = {device: decode(self.integers(), self._spread_grid())}
         return self._decoded[device]
+
+    def _spread_grid(self) -> Grid:
+        """The grid, of groups spread over their channels."""
+        grid = self.grid
+        if self._grouped:
+            grid = grid.repeat_interleave(self._shape[1] // grid.shape[2], dim=2)
+        return Grid(grid[0], grid[1], 2**self._bits - 1)
 
 
 class FloatTensor(nn.Module):
@@ -80,6 +88,25 @@ class InputGrid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``x`` on the grid."""
         return fake_quantize(x, Grid(self.grid[0], self.grid[1], self._levels))
+
+
+class SplitInputGrid(nn.Module):
+    """Quantizes an input joined of two tensors, one grid for each."""
+
+    grid: Tensor
+    """(2, 2): scale and offset, of both parts"""
+
+    def __init__(self, bits: int, boundary: int, channels: int) -> None:
+        super().__init__()
+        self._levels = 2**bits - 1
+        self._widths = (boundary, channels - boundary)
+        self.register_buffer("grid", torch.ones(2, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` (B, C, H, W) on the grids."""
+        widths = torch.tensor(self._widths, device=x.device)
+        scale, offset = (spread_parts(values, widths) for values in self.grid)
+        return fake_quantize(x, Grid(scale, offset, self._levels))
 
 
 class InputScale(nn.Module):
@@ -128,6 +155,27 @@ class LowRank(nn.Module):
         return op.pointwise(op(x, self.right), self.left)
 
 
+class Hierarchical(nn.Module):
+    """A low rank and blocks of rank 1, see :class:`qartsr.branches.HSVD`."""
+
+    left: Tensor
+    right: Tensor
+    block_left: Tensor
+    block_right: Tensor
+
+    def __init__(self, shape: tuple[int, ...], rank: int, blocks: tuple[int, int]) -> None:
+        super().__init__()
+        rows, columns = blocks
+        self.register_buffer("left", torch.zeros(shape[0], rank))
+        self.register_buffer("right", torch.zeros(rank, *shape[1:]))
+        self.register_buffer("block_left", torch.zeros(shape[0], columns))
+        self.register_buffer("block_right", torch.zeros(columns * rows, shape[1] // columns, *shape[2:]))
+
+    def forward(self, x: Tensor, op: LayerOp) -> Tensor:
+        """The branch on a padded input."""
+        return hierarchical(x, op, (self.left, self.right, self.block_left, self.block_right))
+
+
 class NoLowRank(nn.Module):
     """No branch."""
 
@@ -143,7 +191,7 @@ class Parts(NamedTuple):
     bias: PackedTensor | FloatTensor
     transform: nn.Module
     input: nn.Module
-    skip: LowRank | NoLowRank
+    skip: LowRank | Hierarchical | NoLowRank
 
 
 def parts(spec: LayerSpec) -> Parts:
@@ -155,12 +203,30 @@ def parts(spec: LayerSpec) -> Parts:
         "affine": lambda: InputAffine(channels),
     }
     return Parts(
-        PackedTensor(spec.shape, spec.weight_bits, spec.per_channel) if spec.weight_bits else FloatTensor(spec.shape),
+        PackedTensor(spec.shape, spec.weight_bits, spec.per_channel, spec.weight_groups)
+        if spec.weight_bits
+        else FloatTensor(spec.shape),
         PackedTensor(outputs, spec.bias_bits, per_channel=False) if spec.bias_bits else FloatTensor(outputs),
         transforms[spec.transform](),
-        InputGrid(spec.input_bits) if spec.input_bits else nn.Identity(),
-        LowRank(spec.shape, spec.rank) if spec.rank else NoLowRank(),
+        _input(spec),
+        _skip(spec),
     )
+
+
+def _input(spec: LayerSpec) -> nn.Module:
+    if not spec.input_bits:
+        return nn.Identity()
+    if spec.input_dynamic:
+        return OwnRange(spec.input_bits)
+    if spec.input_split:
+        return SplitInputGrid(spec.input_bits, spec.input_split, spec.shape[1])
+    return InputGrid(spec.input_bits)
+
+
+def _skip(spec: LayerSpec) -> LowRank | Hierarchical | NoLowRank:
+    if spec.blocks[0]:
+        return Hierarchical(spec.shape, spec.rank, spec.blocks)
+    return LowRank(spec.shape, spec.rank) if spec.rank else NoLowRank()
 
 
 class PackedLayer(nn.Module):

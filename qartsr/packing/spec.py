@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
 
@@ -26,3 +26,23 @@ class LayerSpec(Config):
     transform: TransformKind
     rank: int = Field(ge=0, le=4096)
     """of the skip branch; 0: there is none"""
+    weight_groups: int = Field(1, ge=1)
+    """grids per output channel: equal groups of input channels, each with its own"""
+    input_dynamic: bool = False
+    """the input's grid spans the minimum and maximum of each input; nothing is stored of it"""
+    input_split: int = Field(0, ge=0)
+    """the first so many input channels have an input grid of their own; 0: one grid for all"""
+    blocks: tuple[int, int] = (0, 0)
+    """of the skip branch: parts of the outputs and of the input channels whose blocks have rank 1; 0: there are none"""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> LayerSpec:
+        outputs, channels = self.shape[:2]
+        rows, columns = self.blocks
+        if channels % self.weight_groups or (self.weight_groups > 1 and not self.per_channel):
+            raise ValueError("weight_groups do not fit the shape")
+        if self.input_split and not (self.input_split < channels and len(self.shape) == 4 and not self.input_dynamic):
+            raise ValueError("input_split does not fit the shape")
+        if (rows or columns) and (min(rows, columns) < 1 or outputs % rows or channels % columns):
+            raise ValueError("blocks do not fit the shape")
+        return self

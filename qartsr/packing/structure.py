@@ -8,12 +8,12 @@ import torch
 
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
-from qartsr.models import OneStepSR, skeleton
+from qartsr.models import OneStepSR, constant_shapes, place_constants, skeleton
 from qartsr.packing.header import Header
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.quantize import quantizable
 
-_LARGEST, _DEEPEST = 1 << 16, 64
+_LARGEST, _DEEPEST, _NESTED = 1 << 16, 64, 8
 _AGAIN = "fetch or make the package again"
 
 
@@ -22,22 +22,31 @@ def structure(header: Header, where: str) -> OneStepSR:
 
     Raises QartsrError when architecture and layers do not fit each other, or ask for absurd sizes.
     """
-    _bounded(header.architecture, where)
+    model = unpacked(header, where)
     with torch.device("meta"):
-        try:
-            model = skeleton(header.architecture)
-        except Exception as error:  # whatever diffusers makes of a nonsensical description
-            raise QartsrError(f"describes an unusable model ({error})"[:300], where, _AGAIN) from error
+        _fold(model, header, where)
         _swap(model, header, where)
     return model
 
 
-def _bounded(value: Any, where: str, key: str = "architecture") -> None:
-    """No number or list that would take forever to build or overflow a size."""
+def unpacked(header: Header, where: str) -> OneStepSR:
+    """The floating-point model that was quantized and folded, on the meta device. Raises QartsrError."""
+    _bounded(header.architecture, where)
+    with torch.device("meta"):
+        try:
+            return skeleton(header.architecture)
+        except Exception as error:  # whatever diffusers makes of a nonsensical description
+            reason = " ".join(str(error).split())[:200]
+            raise QartsrError(f"describes an unusable model ({reason})", where, _AGAIN) from error
+
+
+def _bounded(value: Any, where: str, key: str = "architecture", depth: int = 0) -> None:
+    """No number, list or nesting that would take forever to build or overflow a size."""
+    _limit(depth, _NESTED, where, "nesting")
     if isinstance(value, dict | list):
         _limit(len(value), 4 * _DEEPEST, where, key)
         for name, inner in value.items() if isinstance(value, dict) else ((key, inner) for inner in value):
-            _bounded(inner, where, str(name))
+            _bounded(inner, where, str(name), depth + 1)
     elif isinstance(value, int | float):
         _limit(value, _DEEPEST if key.endswith("_per_block") else _LARGEST, where, key)
 
@@ -45,6 +54,20 @@ def _bounded(value: Any, where: str, key: str = "architecture") -> None:
 def _limit(value: float, largest: int, where: str, key: str) -> None:
     if not abs(value) <= largest:
         raise QartsrError(f"has the absurd {key} {value}", where, _AGAIN)
+
+
+def _fold(model: OneStepSR, header: Header, where: str) -> None:
+    """Constants in the place of what the header says is folded: all that can be, or nothing."""
+    if not header.constants:
+        return
+    _bounded({name: list(shape) for name, shape in header.constants.items()}, where, "constants")
+    tokens = max((shape[1] for shape in header.constants.values() if len(shape) == 3), default=0)
+    expected = constant_shapes(model, tokens)
+    for name in sorted(expected.keys() | header.constants.keys()):
+        if header.constants.get(name) != expected.get(name):
+            problem = f"has shape {header.constants.get(name)}, not {expected.get(name)}"
+            raise QartsrError(f"constant {name!r} {problem}", where, _AGAIN)
+    place_constants(model, {name: torch.empty(shape) for name, shape in expected.items()})
 
 
 def _swap(model: OneStepSR, header: Header, where: str) -> None:

@@ -2,8 +2,9 @@
 
 from qartsr.quantize.apply import apply, quant_layers
 from qartsr.quantize.initialise import initialise
+from qartsr.quantize.names import quantizable
 from qartsr.quantize.observe import observe
-from qartsr.quantize.plan import LayerPlan, Plan, plan, quantizable
+from qartsr.quantize.plan import LayerPlan, Plan, patches_needed, plan
 from qartsr.quantize.roles import parameters_by_role
 from qartsr.quantize.state import load_plan, load_state, save_state
 from qartsr.quantize.statistics import InputStatistics, Statistics, load_statistics
@@ -22,6 +23,7 @@ __all__ = [
     "load_statistics",
     "observe",
     "parameters_by_role",
+    "patches_needed",
     "plan",
     "quant_layers",
     "quantizable",

@@ -8,7 +8,8 @@ from torch import nn
 
 from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer, build_layer
-from qartsr.quantize.plan import Plan, quantizable
+from qartsr.quantize.names import quantizable
+from qartsr.quantize.plan import Plan
 
 
 def apply(model: nn.Module, plan: Plan, names: Iterable[str] | None = None) -> None:

@@ -5,34 +5,82 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer
 from qartsr.quantize.apply import quant_layers
 from qartsr.quantize.statistics import InputStatistics, Statistics
-from qartsr.quantizers import RangeStats, weighted_stats
+from qartsr.quantizers import RangeStats, Sliced, joined_stats, weighted_stats
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, statistics: Statistics, names: Iterable[str] | None = None) -> None:
     """Set every part of the quantized layers (or those in ``names``) from their weights and their inputs' statistics.
 
-    Order matters: the skip may live in the transform's basis, and both quantizers see transformed tensors.
+    Order matters: the skip may live in the transform's basis, both quantizers see transformed tensors, and rounding
+    needs the weight's grid. Raises QartsrError where a part needs patches and the statistics have none.
     """
     for name, layer in quant_layers(model, names).items():
         found = statistics[name]
-        layer.transform.calibrate(found.absmax.to(layer.weight.device), layer.weight)
-        layer.skip.calibrate(layer.weight, layer.phi())
-        layer.adapter.calibrate(layer.weight, layer.phi())
-        layer.weight_quantizer.calibrate(layer.scaled_weight())
-        layer.input_quantizer.calibrate(_transformed(layer, found))
+        absmax = found.absmax.to(layer.weight.device)
+        layer.transform.calibrate(absmax, layer.weight)
+        layer.adapter.calibrate(layer.weight, layer.phi())  # starts at nothing, in any basis
+        candidates = layer.transform.candidates(absmax, layer.weight)
+        if len(candidates):
+            layer.transform.adopt(_best(candidates, layer, found, name))
+        _calibrate(layer, found)
+        weight = layer.transform.weight(layer.main())
+        layer.rounding.calibrate(
+            weight, layer.weight_quantizer, layer.transform.input(_patches(layer, found)).flatten(1)
+        )
         layer.bias_quantizer.calibrate(layer.total_bias())
 
 
+def _calibrate(layer: QuantLayer, found: InputStatistics) -> None:
+    """All that follows from a transform."""
+    layer.skip.calibrate(layer.weight, layer.phi())
+    layer.weight_quantizer.calibrate(layer.transform.weight(layer.main()))
+    layer.input_quantizer.calibrate(_transformed(layer, found))
+
+
+def _best(candidates: Tensor, layer: QuantLayer, found: InputStatistics, name: str) -> Tensor:
+    """The candidate phi whose quantized layer comes closest to the original on the patches; of equals the first."""
+    patches = _patches(layer, found)
+    if not len(patches):
+        raise QartsrError("a search for phi has no inputs of this layer", name, "observe with the plan's patches")
+    errors = []
+    for phi in candidates:
+        layer.transform.adopt(phi)
+        _calibrate(layer, found)
+        errors.append(_error(layer, patches))
+    return candidates[int(torch.stack(errors).argmin())]
+
+
+def _error(layer: QuantLayer, patches: Tensor) -> Tensor:
+    """Mean squared error of the layer's outputs, rounding to nearest, bias left out."""
+    main = layer.main()
+    quantized = layer.weight_quantizer(layer.transform.weight(main)).flatten(1)
+    inputs = layer.input_quantizer(layer.transform.input(patches)).flatten(1)
+    skipped = patches.flatten(1) @ (layer.weight - main).flatten(1).T
+    return (inputs @ quantized.T + skipped - patches.flatten(1) @ layer.weight.flatten(1).T).square().mean()
+
+
+def _patches(layer: QuantLayer, found: InputStatistics) -> Tensor:
+    """(N, C, k, k) or (N, C), shaped like the weight; N = 0 where none were kept."""
+    return found.patches.to(layer.weight).reshape(-1, *layer.weight.shape[1:])
+
+
 def _transformed(layer: QuantLayer, found: InputStatistics) -> RangeStats:
-    """The statistics of T_x(x), which is monotone in every channel."""
+    """The statistics of T_x(x), which is monotone in every channel: of all channels, or of each part of a split."""
     phi, delta = (factor.cpu().float() for factor in layer.transform.input_factors())
     low, high = (found.minimum - delta) / phi, (found.maximum - delta) / phi
     values = (found.centres() - delta[:, None]) / phi[:, None]
-    stats = weighted_stats(values, found.counts, low.amin(), high.amax())
+    quantizer = layer.input_quantizer
+    parts = [slice(None)]
+    if isinstance(quantizer, Sliced):
+        parts = [slice(quantizer.boundary), slice(quantizer.boundary, None)]
+    stats = joined_stats(
+        [weighted_stats(values[part], found.counts[part], low[part].amin(), high[part].amax()) for part in parts]
+    )
     return RangeStats(*(tensor.to(layer.weight.device, layer.weight.dtype) for tensor in stats))

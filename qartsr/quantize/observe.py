@@ -1,67 +1,84 @@
-"""One look at the floating-point model's layer inputs: first their ends, then their histograms."""
+"""One look at the floating-point model's layer inputs: first their ends, then histograms, and patches where asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from qartsr.layer import op_of
-from qartsr.quantize.plan import quantizable
+from qartsr.layer import LayerOp
+from qartsr.quantize.look import look_at_inputs
+from qartsr.quantize.names import quantizable
 from qartsr.quantize.statistics import InputStatistics, Statistics
 
 _MOST_BINS, _FEWEST_BINS, _BINS_PER_LAYER = 1024, 512, 2**18
+_NO_PATCHES: Mapping[str, int] = MappingProxyType({})
 
 
 @torch.no_grad()
-def observe(model: nn.Module, batches: Iterable[Tensor]) -> Statistics:
+def observe(model: nn.Module, batches: Iterable[Tensor], patches: Mapping[str, int] = _NO_PATCHES) -> Statistics:
     """Run ``model(lq)`` over all batches twice and describe the input of every convolution and linear layer.
 
-    Batches are (B, 3, H, W) in [-1, 1]. Layers that never run are left out. Deterministic.
+    Batches are (B, 3, H, W) in [-1, 1]. Layers that never run are left out. Deterministic. ``patches``: how many
+    input patches to keep of which layers, see :func:`qartsr.quantize.patches_needed`; equally many of every batch, at
+    random positions.
     """
     kept = list(batches)
     ends: dict[str, tuple[Tensor, Tensor]] = {}
     counts: dict[str, Tensor] = {}
+    sample = _Sample(model, patches, len(kept))
 
-    def widen(name: str, x: Tensor) -> None:
+    def widen(name: str, op: LayerOp, padded: Tensor) -> None:
+        x = _vectors(op, padded)
         low, high = x.amin(0), x.amax(0)
         if name in ends:
             low, high = torch.minimum(low, ends[name][0]), torch.maximum(high, ends[name][1])
         ends[name] = low, high
+        sample.take(name, op, padded)
 
-    def count(name: str, x: Tensor) -> None:
-        found = _histogram(x, *ends[name])
+    def count(name: str, op: LayerOp, padded: Tensor) -> None:
+        found = _histogram(_vectors(op, padded), *ends[name])
         counts[name] = counts[name] + found if name in counts else found
 
     for look in (widen, count):
-        _look(model, kept, look)
+        look_at_inputs(model, kept, look)
     return Statistics(
-        {name: InputStatistics(low.cpu(), high.cpu(), counts[name].cpu()) for name, (low, high) in ends.items()}
+        {
+            name: InputStatistics(low.cpu(), high.cpu(), counts[name].cpu(), sample.of(name))
+            for name, (low, high) in ends.items()
+        }
     )
 
 
-def _look(model: nn.Module, batches: list[Tensor], look: Callable[[str, Tensor], None]) -> None:
-    """Run all batches; ``look`` sees each layer's padded input as (N, C) float32. The hooks are gone afterwards."""
-    layers = quantizable(model)
-    handles = [module.register_forward_pre_hook(_hook(name, module, look)) for name, module in layers.items()]
-    try:
-        for batch in batches:
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+class _Sample:
+    """Patches of the layers in ``wanted``, an equal share of each of ``batches`` calls."""
+
+    def __init__(self, model: nn.Module, wanted: Mapping[str, int], batches: int) -> None:
+        layers = quantizable(model)
+        self._shapes = {name: tuple(layers[name].get_parameter("weight").shape) for name in wanted}
+        self._wanted, self._shares = wanted, {name: -(-count // max(batches, 1)) for name, count in wanted.items()}
+        self._taken: dict[str, list[Tensor]] = {}
+
+    def take(self, name: str, op: LayerOp, padded: Tensor) -> None:
+        if name not in self._wanted:
+            return
+        taken, shape = self._taken.setdefault(name, []), self._shapes[name]
+        digest = hashlib.sha256(f"{name} {len(taken)}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        index = torch.randperm(op.positions(padded, shape), generator=generator)[: self._shares[name]]
+        taken.append(op.patches(padded, shape, index.to(padded.device)).float().cpu())
+
+    def of(self, name: str) -> Tensor:
+        return torch.cat(self._taken[name])[: self._wanted[name]] if name in self._taken else torch.empty(0)
 
 
-def _hook(name: str, module: nn.Module, look: Callable[[str, Tensor], None]) -> Callable[[nn.Module, Any], None]:
-    op = op_of(module)
-
-    def hook(_: nn.Module, inputs: Any) -> None:
-        x = op.channels_last(op.pad(inputs[0]))
-        look(name, x.reshape(-1, x.shape[-1]).float())
-
-    return hook
+def _vectors(op: LayerOp, padded: Tensor) -> Tensor:
+    """(N, C) float32."""
+    x = op.channels_last(padded)
+    return x.reshape(-1, x.shape[-1]).float()
 
 
 def _histogram(x: Tensor, low: Tensor, high: Tensor) -> Tensor:

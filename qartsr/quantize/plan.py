@@ -1,17 +1,24 @@
-"""What is decided before anything is changed: bits and recipe of every layer, as JSON."""
+"""What is decided before anything is changed: bits, rank and recipe of every layer, as JSON."""
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from qartsr.config import Bits
 from qartsr.config.base import Config
-from qartsr.config.parts import LayerRecipe, MethodConfig
+from qartsr.config.parts import LayerRecipe, MethodConfig, STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
+from qartsr.quantize.joins import joins
+from qartsr.quantize.names import matching, quantizable
+from qartsr.quantize.precision import share_out_bits
+from qartsr.quantize.ranks import complexities, share_out, votes
+
+_NO_IMAGES = torch.empty(0, 3, 1, 1)
 
 
 class LayerPlan(Config):
@@ -32,33 +39,34 @@ class Plan(Config):
     layers: tuple[LayerPlan, ...]
 
 
-def quantizable(model: nn.Module) -> dict[str, nn.Module]:
-    """Every convolution and linear layer of ``model.unet`` and ``model.vae`` still in floating point, by full name."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and name.startswith(("unet.", "vae."))
-    }
+def plan(model: nn.Module, method: MethodConfig, bits: Bits, images: Tensor = _NO_IMAGES) -> Plan:
+    """Decide every layer; ``images`` (N, 3, H, W) in [-1, 1] are run for ``rank_policy: stca`` only.
 
-
-def plan(model: nn.Module, method: MethodConfig, bits: Bits) -> Plan:
-    """Decide every layer. Raises QartsrError for a pattern without a layer, ValueError for a layer of unknown kind."""
+    The bits policy shares out the weight bits of the layers outside ``edge_layers`` and ``float_layers``, the rank
+    policy the ranks of all layers but the float ones. Raises QartsrError for a pattern without a layer and for a budget
+    that cannot be kept, ValueError for a layer of unknown kind.
+    """
     layers = quantizable(model)
     for module in layers.values():
         op_of(module)
     if getattr(method.layer.input, "granularity", "tensor") != "tensor":
         raise QartsrError("inputs have one range per tensor", "method.layer.input", "set granularity: tensor")
-    edge = _matches(method.edge_layers, layers, "method.edge_layers")
-    kept = _matches(method.float_layers, layers, "method.float_layers")
+    edge = matching(method.edge_layers, layers, "method.edge_layers")
+    kept = matching(method.float_layers, layers, "method.float_layers")
+    weights = {name: module.get_parameter("weight") for name, module in layers.items() if name not in kept}
+    inner = {name: weight for name, weight in weights.items() if name not in edge}
+    weight_bits = _weight_bits(inner, method, bits.weight)
+    ranks = _ranks(model, {name: tuple(weight.shape) for name, weight in weights.items()}, method, images)
+    splits = joins(model) if method.split else {}
     return Plan(
         method=method.name,
         bits=str(bits),
         layers=tuple(
             LayerPlan(
                 name=name,
-                weight_bits=method.edge_bits if name in edge else bits.weight,
+                weight_bits=method.edge_bits if name in edge else weight_bits.get(name, bits.weight),
                 input_bits=method.edge_bits if name in edge else bits.input,
-                recipe=method.layer,
+                recipe=_recipe(method.layer, ranks.get(name, 0), splits.get(name, 0)),
                 float=name in kept,
             )
             for name in layers
@@ -66,11 +74,31 @@ def plan(model: nn.Module, method: MethodConfig, bits: Bits) -> Plan:
     )
 
 
-def _matches(patterns: tuple[str, ...], layers: dict[str, nn.Module], where: str) -> set[str]:
-    found: set[str] = set()
-    for pattern in patterns:
-        names = {name for name in layers if fnmatchcase(name, pattern)}
-        if not names:
-            raise QartsrError(f"no layer matches {pattern!r}", where, "correct the pattern or remove it")
-        found |= names
-    return found
+def patches_needed(plan: Plan) -> dict[str, int]:
+    """Layer name -> input patches that its initial values are computed from; layers without need are left out."""
+    needed = {layer.name: layer.recipe.patches() for layer in plan.layers if not layer.float}
+    return {name: count for name, count in needed.items() if count}
+
+
+def _weight_bits(weights: Mapping[str, Tensor], method: MethodConfig, bits: int) -> dict[str, int]:
+    policy = method.bits_policy
+    return share_out_bits(weights, bits, policy) if isinstance(policy, VaSMPConfig) else {}
+
+
+def _ranks(
+    model: nn.Module, shapes: Mapping[str, tuple[int, ...]], method: MethodConfig, images: Tensor
+) -> dict[str, int]:
+    policy, rank = method.rank_policy, getattr(method.layer.skip, "rank", 0)
+    if not isinstance(policy, STCAConfig):
+        return {}
+    asked = votes(complexities(model, images, list(shapes)), policy)
+    return share_out(dict(zip(shapes, asked, strict=True)), shapes, rank, policy)
+
+
+def _recipe(recipe: LayerRecipe, rank: int, split: int) -> LayerRecipe:
+    """The method's recipe with what was decided for one layer; 0: nothing was."""
+    changes = {
+        **({"skip": recipe.skip.model_copy(update={"rank": rank})} if rank else {}),
+        **({"split": split} if split else {}),
+    }
+    return recipe.model_copy(update=changes)

@@ -16,12 +16,14 @@ ROLES = {
     "weight_quantizer": "quantizer",
     "input_quantizer": "quantizer",
     "bias_quantizer": "quantizer",
+    "rounding": "rounding",
+    "alignment": "bias",
 }
 """Part of a layer -> role."""
 
 
 def parameters_by_role(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, list[tuple[str, Parameter]]]:
-    """Parameters of the quantized layers (or those in ``names``) with their full names; all four roles, some empty."""
+    """Parameters of the quantized layers (or those in ``names``) with their full names; all six roles, some empty."""
     roles: dict[str, list[tuple[str, Parameter]]] = {role: [] for role in ROLES.values()}
     for name, layer in quant_layers(model, names).items():
         for key, parameter in layer.named_parameters():

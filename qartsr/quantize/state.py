@@ -1,4 +1,7 @@
-"""A quantized model on disk: its plan, and every tensor but the original weights, which the float model has."""
+"""A quantized model on disk: its plan, and every tensor but the original weights, which the float model has.
+
+A folded model (:func:`qartsr.models.fold_constants`) is stored with its constants, and loaded folded.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, write_json
+from qartsr.models import constant_shapes, constants, inside, place_constants
 from qartsr.quantize.apply import apply, quant_layers
 from qartsr.quantize.plan import Plan
 
@@ -20,9 +24,13 @@ _DIGEST = "original_weights"
 
 
 def save_state(model: nn.Module, plan: Plan, folder: Path) -> None:
-    """Write plan.json and state.safetensors. Raises ValueError unless every planned layer is quantized."""
-    layers = quant_layers(model)
-    missing = [layer.name for layer in plan.layers if not layer.float and layer.name not in layers]
+    """Write plan.json and state.safetensors. Raises ValueError unless every planned layer is quantized or folded."""
+    layers, folded = quant_layers(model), constants(model)
+    missing = [
+        layer.name
+        for layer in plan.layers
+        if not layer.float and layer.name not in layers and not inside(layer.name, folded)
+    ]
     if missing:
         raise ValueError(f"{missing[0]} is planned but not quantized")
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
@@ -41,6 +49,7 @@ def load_state(model: nn.Module, folder: Path) -> Plan:
     apply(model, plan)
     path = folder / "state.safetensors"
     tensors, digest = _read(path)
+    _fold(model, tensors)
     expected = _state(model)
     for name in [*expected, *tensors]:
         _check(name, expected, tensors, path)
@@ -60,6 +69,13 @@ def load_plan(path: Path) -> Plan:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise QartsrError(f"is not a plan ({key}: {first['msg']})", str(path), "run the stage that makes it") from error
+
+
+def _fold(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Make room for the constants among the stored ``tensors``."""
+    stored = {name: tensors[f"{name}.value"] for name in constant_shapes(model, 0) if f"{name}.value" in tensors}
+    if stored:
+        place_constants(model, {name: torch.empty_like(value) for name, value in stored.items()})
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

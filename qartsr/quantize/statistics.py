@@ -15,6 +15,7 @@ from qartsr.errors import QartsrError
 from qartsr.files import replacing
 
 _KEYS = ("counts", "maximum", "minimum")
+_PATCHES = "patches"
 
 
 class InputStatistics(NamedTuple):
@@ -26,6 +27,8 @@ class InputStatistics(NamedTuple):
     """(C,) float32"""
     counts: Tensor
     """(C, bins) int32: equal bins between the channel's minimum and maximum"""
+    patches: Tensor = torch.empty(0)
+    """(N, C, k, k) or (N, C) float32: what the weight sees at N random positions; N = 0 where nothing needs them"""
 
     @property
     def absmax(self) -> Tensor:
@@ -55,6 +58,7 @@ class Statistics:
     def save(self, path: Path) -> None:
         """Write one safetensors file, atomically."""
         tensors = {f"{name}/{key}": getattr(found, key) for name, found in self.layers.items() for key in _KEYS}
+        tensors |= {f"{name}/{_PATCHES}": found.patches for name, found in self.layers.items() if len(found.patches)}
         with replacing(path) as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
 
@@ -70,4 +74,10 @@ def load_statistics(path: Path) -> Statistics:
         for key in _KEYS:
             if f"{name}/{key}" not in tensors:
                 raise QartsrError(f"has no tensor '{name}/{key}'", str(path), "observe the model again")
-    return Statistics({name: InputStatistics(**{key: tensors[f"{name}/{key}"] for key in _KEYS}) for name in names})
+    keys = (*_KEYS, _PATCHES)
+    return Statistics(
+        {
+            name: InputStatistics(**{k: tensors[f"{name}/{k}"] for k in keys if f"{name}/{k}" in tensors})
+            for name in names
+        }
+    )

@@ -16,7 +16,7 @@ STORAGE = torch.float16
 
 @torch.no_grad()
 def round_for_storage(model: nn.Module) -> None:
-    """Round in place, so that packing loses nothing: L1, L2, phi, delta, biases, and every tensor outside QuantLayers.
+    """Round in place, so that packing loses nothing: skip, phi, delta, bias and its shift, and all outside QuantLayers.
 
     Ranges stay fp32; weights and adapters become codes and need no rounding. Raises QartsrError for a value beyond
     the 16-bit range.
@@ -37,6 +37,6 @@ def _stored_in_16_bits(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, layer in layers.items():
         if layer.bias is not None:
             yield f"{name}.bias", layer.bias
-        for part in ("skip", "transform"):
+        for part in ("skip", "transform", "alignment"):
             for key, parameter in getattr(layer, part).named_parameters():
                 yield f"{name}.{part}.{key}", parameter

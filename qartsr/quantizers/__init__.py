@@ -2,28 +2,44 @@
 
 from qartsr.quantizers.fake import fake_quantize, range_grid
 from qartsr.quantizers.family import QUANTIZERS, Quantizer
+from qartsr.quantizers.gptq import GPTQ, gptq
 from qartsr.quantizers.grid import Grid, decode, encode
+from qartsr.quantizers.grouped import Grouped, Sliced, group_size, spread_parts
 from qartsr.quantizers.lbq import LBQ
 from qartsr.quantizers.lsq import LSQ
-from qartsr.quantizers.minmax import MinMax, OwnRange, Percentile
 from qartsr.quantizers.none import NoQuantizer
-from qartsr.quantizers.stats import RangeStats, stats_of, weighted_stats
+from qartsr.quantizers.own_range import OwnRange
+from qartsr.quantizers.ranges import symmetric_grid
+from qartsr.quantizers.rounding import ROUNDINGS, LearnedRounding, Nearest, Rounding
+from qartsr.quantizers.static import Static
+from qartsr.quantizers.stats import RangeStats, joined_stats, stats_of, weighted_stats
 
 __all__ = [
+    "GPTQ",
     "LBQ",
     "LSQ",
     "QUANTIZERS",
+    "ROUNDINGS",
     "Grid",
-    "MinMax",
+    "Grouped",
+    "LearnedRounding",
+    "Nearest",
     "NoQuantizer",
     "OwnRange",
-    "Percentile",
     "Quantizer",
     "RangeStats",
+    "Rounding",
+    "Sliced",
+    "Static",
     "decode",
     "encode",
     "fake_quantize",
+    "gptq",
+    "group_size",
+    "joined_stats",
     "range_grid",
+    "spread_parts",
     "stats_of",
+    "symmetric_grid",
     "weighted_stats",
 ]

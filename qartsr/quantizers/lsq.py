@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from qartsr.config.parts import LSQConfig
+from qartsr.config.parts import LSQConfig, StepInit
 from qartsr.quantizers.fake import SMALLEST_SCALE, fake_quantize, scale_gradient
 from qartsr.quantizers.family import QUANTIZERS, gathered
 from qartsr.quantizers.grid import Grid
@@ -23,12 +23,18 @@ def _plain_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:
 class _Symmetric(nn.Module):
     """Codes -2**(b-1) .. 2**(b-1) - 1 times the step, as offset -2**(b-1) * step."""
 
-    def __init__(self, negative: int) -> None:
+    def __init__(self, negative: int, init: StepInit) -> None:
         super().__init__()
-        self.negative = negative
+        self.negative, self.init = negative, init
 
     def start(self, stats: RangeStats, levels: int) -> Tensor:
-        """(G,) step 2 mean|x| / sqrt(positive codes) (LSQ, section 2.1)."""
+        """(G,) step 2 mean|x| / sqrt(positive codes) (LSQ, section 2.1), or max|mu +- 3 sigma| / negative codes.
+
+        The latter is LSQ+'s for weights (section 4.2): with mu - 3 sigma and mu + 3 sigma, the larger magnitude.
+        """
+        if self.init == "sigma":
+            mean, deviation = stats.moments()
+            return (mean.abs() + 3 * deviation) / self.negative
         return 2 * stats.mean_magnitude() / math.sqrt(levels - self.negative)
 
     def forward(self, step: Tensor, factor: float) -> Tensor:
@@ -66,11 +72,11 @@ class LSQ(nn.Module):
         self.levels, self.shape = 2**bits - 1, shape
         self.positive = self.levels if config.offset else 2 ** (bits - 1) - 1
         self.step = nn.Parameter(torch.full(shape, 2.0 / self.levels))
-        self.offset = _Shifted(shape) if config.offset else _Symmetric(2 ** (bits - 1))
+        self.offset = _Shifted(shape) if config.offset else _Symmetric(2 ** (bits - 1), config.init)
 
     @torch.no_grad()
     def calibrate(self, stats: RangeStats | Tensor) -> None:
-        """LSQ: from the mean magnitude. LSQ+: least squared error."""
+        """LSQ: from the mean magnitude or the deviation. LSQ+ (offset): least squared error."""
         start = self.offset.start(gathered(stats, self.shape), self.levels)
         self.step.copy_(start.clamp_min(1e-5 / self.levels).reshape(self.shape))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from qartsr.quantizers.fake import range_grid
+from qartsr.quantizers.fake import SMALLEST_SCALE, range_grid
 from qartsr.quantizers.grid import Grid, nearest
 from qartsr.quantizers.stats import RangeStats
 
@@ -24,6 +24,16 @@ def usable(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     lower = torch.where(flat, lower.clamp_max(0), lower)
     upper = torch.where(flat, upper.clamp_min(0), upper)
     return lower, torch.where(upper - lower < _NARROWEST, torch.where(flat, lower + _NARROWEST, upper), upper)
+
+
+def symmetric_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:
+    """Codes -2**(b-1) .. 2**(b-1) - 1 times scale = max(|lower|, |upper|) / (2**(b-1) - 1): 0 and the ends are on it.
+
+    At 2 bits: three values and a fourth beyond the lower end, which is hardly used.
+    """
+    positive = (levels - 1) // 2
+    scale = (torch.maximum(lower.abs(), upper.abs()) / positive).clamp_min(SMALLEST_SCALE)
+    return Grid(scale, -(positive + 1) * scale, levels)
 
 
 def squared_error(stats: RangeStats, grid: Grid) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,14 @@ class RangeStats(NamedTuple):
         counts = self.counts.expand_as(self.values)
         return (self.values.abs() * counts).sum(1) / counts.sum(1).clamp_min(1)
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """(G,) mean and (G,) standard deviation (of the population)."""
+        counts = self.counts.expand_as(self.values)
+        total = counts.sum(1, keepdim=True).clamp_min(1)
+        mean = (self.values * counts).sum(1, keepdim=True) / total
+        variance = ((self.values - mean).square() * counts).sum(1, keepdim=True) / total
+        return mean[:, 0], variance.sqrt()[:, 0]
+
     def quantile(self, share: float) -> Tensor:
         """(G,) the smallest value with at least ``share`` (0..1) of the weight at or below it."""
         values, order = self.values.sort(dim=1)
@@ -44,6 +53,18 @@ def stats_of(x: Tensor, groups: int) -> RangeStats:
         raise ValueError(f"{groups} ranges do not fit a tensor of shape {tuple(x.shape)}")
     values = x.detach().reshape(groups, -1)
     return RangeStats(values, values.new_ones(1, 1), values.amin(1), values.amax(1))
+
+
+def joined_stats(parts: Sequence[RangeStats]) -> RangeStats:
+    """Statistics of one group each -> one with as many groups; the shorter repeat a value that then counts 0."""
+    longest = max(part.values.shape[1] for part in parts)
+    values, counts = [], []
+    for part in parts:
+        missing = longest - part.values.shape[1]
+        values.append(torch.cat([part.values, part.values[:, :1].expand(-1, missing)], 1))
+        counts.append(torch.cat([part.counts.expand_as(part.values), part.values.new_zeros(1, missing)], 1))
+    lower, upper = torch.cat([part.lower for part in parts]), torch.cat([part.upper for part in parts])
+    return RangeStats(torch.cat(values), torch.cat(counts), lower, upper)
 
 
 def weighted_stats(values: Tensor, counts: Tensor, lower: Tensor, upper: Tensor, bins: int = 4096) -> RangeStats:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
+from qartsr.release.flavour import write_flavour
 from qartsr.release.registry import WEIGHTS, Registry, Version, open_registry
 from qartsr.remote import Store, open_store
 
@@ -34,6 +36,7 @@ class Receipt(NamedTuple):
 def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str) -> Receipt:
     """Publish the model file ``package`` (its model card ``README.md`` beside it) as a version of ``name``.
 
+    Beside them go the files of the MLflow flavour (:mod:`qartsr.release.flavour`).
     Bytes that are there already are not sent again, nor registered again; their version gets the new ``tags``. Raises
     QartsrError when the store or the registry does not answer, or the store gives back other bytes than it got.
     """
@@ -43,7 +46,9 @@ def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str) -> R
     registry.with_hash(name, sha256)  # asked first: nothing is sent while the registry is away
     store.demand(bucket)
     _deliver(store, package, sha256, bucket, f"{folder}/{WEIGHTS}")
-    _accompany(store, package.with_name("README.md"), bucket, folder)
+    with TemporaryDirectory() as scratch:
+        for file in (package.with_name("README.md"), *write_flavour(Path(scratch), sha256)):
+            _accompany(store, file, bucket, folder)
     all_tags = {**tags, "sha256": sha256, "bytes": str(size)}
     version = _register(registry, name, sha256, f"s3://{bucket}/{folder}", all_tags)
     return Receipt(f"s3://{bucket}/{folder}/{WEIGHTS}", sha256, size, name, version)
@@ -63,11 +68,11 @@ def _deliver(store: Store, file: Path, sha256: str, bucket: str, key: str) -> No
         )
 
 
-def _accompany(store: Store, card: Path, bucket: str, folder: str) -> None:
-    """Put the model card beside the model, unless it is there."""
-    key = f"{folder}/{card.name}"
-    if card.is_file() and store.sha256(bucket, key) != sha256_file(card):
-        store.upload(card, bucket, key)
+def _accompany(store: Store, file: Path, bucket: str, folder: str) -> None:
+    """Put a file beside the model, unless it is there."""
+    key = f"{folder}/{file.name}"
+    if file.is_file() and store.sha256(bucket, key) != sha256_file(file):
+        store.upload(file, bucket, key)
 
 
 def _register(registry: Registry, name: str, sha256: str, source: str, tags: Mapping[str, str]) -> int:

@@ -1,4 +1,8 @@
-"""ET: extended training of all quantized modules together on the image loss (QArtSR, section 3.4)."""
+"""ET: extended training of all quantized modules together on the image loss (QArtSR, section 3.4).
+
+Methods that train end to end by other losses (Q-DM, EfficientDM, PassionSR) are the same loop with losses inside the
+network, :mod:`qartsr.training.inner`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from qartsr.models import OneStepSR, align
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.fit import Run, fit, resume
+from qartsr.training.inner import Forward, plain
 from qartsr.training.optimizer import Optimizer, cosine
 from qartsr.training.quantized import Setting, groups
 from qartsr.training.sampling import sample
@@ -24,8 +29,12 @@ def extend(
     setting: Setting,
     curves: Curves,
     checkpoint: Checkpoint,
+    forward: Forward = plain,
 ) -> None:
-    """Train ``student`` in place towards the teacher's ``images`` (N, 3, H, W, raw output) of inputs ``lq``."""
+    """Train ``student`` in place towards the teacher's ``images`` (N, 3, H, W, raw output) of inputs ``lq``.
+
+    ``forward`` runs the student and gives losses of its own, weighted; :func:`inside` makes it from ``config``.
+    """
     image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
     rates = groups(student, config.lr, setting.lr_scale)
     optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1))
@@ -35,8 +44,9 @@ def extend(
         index = sample(len(lq), config.batch, number, setting.seed, "extend")
         low = lq[index]
         target = align(setting.align, images[index], low)
-        losses: dict[str, Tensor] = image_loss(align(setting.align, student(low), low), target)
-        return losses
+        image, inner = forward(student, low, index)
+        losses: dict[str, Tensor] = image_loss(align(setting.align, image, low), target)
+        return {**losses, **inner, "total": sum(inner.values(), start=losses["total"])}
 
     fit(run, optimizer.descent(measure), curves, checkpoint, resume(run, curves, checkpoint))
 

@@ -8,6 +8,9 @@ modules quantized before it train on
 where x is the input of module k in the floating-point model. Everything upstream of x is the teacher's, so it is
 computed once (:mod:`qartsr.training.cuts`). The variance makes modules of different scale comparable; the paper does
 not give the weight of the module loss.
+
+``image_every: n`` (ours) computes the image loss on every n-th step only. The other steps stop behind module k: they
+train what stands between x and its output, on cached pairs, and the image loss goes on to train the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from qartsr.config.training import QuantizeConfig
 from qartsr.losses import ImageLoss
-from qartsr.models import OneStepSR, State, Unit, align, run_units, units
+from qartsr.models import OneStepSR, Unit, align, run_units, units
 from qartsr.quantize import Plan, Statistics, apply, initialise
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
@@ -108,15 +111,14 @@ class _Phase:
 
         def measure(number: int) -> dict[str, Tensor]:
             index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
-            module, image = self._outputs(student, select(inputs, index))
+            state = run_units(student, select(inputs, index), self._sequence[self._first : self._current + 1])
+            if number % self._config.image_every or not image_loss.weights:
+                error = F.mse_loss(state.hidden, targets[index]) / targets.var()
+                return {"module_loss": error, "total": self._config.module_loss * error}
+            image = run_units(student, state, self._sequence[self._current + 1 :]).hidden
             kind, low = self._setting.align, lq[index]
             losses: dict[str, Tensor] = image_loss(align(kind, image, low), align(kind, images[index], low))
-            error = F.mse_loss(module, targets[index]) / targets.var()
+            error = F.mse_loss(state.hidden, targets[index]) / targets.var()
             return {**losses, "module_loss": error, "total": losses["total"] + self._config.module_loss * error}
 
         return measure
-
-    def _outputs(self, student: OneStepSR, state: State) -> tuple[Tensor, Tensor]:
-        """Hidden output of the current module, and the image."""
-        state = run_units(student, state, self._sequence[self._first : self._current + 1])
-        return state.hidden, run_units(student, state, self._sequence[self._current + 1 :]).hidden

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import ChannelAffineConfig, ChannelScaleConfig
-from qartsr.transforms.family import TRANSFORMS, per_channel
+from qartsr.transforms.family import TRANSFORMS, no_candidates, per_channel
 
 FLOOR = 2.0**-10
 """Smallest phi, exact in 16 bits."""
@@ -23,6 +23,18 @@ def initial_phi(absmax: Tensor, weight: Tensor, alpha: float) -> Tensor:
     x = absmax.to(weight).clamp_min(_SMALLEST_MAXIMUM)
     w = weight.detach().transpose(0, 1).flatten(1).abs().amax(1).clamp_min(_SMALLEST_MAXIMUM)
     return (x / w).pow(alpha).clamp(FLOOR, _CEILING)
+
+
+def phi_candidates(absmax: Tensor, weight: Tensor, steps: int) -> Tensor:
+    """(2 steps - 1, C) phi of SVDQuant's search: identity, then max|x|^a / max|w|^b, a = i / steps, b in {0, 1 - a}.
+
+    Maxima and results are bounded as in :func:`initial_phi`.
+    """
+    x = absmax.to(weight).clamp_min(_SMALLEST_MAXIMUM)
+    w = weight.detach().transpose(0, 1).flatten(1).abs().amax(1).clamp_min(_SMALLEST_MAXIMUM)
+    shares = [step / steps for step in range(1, steps)]
+    found = [x.pow(a) / w.pow(b) for a in shares for b in (0.0, 1 - a)]
+    return torch.stack([torch.ones_like(x), *found]).clamp(FLOOR, _CEILING)
 
 
 @TRANSFORMS.register(ChannelScaleConfig)
@@ -38,6 +50,15 @@ class ChannelScale(nn.Module):
     def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
         """Balance the ranges of inputs and weight."""
         self.phi.copy_(initial_phi(absmax, weight, self.alpha))
+
+    def candidates(self, absmax: Tensor, weight: Tensor) -> Tensor:
+        """None: the formula decides."""
+        return no_candidates(weight)
+
+    @torch.no_grad()
+    def adopt(self, phi: Tensor) -> None:
+        """Start from ``phi``."""
+        self.phi.copy_(phi)
 
     def _factor(self) -> Tensor:
         return per_channel(self.phi.clamp_min(FLOOR), self.ndim)
@@ -74,6 +95,15 @@ class ChannelAffine(nn.Module):
         """Balance the ranges of inputs and weight."""
         self.phi.copy_(initial_phi(absmax, weight, self.alpha))
         self.delta.zero_()
+
+    def candidates(self, absmax: Tensor, weight: Tensor) -> Tensor:
+        """None: the formula decides."""
+        return no_candidates(weight)
+
+    @torch.no_grad()
+    def adopt(self, phi: Tensor) -> None:
+        """Start from ``phi``."""
+        self.phi.copy_(phi)
 
     def _factor(self) -> Tensor:
         return per_channel(self.phi.clamp_min(FLOOR), self.ndim)

@@ -15,6 +15,12 @@ class Transform(Protocol):
     def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
         """Set initial values from the largest input magnitude per channel, (C,), and the weight."""
 
+    def candidates(self, absmax: Tensor, weight: Tensor) -> Tensor:
+        """(K, C) values of phi among which the least error of the layer's output decides; K = 0: nothing to decide."""
+
+    def adopt(self, phi: Tensor) -> None:
+        """Start from ``phi`` (C,), one of the candidates."""
+
     def input(self, x: Tensor) -> Tensor:
         """(x - delta) / phi; ``x`` is (B, C, H, W) for a convolution, (..., C) for a linear layer."""
 
@@ -30,6 +36,11 @@ class Transform(Protocol):
 
 TRANSFORMS: Registry[Transform] = Registry("transform")
 """``build(config, shape=shape of the weight)``."""
+
+
+def no_candidates(weight: Tensor) -> Tensor:
+    """(0, C)."""
+    return weight.new_zeros(0, weight.shape[1])
 
 
 def per_channel(vector: Tensor, ndim: int) -> Tensor:

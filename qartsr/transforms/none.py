@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import NoTransformConfig
-from qartsr.transforms.family import TRANSFORMS
+from qartsr.transforms.family import TRANSFORMS, no_candidates
 
 
 @TRANSFORMS.register(NoTransformConfig)
@@ -23,6 +23,14 @@ class NoTransform(nn.Module):
 
     def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
         """Nothing to set."""
+
+    def candidates(self, absmax: Tensor, weight: Tensor) -> Tensor:
+        """None."""
+        return no_candidates(weight)
+
+    def adopt(self, phi: Tensor) -> None:
+        """There is no phi to set: raises ValueError."""
+        raise ValueError("no change of basis has no phi to set")
 
     def input(self, x: Tensor) -> Tensor:
         """``x`` itself."""

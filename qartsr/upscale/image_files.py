@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,18 @@ def read_image(path: Path, upright: bool = True) -> Image.Image:
     16-bit images are rounded to 8 bits. Raises QartsrError for a file that is missing, corrupt, animated, without
     pixels, in another format, or with more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``).
     """
-    where = str(path)
+    return _read(path, str(path), upright)
+
+
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """The same of a file's bytes, upright; ``where`` names them in messages."""
+    return _read(BytesIO(data), where, upright=True)
+
+
+def _read(file: Path | BytesIO, where: str, upright: bool) -> Image.Image:
     strict = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
     try:
-        with strict, Image.open(path, formats=("PNG", "JPEG", "WEBP")) as opened:
+        with strict, Image.open(file, formats=("PNG", "JPEG", "WEBP")) as opened:
             if opened.format in ("PNG", "WEBP") and getattr(opened, "is_animated", False):
                 raise QartsrError("is animated", where, "extract its frames first")
             opened.load()
@@ -74,12 +83,23 @@ def check_target(path: Path, image: Image.Image, scale: int = 1) -> None:
         raise QartsrError(f"{kind} cannot hold {size} pixels", str(path), "write .png")
 
 
+def encode_png(image: Image.Image, like: Image.Image) -> bytes:
+    """The bytes of a PNG file, with the ICC profile of ``like``."""
+    buffer = BytesIO()
+    _save(buffer, "PNG", image, like)
+    return buffer.getvalue()
+
+
 def write_image(path: Path, image: Image.Image, like: Image.Image) -> None:
     """Write atomically in the format of the suffix, with the ICC profile of ``like``; PNG and WebP are lossless."""
     check_target(path, image)
     kind = FORMATS[path.suffix.lower()]
+    with replacing(path) as temporary:
+        _save(temporary, kind, image, like)
+
+
+def _save(file: Path | BytesIO, kind: str, image: Image.Image, like: Image.Image) -> None:
     options = dict(_OPTIONS[kind])
     if profile := like.info.get("icc_profile"):
         options["icc_profile"] = profile
-    with replacing(path) as temporary:
-        image.save(temporary, format=kind, **options)
+    image.save(file, format=kind, **options)

@@ -14,9 +14,9 @@ from qartsr.models import OneStepSR
 from qartsr.models.base import MIRROR
 from qartsr.models.osediff import load_osediff
 from qartsr.upscale.bands import Report
+from qartsr.upscale.device import choose_device
 from qartsr.upscale.official import Tiling, restore_image
 from qartsr.upscale.official.sizes import enlarged
-from qartsr.upscale.pipeline import choose_device
 from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
 
 

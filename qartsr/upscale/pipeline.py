@@ -2,80 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
-import torch
 from PIL import Image
 
+from qartsr.engines import choose, demand_known
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR, load_model
-from qartsr.packing import load_package
+from qartsr.models import OneStepSR
 from qartsr.upscale.bands import Report
+from qartsr.upscale.device import choose_device
+from qartsr.upscale.image_files import check_target, is_image, read_image, write_image
+from qartsr.upscale.inputs import Picture, as_image
+from qartsr.upscale.origin import Memory, Origin, open_source, save
+from qartsr.upscale.sources import local
 from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
 
-Resolve = Callable[[str], Path]
-"""Turns ``models:/NAME@alias`` into a local package file."""
-
-
-def no_registry(uri: str) -> Path:
-    """The resolver of those who have none."""
-    raise QartsrError("names a registered model, but no registry is at hand", uri, "give a package file")
+_LOG = logging.getLogger("qartsr")
 
 
 class OneStepSRPipeline:
-    """``pipe(image)`` -> the image, exactly 4 times as wide and high.
+    """``pipe(image)`` -> the image, exactly 4 times as wide and high. For one thread at a time.
 
     Parameters
     ----------
-    model: in evaluation mode, on the device it shall run on.
+    model: in evaluation mode, on the device it shall run on, executed as it is.
     tile, overlap: see :func:`qartsr.upscale.upscale_image`; refused here when they cannot work.
+
+    ``engine`` is the name of what executes the model, ``reason`` why that was chosen.
     """
 
     def __init__(self, model: OneStepSR, tile: int = TILE, overlap: int = OVERLAP) -> None:
-        self.model = model
+        self.model, self.engine, self.reason = model, "none", "the model runs as it was given"
         self._tile, self._overlap = usable(tile, overlap, model.multiple)
+        self._origin: Origin = Memory(model)
 
     @classmethod
     def from_pretrained(
         cls,
         source: str | Path,
         *,
-        resolve: Resolve = no_registry,
         device: str = "auto",
+        engine: str = "auto",
         tile: int = TILE,
         overlap: int = OVERLAP,
     ) -> OneStepSRPipeline:
-        """Load a package file, a folder holding ``model.safetensors``, a floating-point model folder, or a URI.
+        """Load a package file, a folder holding ``model.safetensors``, a floating-point model folder, or an address.
 
-        ``resolve`` fetches ``models:/...`` URIs. ``device``: auto, cpu, cuda or cuda:N. Raises QartsrError.
+        Parameters
+        ----------
+        source: a path; ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` (with ``from qartsr import
+            OneStepSRPipeline``) is fetched from the registry that MLFLOW_TRACKING_URI names, its SHA-256 verified.
+        device: auto, cpu, cuda or cuda:N.
+        engine: auto, or a name of :func:`qartsr.engines.engine_names`. What was chosen and why goes to the logger
+            ``qartsr``, level INFO.
+
+        Raises QartsrError for what cannot be loaded, and for a device or engine that is not available here.
         """
-        chosen = choose_device(device)
-        path = resolve(str(source)) if str(source).startswith("models:/") else Path(source)
-        return cls(_load(path).to(chosen), tile, overlap)
+        place = choose_device(device)
+        demand_known(engine)
+        model, origin = open_source(local(str(source)))
+        choice = choose(engine, model, place)
+        _LOG.info("engine %s on %s: %s", choice.engine.name, place, choice.reason)
+        pipe = cls(choice.engine.prepare(model.to(place)), tile, overlap)
+        pipe.engine, pipe.reason, pipe._origin = choice.engine.name, choice.reason, origin
+        return pipe
 
-    def __call__(self, image: Image.Image, report: Report = silent) -> Image.Image:
-        """Upscale one image; ``report`` is called after each tile."""
-        return upscale_image(self.model, image, self._tile, self._overlap, report)
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str as well
+        self, image: Picture, report: Report = silent
+    ) -> Image.Image: ...
 
+    @overload
+    def __call__(self, image: Sequence[Picture], report: Report = silent) -> list[Image.Image]: ...
 
-def _load(path: Path) -> OneStepSR:
-    if path.is_dir() and (path / "qartsr.json").is_file():
-        return load_model(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    return load_package(path)
+    def __call__(self, image: Picture | Sequence[Picture], report: Report = silent) -> Image.Image | list[Image.Image]:
+        """Upscale one image, or each of a list or tuple; the result has its image's mode (L, LA, RGB or RGBA).
 
+        An image is Pillow's, an array of uint8 or a path, see :func:`qartsr.upscale.inputs.as_image`. ``report`` is
+        called after each tile. Raises QartsrError for what is no image.
+        """
+        if isinstance(image, list | tuple):
+            return [self(each, report) for each in image]
+        return upscale_image(self.model, as_image(image), self._tile, self._overlap, report)  # type: ignore[arg-type]
 
-def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; auto is the GPU where there is one. Raises QartsrError."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise QartsrError(f"unknown device {name!r}", "device", "choose auto, cpu, cuda or cuda:N") from error
-    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    if device.type not in ("cpu", "cuda") or missing:
-        raise QartsrError(f"device {name!r} is not available here", "device", "choose auto or cpu")
-    return device
+    def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:
+        """Upscale every PNG, JPEG and WebP file in ``source`` to one of the same name and format in ``target``.
+
+        Subfolders and hidden files are left alone; ICC profiles are kept. Returns what was written, by name. Raises
+        QartsrError at the first image that cannot be read or written; those before it are written.
+        """
+        source, target = Path(source), Path(target)
+        if not source.is_dir():
+            raise QartsrError("is not a folder", str(source), "check the path")
+        if source.resolve() == target.resolve():
+            raise QartsrError("is both the input and the output", str(source), "name another output")
+        files = sorted(file for file in source.iterdir() if is_image(file) and file.is_file() and file.name[0] != ".")
+        for file in files:
+            image = read_image(file)
+            check_target(target / file.name, image, 4)
+            write_image(target / file.name, self(image, report), image)
+        return [target / file.name for file in files]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``folder`` such that ``from_pretrained(folder)`` loads the same model; it appears whole or not at all.
+
+        A package is copied byte for byte, with its ``summary.json`` and ``README.md`` (from the registry, which keeps
+        them elsewhere: with a summary without metrics); a floating-point model is its folder. Raises QartsrError when
+        ``folder`` holds anything else, and when the files loaded from have changed or gone since.
+        """
+        save(self._origin, Path(folder))

@@ -90,6 +90,20 @@ def test_a_full_disk_is_one_sentence(configure: Callable[[int | IO[str]], tuple[
     assert errors.startswith("error: standard output: No space left on device; ")
 
 
+def test_what_is_not_installed_is_one_sentence(
+    qartsr: Qartsr, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "qartsr.config.load", raising=False)
+    monkeypatch.delitem(sys.modules, "qartsr.config", raising=False)
+    said = qartsr("promote", "w4a4")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith("error: the package yaml: is needed for this command and not installed; install the")
+    monkeypatch.setitem(sys.modules, "qartsr.config", None)
+    with pytest.raises(ModuleNotFoundError, match=r"qartsr\.config"):
+        qartsr("promote", "w4a4")
+
+
 def test_errors_of_the_system_name_the_path(qartsr: Qartsr, tmp_path: Path) -> None:
     name = "n" * 300  # longer than file systems allow
     said = qartsr("upscale", tmp_path / name, tmp_path / "out.png", "--model", tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +159,13 @@ def test_rotated_photographs_are_compared_upright(qartsr: Qartsr, folders: tuple
         turned.save(path, exif=exif)
     said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr", "--json", tmp_path / "j")
     assert said.status == 0 and json.loads((tmp_path / "j").read_text())["metrics"]["psnr"] > 35
+
+
+def test_a_core_install_is_one_sentence(
+    qartsr: Qartsr, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith("error: metrics: measuring needs pyiqa, which") and "qartsr[train]" in said.err
+    assert len(said.err.splitlines()) == 1

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+from qartsr.cost.components import COMPONENTS as cost  # noqa: N811
+from qartsr.models import constant_shapes
+from qartsr.packing.inventory import COMPONENTS
 from tests.cli.conftest import Qartsr
+from tests.packing.tiny import tiny_model
 
 
 def test_json_accounts_for_every_byte(qartsr: Qartsr, package: Path) -> None:
     said = qartsr("inspect", package, "--json")
     values = json.loads(said.out)
     assert (said.status, said.err) == (0, "")
-    assert values["bytes"] == sum(values["components"].values()) == package.stat().st_size
+    size = package.stat().st_size
+    assert values["bytes"] == sum(values["components"].values()) == sum(values["kinds"].values()) == size
+    for component, kinds in values["sizes"].items():
+        assert sum(kinds.values()) == values["components"][component]
+    for kind, total in values["kinds"].items():
+        assert sum(kinds[kind] for kinds in values["sizes"].values()) == total
+    folded = constant_shapes(tiny_model(), 3).values()
+    assert values["kinds"]["folded constants"] == 2 * sum(math.prod(shape) for shape in folded)
+    assert values["kinds"]["norms"] > 0 == values["kinds"]["context"] == values["kinds"]["layers kept in float"]
     assert (values["method"], values["bits"], values["schema_version"]) == ("test", "w4a4", 1)
     assert values["provenance"] == {"profile": "test", "data": {"sha256": "ab"}}
     assert 4 < values["bits_per_weight"] < 32
@@ -24,8 +37,27 @@ def test_tables_say_the_same(qartsr: Qartsr, package: Path) -> None:
     lines = [line.replace("│", " ").split() for line in said.out.splitlines()]
     assert ["bits", "w4a4"] in lines and ["provenance.data.sha256", "ab"] in lines
     assert ["bits", "per", "weight", str(values["bits_per_weight"])] in lines
-    for name, size in [*values["components"].items(), ("total", values["bytes"])]:
-        assert [*name.split(), f"{size:,}", f"{100 * size / values['bytes']:.1f}", "%"] in lines
+    parts = ("VAE encoder", "UNet", "VAE decoder")
+    for kind, size in values["kinds"].items():
+        row = [f"{number:,}" for number in (*(values["sizes"][part][kind] for part in parts), size)]
+        assert [*kind.split(), *row, f"{100 * size / values['bytes']:.1f}", "%"] in lines
+    sums = [f"{number:,}" for number in (*(values["components"][part] for part in parts), values["bytes"])]
+    assert ["total", *sums, "100.0", "%"] in lines
+
+
+def test_fp16_bytes_are_those_of_the_unfolded_model(qartsr: Qartsr, package: Path) -> None:
+    values = json.loads(qartsr("inspect", package, "--json").out)
+    assert values["fp16_bytes"] == 2 * sum(weight.numel() for weight in tiny_model().parameters())
+    assert values["times_smaller_than_fp16"] == round(values["fp16_bytes"] / values["bytes"], 4)
+    assert values["folded_modules"] == len(constant_shapes(tiny_model(), 3))
+
+
+def test_components_are_those_of_the_cost_tables() -> None:
+    for name, prefixes in COMPONENTS.items():
+        assert {prefix.removesuffix(".") for prefix in cost[name]} == {
+            prefix.removesuffix(".") for prefix in prefixes if prefix != "context"
+        }
+    assert COMPONENTS.keys() == cost.keys()
 
 
 def test_other_files_are_refused_in_one_sentence(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:

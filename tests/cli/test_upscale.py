@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr import upscale
+from qartsr import OneStepSRPipeline, upscale
 from qartsr.cli.upscale import OVERLAP, TILE
-from qartsr.upscale import OneStepSRPipeline
 from tests.cli.conftest import Qartsr
 
 RNG = np.random.default_rng(0)
@@ -64,6 +63,17 @@ def test_the_options_reach_the_library(tile: int, qartsr: Qartsr, package: Path,
     assert qartsr("upscale", tmp_path / "in.png", tmp_path / "out.png", *options).status == 0
     pipe = OneStepSRPipeline.from_pretrained(package, tile=tile, overlap=4)
     assert opened(tmp_path / "out.png").tobytes() == pipe(opened(tmp_path / "in.png")).tobytes()
+
+
+def test_an_engine_that_is_named_says_why(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    photo(3, 2).save(tmp_path / "in.png")
+    paths = ("upscale", tmp_path / "in.png", tmp_path / "out.png")
+    said = qartsr(*paths, "--model", package, "--device", "cpu", "--engine", "simulated")
+    assert said.status == 0 and said.err.splitlines()[0] == "note: engine simulated: as asked"
+    said = qartsr(*paths, "--model", package, "--device", "cpu", "--engine", "auto")
+    assert said.status == 0 and said.err.startswith("note: engine ")
+    refused(qartsr(*paths, "--model", tmp_path / "none", "--engine", "steam"), "unknown engine 'steam'", "simulated")
+    refused(qartsr(*paths, "--lora", "osediff.pkl", "--engine", "auto"), "--engine does not go with --lora")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "I;16"])

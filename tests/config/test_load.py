@@ -25,7 +25,7 @@ def test_every_shipped_config_loads(root: Path) -> None:
 
 def test_unknown_key_names_the_closest(values: Any) -> None:
     values["quantize"]["steps_per_modul"] = 3
-    with pytest.raises(QartsrError, match=r"quantize\.steps_per_modul.*did you mean 'steps_per_module'"):
+    with pytest.raises(QartsrError, match=r"quantize\.steps_per_modul.*did you mean 'steps_per_module'\?$"):
         parse_params(values, "params.yaml")
 
 

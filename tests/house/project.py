@@ -1,4 +1,4 @@
-"""What the house tests read: dvc.yaml, the stage files, the import graph."""
+"""What the house tests read: the two files of DVC stages, the stage files, the import graph."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
+PIPELINES = {"stages": "dvc.yaml", "experiments": "experiments/dvc.yaml"}
+"""Package of stage files -> the file that defines its stages. Names are unique over both."""
+CODE = ("qartsr/", *(f"{package}/" for package in PIPELINES))
+"""What dependencies on code begin with."""
+
+
 @functools.cache
-def stages() -> dict[str, dict[str, Any]]:
-    """Stage name -> its definition in dvc.yaml, templates unresolved."""
-    definition: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    return definition
+def stages(package: str = "") -> dict[str, dict[str, Any]]:
+    """Stage name -> its definition, templates unresolved; of one package, or of both."""
+    chosen = [file for name, file in PIPELINES.items() if package in ("", name)]
+    return {
+        name: stage for file in chosen for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items()
+    }
 
 
 def outputs(stage: str) -> list[str]:
@@ -26,30 +34,36 @@ def outputs(stage: str) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in listed]
 
 
+def parameters(stage: str) -> list[str]:
+    """Keys of the stage's parameter file: params.yaml, or the one it names."""
+    listed = stages()[stage].get("params", [])
+    return [key for entry in listed for key in ([entry] if isinstance(entry, str) else next(iter(entry.values())))]
+
+
 def stage_files() -> dict[str, Path]:
     """Stage name -> its file."""
-    return {path.stem: path for path in sorted((ROOT / "stages").glob("[a-z]*.py"))}
+    return {path.stem: path for package in PIPELINES for path in sorted((ROOT / package).glob("[a-z]*.py"))}
 
 
 @functools.cache
 def stage_tree(stage: str) -> ast.Module:
     """Syntax tree of a stage's file."""
-    return ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
+    return ast.parse(stage_files()[stage].read_text())
 
 
 @functools.cache
 def _imports() -> grimp.ImportGraph:
-    return grimp.build_graph("qartsr", "stages", exclude_type_checking_imports=True, cache_dir=None)
+    return grimp.build_graph("qartsr", *PIPELINES, exclude_type_checking_imports=True, cache_dir=None)
 
 
 def code_of(stage: str) -> set[str]:
     """Files of code a stage imports, directly or not: ``qartsr/models/store.py`` ...
 
-    Importing ``a.b.c`` runs ``a/b/__init__.py`` as well, so parents count as imported. The two outermost packages are
-    docstrings only (see test_dvc) and do not count. Neither does ``qartsr.tracking``: it is told what happens, answers
+    Importing ``a.b.c`` runs ``a/b/__init__.py`` as well, so parents count as imported. The outermost packages do
+    nothing (see test_dvc) and do not count. Neither does ``qartsr.tracking``: it is told what happens, answers
     nothing and never raises, so a change of it changes no result and must not retrain a model.
     """
-    graph, found, waiting = _imports(), set[str](), [f"stages.{stage}"]
+    graph, found, waiting = _imports(), set[str](), [f"{stage_files()[stage].parent.name}.{stage}"]
     while waiting:
         module = waiting.pop()
         if module not in found and "." in module and not module.startswith("qartsr.tracking"):

@@ -22,16 +22,19 @@ NOT_IN_CORE = {"dvc", "dvc-s3", "prefect", "mlflow", "swift", "pytest", "lpips",
 CORE_ROOMS = (
     "cli",
     "upscale",
+    "api",
+    "engines",
     "packing",
     "quantize",
     "layer",
     "models",
+    "metrics",
     "quantizers",
     "transforms",
     "branches",
     "release",
 )
-OWN = {"qartsr", "stages", "pipelines", "tests"}
+OWN = {"qartsr", "stages", "experiments", "pipelines", "tests"}
 
 
 def _pins() -> dict[str, str]:
@@ -80,7 +83,7 @@ def test_core_rooms_load_with_core_dependencies(room: str) -> None:
         assert not undeclared, f"{path.relative_to(ROOT)} imports {undeclared}"
 
 
-@pytest.mark.parametrize("package", ["qartsr", "stages", "pipelines"])
+@pytest.mark.parametrize("package", ["qartsr", "stages", "experiments", "pipelines"])
 def test_everything_imported_is_declared(package: str) -> None:
     extras = [_requirements(extra) for extra in PROJECT["optional-dependencies"]]
     declared = {canonicalize_name(requirement.name) for group in [_requirements(), *extras] for requirement in group}

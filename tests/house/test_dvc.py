@@ -1,17 +1,20 @@
-"""dvc.yaml agrees with params.yaml, with the stage files and with what they import."""
+"""The dvc.yaml files agree with their params.yaml, with the stage files and with what they import."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
-from qartsr.config import load_params
-from tests.house.project import ROOT, code_of, outputs, stage_files, stage_tree, stages
+from qartsr.config import Experiments, load_config, load_params
+from tests.house.project import CODE, PIPELINES, ROOT, code_of, outputs, parameters, stage_files, stage_tree, stages
 
 CONFIGS = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
 
@@ -28,7 +31,7 @@ def test_a_stage_says_what_it_does(stage: str) -> None:
 @pytest.mark.parametrize("stage", stages())
 def test_deps_cover_the_code_a_stage_imports(stage: str) -> None:
     """Folders or files, whichever make the stage stale for its own reasons only. What is not imported is not listed."""
-    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith(("qartsr/", "stages/"))}
+    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith(CODE)}
     needed = code_of(stage)
     missing = {path for path in needed if not any(_inside(path, dep) for dep in listed)}
     idle = {dep for dep in listed if not any(_inside(path, dep) for path in needed)}
@@ -39,52 +42,69 @@ def test_deps_cover_the_code_a_stage_imports(stage: str) -> None:
 def test_data_deps_are_outputs_of_other_stages(stage: str) -> None:
     made = {path for other in stages() if other != stage for path in outputs(other)}
     for dep in stages()[stage]["deps"]:
-        if not dep.startswith(("qartsr/", "stages/")):
-            assert any(path == dep or path.startswith(f"{dep}/") for path in made), dep
+        if not dep.startswith(CODE):
+            assert any(_made(path, dep) for path in made), dep
 
 
 @pytest.mark.parametrize("stage", stages())
 def test_command_line_is_what_the_stage_file_accepts(stage: str) -> None:
     command: str = stages()[stage]["cmd"]
-    assert command.startswith(f"python -m stages.{stage} ")
-    declared = _declared_arguments(stage_tree(stage))
+    package = stage_files()[stage].parent.name
+    assert command.startswith(f"python -m {package}.{stage} ")
+    declared = _declared_arguments(stage_tree(stage)) | ({"--params"} if package != "stages" else set())
     assert set(re.findall(r"--[a-z-]+", command)) == declared
 
 
 @pytest.mark.parametrize("stage", stages())
 def test_command_line_names_the_data_deps_and_the_outputs(stage: str) -> None:
     words = stages()[stage]["cmd"].split()
-    data = [dep for dep in stages()[stage]["deps"] if not dep.startswith(("qartsr/", "stages/"))]
+    data = [dep for dep in stages()[stage]["deps"] if not dep.startswith(CODE)]
     assert set(data + outputs(stage)) <= set(words)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
-@pytest.mark.parametrize("stage", stages())
+@pytest.mark.parametrize("stage", stages("stages"))
 def test_params_of_a_stage_exist(stage: str, config: Path) -> None:
     values = yaml.safe_load(config.read_text())
     for bits in values["bits"]:
-        for key in stages()[stage].get("params", []):
+        for key in parameters(stage):
             _look_up(values, key.replace("${item.bits}", bits))
+
+
+@pytest.mark.parametrize("stage", stages("experiments"))
+def test_params_of_an_experiment_exist(stage: str) -> None:
+    values = yaml.safe_load((ROOT / "experiments" / "params.yaml").read_text())
+    for method in (*values["tables"]["table3"], *values["tables"]["table4"]):
+        for key in parameters(stage):
+            _look_up(values, key.replace("${item.method}", method))
 
 
 @pytest.mark.parametrize("stage", stages())
 def test_params_of_a_stage_are_what_it_reads(stage: str) -> None:
     """A value that is read but not listed makes results stale unseen; one listed but not read makes them stale idly."""
-    listed = {key.removesuffix(".${item.bits}") for key in stages()[stage].get("params", [])}
+    listed = {re.sub(r"\.\$\{item\.\w+\}$", "", key) for key in parameters(stage)}
     read = _params_read(stage_tree(stage))
     assert not {key for key in read if not _covered(key, listed)}, "read but not listed"
     assert not {key for key in listed if not any(_covered(key, {r}) or _covered(r, {key}) for r in read)}, "never read"
 
 
-def test_packages_that_are_no_dependency_are_empty() -> None:
-    for package in ("qartsr", "stages"):
-        body = ast.parse((ROOT / package / "__init__.py").read_text()).body
-        assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+def test_packages_that_are_no_dependency_do_nothing() -> None:
+    """What stands in qartsr/__init__.py waits for somebody outside to ask for a name; no code of ours does."""
+    for package in PIPELINES:
+        assert _only_docstring(ast.parse((ROOT / package / "__init__.py").read_text()).body)
+    lazy = "import qartsr, sys; sys.exit(any(name.startswith('qartsr.') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", lazy], cwd=ROOT).returncode == 0
+    graph = grimp.build_graph("qartsr", *PIPELINES, "pipelines", cache_dir=None)
+    assert not graph.find_modules_that_directly_import("qartsr")
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configurations_are_valid(config: Path) -> None:
     load_params(config)
+
+
+def test_the_experiments_are_valid() -> None:
+    load_config(Experiments, ROOT / "experiments" / "params.yaml")
 
 
 def test_params_are_the_sample_profile() -> None:
@@ -102,6 +122,16 @@ def test_metrics_are_cached() -> None:
         if isinstance(entry, dict) and next(iter(entry.values())).get("cache") is False
     }
     assert uncached == {"pretrain", "publish"}
+
+
+def _only_docstring(body: list[ast.stmt]) -> bool:
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+def _made(path: str, dep: str) -> bool:
+    """A template stands for any name: ``a/${item.method}-${item.bits}`` makes ``a/qartsr-${item.bits}``."""
+    pattern = re.sub(r"\\\$\\\{item\\\.\w+\\\}", r"[^/]+", re.escape(path))
+    return re.fullmatch(pattern, dep) is not None or path.startswith(f"{dep}/")
 
 
 def _inside(path: str, dep: str) -> bool:
@@ -135,7 +165,7 @@ def _declared_arguments(tree: ast.Module) -> set[str]:
         for arg in calls[0].args[1:]
     ]
     names = {node.value for word in words for node in ast.walk(word) if isinstance(node, ast.Constant)}
-    return names | {"--bits" for keyword in calls[0].keywords if keyword.arg == "bits"}
+    return names | {f"--{keyword.arg}" for keyword in calls[0].keywords}
 
 
 def _params_read(tree: ast.Module) -> set[str]:
@@ -148,6 +178,12 @@ def _params_read(tree: ast.Module) -> set[str]:
     }
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     read = set()
+    for node in ast.walk(tree):  # params.methods["maxmin"] reads one entry
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            section = ast.unparse(node.value)
+            if section.startswith("params."):
+                inner.add(id(node.value))
+                read.add(f"{section.removeprefix('params.')}.{node.slice.value}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and id(node) not in inner | labels:
             chain = ast.unparse(node)

@@ -9,6 +9,7 @@ import pytest
 from qartsr.branches.family import BRANCHES
 from qartsr.config import parts
 from qartsr.quantizers.family import QUANTIZERS
+from qartsr.quantizers.rounding import ROUNDINGS
 from qartsr.registry import Registry
 from qartsr.transforms.family import TRANSFORMS
 
@@ -23,10 +24,11 @@ def _kinds(union: object) -> set[type]:
     ("registry", "configs"),
     [
         (QUANTIZERS, _kinds(parts.QuantizerConfig)),
+        (ROUNDINGS, _kinds(parts.RoundingConfig)),
         (TRANSFORMS, _kinds(parts.TransformConfig)),
         (BRANCHES, _kinds(parts.SkipConfig) | _kinds(parts.AdapterConfig)),
     ],
-    ids=["quantizers", "transforms", "branches"],
+    ids=["quantizers", "roundings", "transforms", "branches"],
 )
 def test_registry_and_schema_agree(registry: Registry[object], configs: set[type]) -> None:
     assert registry.types() == configs

@@ -22,11 +22,13 @@ MODULES: dict[str, Any] = {
     "linear": lambda: nn.Linear(6, 5),
     "linear without bias": lambda: nn.Linear(6, 5, bias=False),
 }
-TRANSFORMS = ("none", "channel_scale", "channel_affine")
+TRANSFORMS = ("none", "channel_scale", "channel_affine", "channel_search")
 SKIPS: tuple[dict[str, Any], ...] = (
     {"kind": "none"},
     {"kind": "svd", "rank": 2},
     {"kind": "svd", "rank": 99, "basis": "scaled"},
+    {"kind": "hsvd", "rank": 4},
+    {"kind": "hsvd", "rank": 3, "local": 1.0, "basis": "scaled"},
 )
 ADAPTERS = ("none", "lora")
 NONE = {"kind": "none"}
@@ -51,7 +53,7 @@ def _layer(module: nn.Module, **parts: Any) -> QuantLayer:
 
 
 @pytest.mark.parametrize("kind", MODULES)
-@pytest.mark.parametrize(("transform", "skip", "adapter"), list(itertools.product(TRANSFORMS, range(3), ADAPTERS)))
+@pytest.mark.parametrize(("transform", "skip", "adapter"), list(itertools.product(TRANSFORMS, range(5), ADAPTERS)))
 def test_without_quantizers_it_is_the_original(kind: str, transform: str, skip: int, adapter: str) -> None:
     module = MODULES[kind]().double()
     parts = {"transform": {"kind": transform}, "skip": SKIPS[skip], "adapter": {"kind": adapter}}
@@ -75,6 +77,29 @@ def test_more_bits_come_closer(kind: str) -> None:
     assert all(a > b for a, b in itertools.pairwise(errors)) and errors[-1] < 1e-3
 
 
+def test_a_learned_bias_is_added_before_the_bias_quantizer() -> None:
+    module, x = MODULES["3x3"](), _input(MODULES["3x3"](), torch.float32)
+    layer, plain = _layer(module, bias={"bits": 0, "learnable": True}), _layer(module)
+    assert torch.equal(layer(x), plain(x))  # from 0
+    with torch.no_grad():
+        dict(layer.named_parameters())["alignment.shift"].copy_(torch.arange(5.0))
+    torch.testing.assert_close(layer(x), plain(x) + torch.arange(5.0)[:, None, None])
+    torch.testing.assert_close(layer.total_bias(), module.bias + torch.arange(5.0))
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_patches_are_what_the_weight_sees(kind: str) -> None:
+    module = MODULES[kind]().double()
+    x, op, shape = _input(module), op_of(module), tuple(module.weight.shape)
+    padded = op.pad(x)
+    index = torch.arange(op.positions(padded, shape)).flip(0)
+    patches = op.patches(padded, shape, index)
+    assert patches.shape[1:] == shape[1:]
+    bias = 0 if module.bias is None else module.bias
+    expected = op.channels_last(module(x)).reshape(-1, 5)[index]
+    torch.testing.assert_close(patches.flatten(1) @ module.weight.flatten(1).T + bias, expected)
+
+
 def test_adapter_zero_leaves_the_quantized_output_unchanged() -> None:
     module = MODULES["3x3"]()
     x = _input(module, torch.float32)
@@ -93,7 +118,7 @@ def test_only_parts_train(kind: str) -> None:
         "input": {"kind": "lbq"},
         "bias": {"bits": 8},
         "transform": {"kind": "channel_affine"},
-        "skip": {"kind": "svd"},
+        "skip": {"kind": "svd", "rank": 1},  # of a higher rank this little layer's residual rounds to 0
         "adapter": {"kind": "lora"},
     }
     layer = _layer(module, **parts)

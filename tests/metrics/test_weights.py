@@ -55,6 +55,25 @@ def test_a_metric_without_weights_is_listed_and_not_measured(empty_caches: Path)
         build("musiq")
 
 
+def test_what_has_weights_is_no_metric_for_that() -> None:
+    for make in (Meter, lambda names: build(names[0])):
+        for name in ("lpips-vgg", "vmaf"):
+            with pytest.raises(QartsrError, match=f"unknown metric '{name}'; choose from psnr, ssim"):
+                make([name])
+
+
+@pytest.mark.parametrize("library", ["pyiqa", "lpips", "torchvision"])
+def test_a_core_install_is_told_what_to_install(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    for use in (lambda: Meter(["psnr"]), lambda: build("psnr"), lambda: fetch("lpips"), lambda: availability("ssim")):
+        with pytest.raises(QartsrError) as refusal:
+            use()
+        assert str(refusal.value) == (
+            f"metrics: measuring needs {library}, which this installation lacks; "
+            "install the extra [train] (`pip install 'qartsr[train]'`)."
+        )
+
+
 def test_files_in_the_cache_are_found(empty_caches: Path) -> None:
     (empty_caches / "pyiqa").mkdir(parents=True)
     (empty_caches / "pyiqa" / "niqe_modelparameters.mat").touch()

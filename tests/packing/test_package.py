@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from qartsr.errors import QartsrError
+from qartsr.models import constant_shapes, inside
 from qartsr.packing import inspect, load_package, read_header, write_package
 from qartsr.packing.header import MAGIC, metadata, read_head, sealed
-from tests.packing.tiny import network_input, quantize, recipe, tiny_model
+from tests.packing.tiny import network_input, quantize, quantized, recipe, tiny_model
 
 NONE = {"kind": "none"}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -28,6 +27,17 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "w8a8": ("w8a8", {"transform": {"kind": "channel_affine"}}, {}),
     "w7a6 bare": ("w7a6", {"transform": NONE, "skip": NONE, "adapter": NONE, "bias": {"bits": 0}}, {}),
     "w4 only": ("w4a8", {"input": NONE}, {}),
+    "groups, blocks, dynamic": (
+        "w4a4",
+        {
+            "weight": {"kind": "lbq", "granularity": "group", "group": 2},
+            "input": {"kind": "dynamic"},
+            "skip": {"kind": "hsvd", "rank": 4},
+            "bias": {"bits": 8, "learnable": True},
+        },
+        {"bits_policy": {"kind": "vasmp"}},
+    ),
+    "split": ("w4a4", {"rounding": {"kind": "learned"}}, {"split": True}),
     "all float": ("w4a8", {}, {"float_layers": ("*",)}),
 }
 
@@ -50,12 +60,38 @@ def test_a_package_runs_as_its_model(tmp_path: Path, case: str) -> None:
     assert inventory.total == (tmp_path / "p").stat().st_size
 
 
+def test_a_model_that_was_not_folded_runs_too(tmp_path: Path) -> None:
+    model, lq = tiny_model(), network_input()
+    plan = quantized(model, "w4a4", recipe())
+    write_package(tmp_path / "p", model, plan, {})
+    loaded = load_package(tmp_path / "p")
+    header = read_head(tmp_path / "p").header
+    assert header.constants == {} and header.plan() == plan and loaded.context.shape == (1, 3, 6)
+    with torch.no_grad():
+        assert torch.equal(loaded(lq), model(lq))
+
+
+def test_folding_drops_the_layers_and_keeps_any_batch_size(tmp_path: Path) -> None:
+    model, lq = tiny_model(), torch.cat([network_input(1), network_input(2)])
+    plan = quantize(model, "w4a4", recipe())
+    write_package(tmp_path / "p", model, plan, {})
+    head, loaded = read_head(tmp_path / "p"), load_package(tmp_path / "p")
+    assert head.header.constants == constant_shapes(model, 3) == constant_shapes(loaded, 3)
+    assert head.header.architecture["context"] == [1, 0, 6]
+    stored = {name for name in head.table if inside(name, head.header.constants)}
+    assert stored == {f"{name}.value" for name in head.header.constants}
+    assert {head.table[name].dtype for name in stored} == {"F16"}
+    assert head.header.plan() == plan
+    with torch.no_grad():
+        assert torch.equal(loaded(lq), model(lq))
+
+
 def test_low_rank_factors_take_two_bytes_each(tmp_path: Path) -> None:
     model = tiny_model()
     plan = quantize(model, "w4a4", recipe())
     write_package(tmp_path / "p", model, plan, {})
     table = read_head(tmp_path / "p").table
-    assert {e["dtype"] for n, e in table.items() if ".skip." in n} == {"F16"}
+    assert {e.dtype for n, e in table.items() if ".skip." in n} == {"F16"}
 
 
 @functools.cache
@@ -79,22 +115,6 @@ def test_any_safetensors_reader_can_open_it(tmp_path: Path) -> None:
         assert handle.get_tensor("unet.conv_in.weight.codes").dtype == "uint8"
     assert values["bits"] == "w2a4"
     assert read_header(tmp_path / "p") == values
-
-
-@given(position=st.integers(0, 10**9), flip=st.integers(1, 255), inside_header=st.booleans())
-@settings(max_examples=120, deadline=None)
-def test_one_damaged_byte_anywhere_is_noticed(position: int, flip: int, inside_header: bool) -> None:
-    data = bytearray(package())
-    limit = 8 + int.from_bytes(data[:8], "little") if inside_header else len(data)
-    data[position % limit] ^= flip
-    refused(bytes(data))
-
-
-@given(length=st.integers(0, 10**9), in_header=st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_a_truncated_file_is_noticed(length: int, in_header: bool) -> None:
-    data = package()
-    refused(data[: length % (8 + int.from_bytes(data[:8], "little") if in_header else len(data))])
 
 
 def refused(data: bytes, match: str = r"\w") -> None:
@@ -157,12 +177,6 @@ def test_forged_packages_are_refused_before_anything_is_allocated() -> None:
     refused(forged(architecture={}), "unusable model")
     refused(forged(layers=()), "lacks tensor")
     refused(forged(layers=renamed()), "is not in its model")
-
-
-def test_an_absurd_table_is_refused() -> None:
-    data = package()
-    entry = data.index(b'"shape":[', 8) + len(b'"shape":[')
-    refused(data[:entry] + b"9" + data[entry + 1 :], "is damaged")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -29,6 +29,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lsq": {"weight": {"kind": "lsq", "granularity": "channel"}, "input": {"kind": "lsq"}},
     "lsq+": {"weight": {"kind": "lsq", "offset": True}, "input": {"kind": "lsq", "offset": True}},
     "percentile": {"weight": {"kind": "percentile"}, "input": {"kind": "percentile"}},
+    "mse": {"weight": {"kind": "mse", "granularity": "channel"}, "input": {"kind": "mse"}},
+    "symmetric": {"weight": {"kind": "minmax", "symmetric": True}, "input": {"kind": "percentile", "symmetric": True}},
+    "groups": {"weight": {"kind": "lbq", "granularity": "group", "group": 3}},
+    "groups lsq": {"weight": {"kind": "lsq", "granularity": "group", "group": 2}},
+    "dynamic input": {"input": {"kind": "dynamic"}},
+    "search": {"transform": {"kind": "channel_search", "steps": 3}},
+    "hsvd": {"skip": {"kind": "hsvd", "rank": 4}},
+    "hsvd, blocks only": {"skip": {"kind": "hsvd", "rank": 3, "local": 1.0}},
+    "gptq": {"rounding": {"kind": "gptq"}},
+    "learned rounding": {"rounding": {"kind": "learned"}},
+    "learned bias": {"bias": {"bits": 8, "learnable": True}},
+    "learned float bias": {"bias": {"bits": 0, "learnable": True}},
     "float weight": {"weight": NONE},
     "float input": {"input": NONE},
     "float bias": {"bias": {"bits": 0}},
@@ -49,8 +61,11 @@ def make(kind: str, layer: LayerRecipe, weight_bits: int, input_bits: int) -> tu
     x = torch.randn((2, channels, 9, 8) if isinstance(original, nn.Conv2d) else (2, 5, channels))
     flat = x.movedim(1, -1).flatten(0, -2) if isinstance(original, nn.Conv2d) else x.flatten(0, -2)
     counts = torch.stack([torch.histc(column, 512) for column in flat.T]).int()
-    model = nn.ModuleDict({"a": build_layer(original, "a", layer, weight_bits, input_bits)})
-    initialise(model, Statistics({"a": InputStatistics(flat.amin(0), flat.amax(0), counts)}))
+    made_layer = build_layer(original, "a", layer, weight_bits, input_bits)
+    model = nn.ModuleDict({"a": made_layer})
+    op, shape = made_layer.op, tuple(original.weight.shape)
+    patches = op.patches(op.pad(x), shape, torch.arange(op.positions(op.pad(x), shape)))
+    initialise(model, Statistics({"a": InputStatistics(flat.amin(0), flat.amax(0), counts, patches)}))
     trained(model)
     made = model["a"]
     assert isinstance(made, QuantLayer)
@@ -76,6 +91,29 @@ def test_codes_are_those_of_the_quantizer(bits: int) -> None:
         assert torch.equal(packed.integers().long(), encode(weight, layer.weight_quantizer.grid(weight)))
         assert torch.equal(packed(), layer.weight_quantizer(weight))
     assert packed.codes.numel() == -(-weight.numel() * bits // 8)
+
+
+@pytest.mark.parametrize("kind", ["conv", "strided conv", "pointwise"])
+def test_split_inputs_are_packed(kind: str) -> None:
+    layer, x = make(kind, recipe(split=2), 3, 5)
+    packed = pack_layer(layer)
+    assert packed.spec.input_split == 2 and packed.get_buffer("input.grid").shape == (2, 2)
+    with torch.no_grad():
+        assert torch.equal(packed(x), layer(x))
+
+
+def test_what_is_stored_of_groups_blocks_and_dynamic_ranges() -> None:
+    changes = {
+        "weight": {"kind": "lbq", "granularity": "group", "group": 3},
+        "input": {"kind": "dynamic"},
+        "skip": {"kind": "hsvd", "rank": 4},
+    }
+    layer, _ = make("conv", recipe(**changes), 3, 5)
+    packed = pack_layer(layer)
+    spec, names = packed.spec, packed.state_dict()
+    assert (spec.weight_groups, spec.input_dynamic, spec.rank) == (2, True, 2) and min(spec.blocks) > 0
+    assert names["weight.grid"].shape == (2, 10, 2, 1, 1) and "input.grid" not in names
+    assert sum(names[name].numel() for name in names if name.startswith("skip.")) <= 4 * (10 + 54)
 
 
 def test_a_constant_layer_survives() -> None:

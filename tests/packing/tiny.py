@@ -10,7 +10,7 @@ from torch import nn
 
 from qartsr.config import parse_bits
 from qartsr.config.parts import LayerRecipe, MethodConfig
-from qartsr.models import OneStepSR
+from qartsr.models import OneStepSR, fold_constants
 from qartsr.quantize import Plan, apply, initialise, observe, plan, quant_layers, round_for_storage
 
 QARTSR: dict[str, Any] = {
@@ -69,7 +69,15 @@ def trained(model: nn.Module) -> None:
 
 
 def quantize(model: OneStepSR, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
-    """Quantize ``model`` in place, and its plan."""
+    """Quantize and fold ``model`` in place, as the pipeline does; its plan."""
+    decided = quantized(model, bits, layer, **settings)
+    fold_constants(model)
+    round_for_storage(model)
+    return decided
+
+
+def quantized(model: OneStepSR, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
+    """Quantize ``model`` in place, without folding; its plan."""
     decided = plan(model, MethodConfig(name="test", layer=layer, **settings), parse_bits(bits))
     statistics = observe(model, [network_input(1)])
     apply(model, decided)

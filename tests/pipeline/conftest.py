@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from tests.conftest import ROOT
+from tests.models.little import checkpoint, write_base
 
 
 def tiny() -> dict[str, Any]:
@@ -25,6 +27,25 @@ def tiny() -> dict[str, Any]:
     values["quantize"] |= {"steps_per_module": 1, "batch": 2}
     values["extend"] |= {"steps": 2, "batch": 2}
     values["promote"]["max_psnr_loss"] = {"w4a4": 40.0, "w2a2": 0.01}
+    return values
+
+
+def little_osediff(base: Path) -> dict[str, Any]:
+    """``configs/osediff.yaml`` with other weights, photographs and sizes; what trains and on which losses stays."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "osediff.yaml").read_text())
+    values["compute"] |= {
+        "device": "cpu",
+        "threads_alone": 1,
+        "checkpoint_seconds": 0.01,
+        "micro_batch": 1,
+        "loaders": 2,
+    }
+    values["data"]["images"] = {"source": "photographs", "train": ["camera", "coins"], "test": ["chelsea"]}
+    torch.save(checkpoint(write_base(base)), base / "osediff.pkl")
+    values["backbone"] |= {"base": str(base), "lora": str(base / "osediff.pkl")}
+    values["retrain"] |= {"base": str(base), "steps": 8, "batch": 2, "crop": 64, "warmup": 2}
+    values["retrain"] |= {"probe_timesteps": [1], "probe_bits": ["w4a4"]}
+    values["lpips"] = {"backbone": "random", "seed": 0}
     return values
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,38 +15,17 @@ import yaml
 from safetensors.torch import load_file
 
 from qartsr.files import sha256_tree
-from tests.conftest import ROOT
-from tests.models.little import checkpoint, write_base
-from tests.pipeline.conftest import copy_project
+from tests.pipeline.conftest import copy_project, little_osediff
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 OUTPUTS = ("model", "retrain.json", "retrain.csv", "probe.csv")
 
 
-def small(base: Path) -> dict[str, Any]:
-    """``configs/osediff.yaml`` with other weights, photographs and sizes; what trains and on which losses stays."""
-    values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "osediff.yaml").read_text())
-    values["compute"] |= {
-        "device": "cpu",
-        "threads_alone": 1,
-        "checkpoint_seconds": 0.01,
-        "micro_batch": 1,
-        "loaders": 2,
-    }
-    values["data"]["images"] = {"source": "photographs", "train": ["camera", "coins"], "test": ["chelsea"]}
-    torch.save(checkpoint(write_base(base)), base / "osediff.pkl")
-    values["backbone"] |= {"base": str(base), "lora": str(base / "osediff.pkl")}
-    values["retrain"] |= {"base": str(base), "steps": 8, "batch": 2, "crop": 64, "warmup": 2}
-    values["retrain"] |= {"probe_timesteps": [1], "probe_bits": ["w4a4"]}
-    values["lpips"] = {"backbone": "random", "seed": 0}
-    return values
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scratch project with its data and its backbone."""
-    values = small(tmp_path_factory.mktemp("base"))
+    values = little_osediff(tmp_path_factory.mktemp("base"))
     folder = copy_project(tmp_path_factory.mktemp("project"), values)
     values["compute"]["processes"] = 2
     (folder / "two.yaml").write_text(yaml.safe_dump(values))

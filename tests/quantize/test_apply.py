@@ -71,7 +71,8 @@ def test_wrong_names_are_refused() -> None:
 def test_roles_hold_every_parameter_once() -> None:
     model, _, _ = quantized()
     roles = parameters_by_role(model)
-    assert list(roles) == ["transform", "skip", "adapter", "quantizer"] and all(roles.values())
+    assert list(roles) == ["transform", "skip", "adapter", "quantizer", "rounding", "bias"]
+    assert {role for role, found in roles.items() if not found} == {"rounding", "bias"}
     listed = {name: parameter for role in roles.values() for name, parameter in role}
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert listed.keys() == trained.keys() and all(listed[name] is p for name, p in trained.items())
@@ -83,7 +84,9 @@ def test_a_method_without_trained_parts_has_empty_roles() -> None:
     plain = {"weight": {"kind": "minmax"}, "input": {"kind": "minmax"}}
     none = {"kind": "none"}
     model, _, _ = quantized(layer={**plain, "transform": none, "skip": none, "adapter": none})
-    assert parameters_by_role(model) == {"transform": [], "skip": [], "adapter": [], "quantizer": []}
+    assert parameters_by_role(model) == {
+        role: [] for role in ("transform", "skip", "adapter", "quantizer", "rounding", "bias")
+    }
 
 
 def test_gradients_reach_every_role_but_no_original() -> None:
@@ -91,7 +94,7 @@ def test_gradients_reach_every_role_but_no_original() -> None:
     model(batches()[0]).square().mean().backward()
     roles = parameters_by_role(model)
     for role, parameters in roles.items():
-        assert any(p.grad is not None and p.grad.any() for _, p in parameters), role
+        assert not parameters or any(p.grad is not None and p.grad.any() for _, p in parameters), role
         assert all(p.grad is None or p.grad.isfinite().all() for _, p in parameters)
     assert all(layer.weight.grad is None for layer in quant_layers(model).values())
 

@@ -12,7 +12,10 @@ from safetensors.torch import load_file, save_file
 from qartsr.config import Bits
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, write_json
+from qartsr.models import constants
 from qartsr.quantize import apply, load_state, plan, quant_layers, round_for_storage, save_state
+from tests.packing.tiny import network_input, recipe, tiny_model
+from tests.packing.tiny import quantize as tiny_quantize
 from tests.quantize.small import Small, batches, method, quantized, small
 
 
@@ -65,6 +68,17 @@ def test_same_model_same_bytes(saved: tuple[Small, Path], tmp_path: Path) -> Non
     save_state(loaded, load_state(loaded, saved[1]), tmp_path)
     for name in ("plan.json", "state.safetensors"):
         assert (tmp_path / name).read_bytes() == (saved[1] / name).read_bytes()
+
+
+def test_a_folded_model_is_loaded_folded(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_state(model, tiny_quantize(model, "w3a3", recipe()), tmp_path)
+    loaded = tiny_model()
+    load_state(loaded, tmp_path)
+    assert constants(loaded).keys() == constants(model).keys() != set()
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    with torch.no_grad():
+        assert torch.equal(loaded(network_input()), model(network_input()))
 
 
 def test_half_quantized_models_are_not_saved(tmp_path: Path) -> None:

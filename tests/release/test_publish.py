@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
 from qartsr.release import Receipt, publish
+from qartsr.release.flavour import write_flavour
 from qartsr.release.registry import open_registry
 from qartsr.remote import open_store
 from tests.relay import Relay, closed_port
@@ -34,13 +35,15 @@ def _versions(client: MlflowClient, name: str) -> list[int]:
     return sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
 
 
-def test_what_is_published(file: Path, name: str, client: MlflowClient) -> None:
+def test_what_is_published(file: Path, name: str, client: MlflowClient, tmp_path: Path) -> None:
     sha256 = sha256_file(file)
     receipt = publish(file, name, TAGS, "qartsr")
     assert receipt == Receipt(f"s3://qartsr/models/{name}/{sha256}/model.safetensors", sha256, 5000, name, 1)
     store, folder = open_store(), f"models/{name}/{sha256}"
     assert store.sha256("qartsr", f"{folder}/model.safetensors") == sha256
     assert store.sha256("qartsr", f"{folder}/README.md") == sha256_file(file.with_name("README.md"))
+    for flavour in write_flavour(tmp_path, sha256):
+        assert store.sha256("qartsr", f"{folder}/{flavour.name}") == sha256_file(flavour)
     version = client.get_model_version(name, "1")
     assert version.source == f"s3://qartsr/{folder}" and version.status == "READY"
     assert version.tags == {**TAGS, "sha256": sha256, "bytes": "5000"}
@@ -79,6 +82,14 @@ def test_a_lost_object_is_sent_again(file: Path, name: str, client: MlflowClient
     assert store.sha256("qartsr", key) == ""
     assert publish(file, name, TAGS, "qartsr") == first
     assert store.sha256("qartsr", key) == first.sha256
+
+
+def test_an_older_version_gets_the_flavour_when_published_again(file: Path, name: str, client: MlflowClient) -> None:
+    first = publish(file, name, TAGS, "qartsr")
+    store, key = open_store(), first.uri.removeprefix("s3://qartsr/").replace("model.safetensors", "MLmodel")
+    store._client.delete_object(Bucket="qartsr", Key=key)
+    assert publish(file, name, TAGS, "qartsr") == first and _versions(client, name) == [1]
+    assert store.sha256("qartsr", key)
 
 
 def test_another_bucket_is_another_version(file: Path, name: str, client: MlflowClient) -> None:

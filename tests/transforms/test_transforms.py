@@ -16,7 +16,7 @@ from qartsr.transforms import FLOOR, TRANSFORMS, ChannelScale, Transform
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(TransformConfig)
 SHAPES = {"linear": (5, 7), "conv": (5, 7, 3, 3), "pointwise": (5, 7, 1, 1)}
-KINDS = ("none", "channel_scale", "channel_affine")
+KINDS = ("none", "channel_scale", "channel_affine", "channel_search")
 
 
 def _made(kind: str, shape: tuple[int, ...]) -> Transform:
@@ -72,6 +72,29 @@ def test_start_is_passionsrs(kind: str) -> None:
     phi, delta = transform.input_factors()
     expected = [(4.0 / 0.5) ** 0.3, (1.0 / 2.0) ** 0.3, 1.0]  # the last: both maxima at 1e-5
     assert phi.tolist() == pytest.approx(expected) and delta.tolist() == [0, 0, 0]
+
+
+def test_candidates_of_the_search_are_svdquants() -> None:
+    """max|x|^a / max|w|^b for a = 1/4 .. 3/4 with b = 0 and b = 1 - a, after the identity."""
+    config = ADAPTER.validate_python({"kind": "channel_search", "steps": 4})
+    transform = TRANSFORMS.build(config, shape=(2, 2, 1, 1))
+    weight = torch.tensor([[0.5, -2.0], [0.25, 1.0]])[:, :, None, None]
+    absmax = torch.tensor([4.0, 1.0])
+    transform.calibrate(absmax, weight)
+    assert transform.input_factors()[0].tolist() == [1, 1]
+    found = transform.candidates(absmax, weight)
+    expected = [[1.0, 1.0]]
+    for a in (0.25, 0.5, 0.75):
+        expected += [[4.0**a, 1.0], [4.0**a / 0.5 ** (1 - a), 1 / 2.0 ** (1 - a)]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    transform.adopt(found[4])
+    assert torch.equal(transform.input_factors()[0], found[4])
+
+
+@pytest.mark.parametrize("kind", ["none", "channel_scale", "channel_affine"])
+def test_a_formula_leaves_nothing_to_search(kind: str) -> None:
+    transform = TRANSFORMS.build(ADAPTER.validate_python({"kind": kind}), shape=(2, 3))
+    assert transform.candidates(torch.ones(3), torch.ones(2, 3)).shape == (0, 3)
 
 
 def test_alpha_zero_is_the_identity() -> None:

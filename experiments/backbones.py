@@ -1,0 +1,37 @@
+"""Floating-point backbones at several timesteps, each retrained equally long from the sample backbone (TRQ)."""
+
+from __future__ import annotations
+
+from qartsr.config import Experiments, load_config
+from qartsr.models import load_model, save_model
+from qartsr.training.batches import source
+from qartsr.training.checkpoint import Checkpoint, scratch_folder
+from qartsr.training.curves import Curves
+from qartsr.training.determinism import prepare
+from qartsr.training.means import Means
+from qartsr.training.quantized import Setting
+from qartsr.training.trq import Job, retrained
+from qartsr.training.world import World
+from stages._stage import arguments, stage
+
+
+def main() -> None:
+    """Write a model folder ``tNNN`` for every timestep."""
+    args = arguments(__doc__, "--model", "--data", "--out", "--work")
+    params = load_config(Experiments, args.params)
+    retrain, device, seed = params.backbones.retrain, prepare(params.compute, params.compute.threads), params.seeds[0]
+    settings = [seed, retrain.model_dump(), params.lpips.model_dump(), params.train_align]
+    folder = scratch_folder(args.work, "backbones", settings, [args.model, args.data])
+    checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
+    job = Job(
+        load_model(args.model), source(args.data, retrain.degradation, seed, params.compute.loaders), retrain,
+        Setting(params.lpips, params.train_align, 1.0, seed), Means(World(device)), checkpoint,
+    )  # fmt: skip
+    for timestep in (*params.backbones.timesteps, *params.backbones.probed):
+        model = retrained(job, timestep, retrain.steps, Curves(lambda values, step: None))
+        save_model(model, args.out / f"t{timestep}")
+    checkpoint.finish()
+
+
+if __name__ == "__main__":
+    stage(main)

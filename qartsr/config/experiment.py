@@ -1,0 +1,148 @@
+"""Configuration of the experiments: every method a row of data, trained under one budget and measured alike.
+
+A row names the parts of its layers and its training phases. Steps, batch and calibration pairs belong to no row: each
+phase takes a share of the one budget, and the learning rates that are tried are the same for all rows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from qartsr.config.base import Config
+from qartsr.config.bits import parse_bits
+from qartsr.config.data import DegradationConfig
+from qartsr.config.parts import LayerRecipe
+from qartsr.config.retrain import RetrainConfig
+from qartsr.config.schema import AlignKind, ComputeConfig
+from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
+from qartsr.errors import QartsrError
+
+
+class ModulesPhase(Config):
+    """RPQ, or its reverse: modules become quantized one after another. ``rates`` multiply the rate of the run."""
+
+    kind: Literal["modules"] = "modules"
+    share: float = Field(gt=0, le=1, description="of the budget's steps, divided evenly over the modules")
+    order: Literal["reverse", "forward"] = "reverse"
+    rates: RoleRates
+    loss: ImageLossConfig
+    module_loss: float = Field(1.0, ge=0)
+    train_quantized: bool = True
+    image_every: int = Field(1, ge=1)
+
+
+class ModelPhase(Config):
+    """End to end: all modules are quantized and train together. ``rates`` multiply the rate of the run."""
+
+    kind: Literal["model"] = "model"
+    share: float = Field(gt=0, le=1, description="of the budget's steps")
+    rates: RoleRates
+    loss: ImageLossConfig
+    latent_loss: float = Field(0.0, ge=0)
+    feature_loss: float = Field(0.0, ge=0)
+
+
+Phase = Annotated[ModulesPhase | ModelPhase, Field(discriminator="kind")]
+
+
+class MethodRow(Config):
+    """A method: which backbone it starts from, what its layers are made of, and how they are trained."""
+
+    title: str = Field(min_length=1, description="its name in tables")
+    says: str = Field(min_length=1, description="one sentence: what the row is and where it departs from its paper")
+    timestep: int = Field(1, ge=0, le=999, description="scheduler index of the backbone, one of backbones.timesteps")
+    layer: LayerRecipe
+    phases: tuple[Phase, ...] = Field((), description="none: calibrated only")
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> MethodRow:
+        if any(phase.kind == "modules" for phase in self.phases[1:]):
+            raise ValueError("a phase of kind modules quantizes the model as it goes, so it must be the first")
+        if self.phases and abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
+            raise ValueError(f"the phases' shares add up to {sum(p.share for p in self.phases):g}, not 1")
+        return self
+
+
+class BudgetConfig(Config):
+    """What every trained row gets, no more and no less."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    pairs: int = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
+    lr_size: int = Field(ge=8, description="side of their LR in pixels; HR is 4x")
+    rates: tuple[float, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
+
+
+class CommonConfig(Config):
+    """What deviates from the common bit-width, the same for all rows."""
+
+    edge_bits: int = Field(8, ge=2, le=8)
+    edge_layers: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
+
+
+class BackbonesConfig(Config):
+    """Floating-point backbones, each retrained equally long; ``probed`` ones only serve the theorem's measurement."""
+
+    timesteps: tuple[int, ...] = Field(min_length=1, description="those that tables name")
+    probed: tuple[int, ...] = ()
+    retrain: RetrainConfig
+
+
+class TestSetConfig(Config):
+    """One test set: the most detailed window of every image, degraded in one way."""
+
+    images: Literal["photographs", "structures"] = Field(
+        "photographs", description="the test split; or drawn gratings, roofs and letters"
+    )
+    degradation: DegradationConfig
+    stands_for: str = Field(description="the data set of the paper that it plays")
+
+
+class TablesConfig(Config):
+    """Rows of the tables, in order. Every name stands under ``methods``; lists are what DVC spreads its stages over."""
+
+    table1_bits: tuple[str, ...] = Field(min_length=1)
+    table3: tuple[str, ...] = Field(min_length=1)
+    table3_bits: tuple[str, ...] = Field(min_length=1)
+    table4: tuple[str, ...] = Field(min_length=1, description="ablations that are not rows of table 3")
+    table4_bits: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("table1_bits", "table3_bits", "table4_bits")
+    @classmethod
+    def _known_bits(cls, bits: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for name in bits:
+                parse_bits(name)
+        except QartsrError as error:
+            raise ValueError(f"{error.what}; {error.do}") from error
+        return bits
+
+
+class Experiments(Config):
+    """The whole of experiments/params.yaml."""
+
+    compute: ComputeConfig = ComputeConfig()
+    seeds: tuple[int, ...] = Field(min_length=1, description="each draws its own calibration pairs and their order")
+    lpips: LPIPSConfig = LPIPSConfig()
+    train_align: AlignKind = Field("wavelet", description="colour fix the training losses look through")
+    data: DegradationConfig = Field(description="how LR of the calibration pairs is made")
+    sets: dict[str, TestSetConfig] = Field(min_length=1)
+    crop: int = Field(ge=48, multiple_of=16, description="side of every test window in pixels")
+    backbones: BackbonesConfig
+    common: CommonConfig
+    budget: BudgetConfig
+    tables: TablesConfig
+    methods: dict[str, MethodRow]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Experiments:
+        for name in (*self.tables.table3, *self.tables.table4):
+            if name not in self.methods:
+                raise ValueError(f"the tables name {name!r}, which is not under methods")
+        for name, row in self.methods.items():
+            if row.timestep not in self.backbones.timesteps:
+                raise ValueError(f"methods.{name}.timestep {row.timestep} is not among backbones.timesteps")
+        return self

@@ -1,0 +1,96 @@
+"""How the ranks of the low-rank branches are shared out: by the spatial complexity of layers' inputs (QuantVSR)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qartsr.config.parts import STCAConfig
+from qartsr.errors import QartsrError
+from qartsr.layer import LayerOp
+from qartsr.quantize.look import look_at_inputs
+
+_BISECTIONS = 60
+
+
+@torch.no_grad()
+def complexities(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tensor:
+    """(layers, N) complexity C_s of each layer's padded input for each of ``images`` (N, 3, H, W) in [-1, 1].
+
+    C_s: standard deviation over positions, mean over channels (QuantVSR's STCA; its temporal half is void on images).
+    Inputs without positions to differ in count 0. Raises QartsrError without images, or for a layer that never runs.
+    """
+    if not len(images):
+        raise QartsrError("needs calibration images", "method.rank_policy", "plan with the calibration inputs")
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def look(name: str, op: LayerOp, padded: Tensor) -> None:
+        if name in found:
+            x = op.channels_last(padded).double()
+            found[name].append(x.reshape(-1, x.shape[-1]).std(0, correction=0).mean().cpu())
+
+    look_at_inputs(model, images.split(1), look)
+    for name, values in found.items():
+        if len(values) != len(images):
+            raise QartsrError(
+                "calibration has not seen this layer run once per image", name, "keep it in floating point"
+            )
+    return torch.stack([torch.stack(values) for values in found.values()])
+
+
+def votes(complexity: Tensor, config: STCAConfig) -> list[int]:
+    """The rank each layer asks for: minimum + images at or above the upper quantile - images at or below the lower.
+
+    Quantiles over all layers and images; clipped to minimum .. maximum (QuantVSR, section 3.2; images only).
+    """
+    lower, upper = (torch.quantile(complexity.flatten(), share) for share in (config.lower, config.upper))
+    asked = config.minimum + (complexity >= upper).sum(1) - (complexity <= lower).sum(1)
+    return [int(rank) for rank in asked.clamp(config.minimum, config.maximum)]
+
+
+def share_out(
+    asked: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], rank: int, config: STCAConfig
+) -> dict[str, int]:
+    """Ranks in proportion to those asked for, as large together as ``rank`` in every layer.
+
+    A rank costs O + C k k numbers, and no layer has more than its full rank. The sum stays within the budget, and no
+    layer could have one step more without leaving it. Deviation: QuantVSR takes the votes as they are, at whatever
+    budget results; here methods are compared at one budget. Ranks are multiples of ``config.multiple``, or the
+    minimum, or the largest that the layer or ``config.maximum`` allows. Raises QartsrError where even the minimum is
+    beyond the budget.
+    """
+    costs = {name: shape[0] + math.prod(shape[1:]) for name, shape in shapes.items()}
+    full = {name: min(shape[0], math.prod(shape[1:])) for name, shape in shapes.items()}
+    budget = sum(costs[name] * min(rank, full[name]) for name in shapes)
+    ladders = {name: _ladder(config, full[name]) for name in shapes}
+
+    def at(scale: float) -> dict[str, int]:
+        return {n: max((r for r in ladders[n] if r <= scale * asked[n]), default=ladders[n][0]) for n in shapes}
+
+    def price(ranks: Mapping[str, int]) -> int:
+        return sum(costs[name] * ranks[name] for name in ranks)
+
+    if price(at(0.0)) > budget:
+        do = f"lower rank_policy.minimum or raise layer.skip.rank above {rank}"
+        raise QartsrError("the minimum ranks exceed the budget", "method.rank_policy", do)
+    low, high = 0.0, float(2 * max([1, *full.values()]))
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if price(at(middle)) <= budget else (low, middle)
+    ranks, left = at(low), budget - price(at(low))
+    for name in sorted(shapes, key=lambda n: (ranks[n] - low * asked[n], n)):  # who was cut short most comes first
+        for step in (r for r in ladders[name] if r > ranks[name]):
+            if costs[name] * (step - ranks[name]) > left:
+                break
+            left -= costs[name] * (step - ranks[name])
+            ranks[name] = step
+    return ranks
+
+
+def _ladder(config: STCAConfig, full: int) -> list[int]:
+    """The ranks a layer may have, ascending."""
+    first, last = min(config.minimum, full), min(config.maximum, full)
+    return sorted({first, last, *(r for r in range(config.multiple, last, config.multiple) if r > first)})

@@ -1,0 +1,90 @@
+"""What ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` call for a published version (docs/serving.md).
+
+In and out goes a data frame with the column ``image``: base64 of a PNG, JPEG or WebP file in, of a PNG file out.
+Needs the extra [serve], full MLflow: mlflow-skinny has no pandas.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from qartsr.api import OneStepSRPipeline
+from qartsr.errors import QartsrError
+from qartsr.files import sha256_file
+from qartsr.release.flavour import COLUMN, CONFIG, MLMODEL
+from qartsr.release.registry import WEIGHTS
+from qartsr.upscale import decode_image, encode_png
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_META = "registered_model_meta"
+"""Where MLflow writes which version it has downloaded."""
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] = CONFIG) -> ImageModel:
+    """The model in MLflow's download ``path``.
+
+    Its weights must have the SHA-256 that the registry has for that version. A folder that MLflow did not get from a
+    registry is compared with its own ``MLmodel``. Raises QartsrError when the hashes differ or there is none.
+    """
+    file = Path(path) / WEIGHTS
+    expected, actual = _registered(Path(path)), sha256_file(file)
+    if actual != expected:
+        what = f"its bytes have SHA-256 {actual[:12]}…, registered is {expected[:12]}…"
+        raise QartsrError(what, str(file), "publish the package again")
+    return ImageModel(OneStepSRPipeline.from_pretrained(file, **model_config))
+
+
+class ImageModel:
+    """``predict`` of the flavour. One image at a time: tiles of several would need the memory of several."""
+
+    def __init__(self, pipe: OneStepSRPipeline) -> None:
+        self._pipe, self._lock = pipe, Lock()
+
+    def predict(self, model_input: DataFrame) -> DataFrame:
+        """Upscale every row's image; rows keep their index.
+
+        Raises MlflowException with one sentence, which a server answers with status 400, for what is no image.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            results = [self._upscaled(text, f"row {row}") for row, text in enumerate(model_input[COLUMN])]
+        except QartsrError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return model_input[[COLUMN]].assign(**{COLUMN: results})
+
+    def _upscaled(self, text: str, where: str) -> str:
+        try:
+            data = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise QartsrError("is not base64", where, "send the bytes of a PNG, JPEG or WebP file in base64") from error
+        image = decode_image(data, where)
+        with self._lock:
+            result = self._pipe(image)
+        return base64.b64encode(encode_png(result, image)).decode()
+
+
+def _registered(folder: Path) -> str:
+    """The SHA-256 to expect, from the registry where MLflow says which version this is."""
+    if not (folder / _META).is_file():
+        return _text(yaml.safe_load((folder / MLMODEL).read_text()).get("metadata") or {}, str(folder / MLMODEL))
+    from mlflow import MlflowClient
+
+    meta = yaml.safe_load((folder / _META).read_text())
+    name, number = meta["model_name"], str(meta["model_version"])
+    return _text(MlflowClient().get_model_version(name, number).tags, f"{name} version {number}")
+
+
+def _text(facts: Mapping[str, Any], where: str) -> str:
+    if "sha256" not in facts:
+        raise QartsrError("has no 'sha256'", where, "publish the package again")
+    return str(facts["sha256"])

@@ -1,0 +1,106 @@
+"""One cell of the comparison: a method at a bit-width, its learning rate chosen, all seeds trained and measured.
+
+Every trained row tries the same rates on the first seed, at the full budget, and keeps the one whose images come
+closest to the floating-point model's on calibration pairs that were not trained on. Test images choose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from qartsr.config import parse_bits
+from qartsr.config.experiment import BudgetConfig, CommonConfig, MethodRow
+from qartsr.files import read_json, write_bytes, write_json, write_text
+from qartsr.models import OneStepSR
+from qartsr.study.layers import layer_errors
+from qartsr.study.measure import DIGITS, Judge, Scores, means, restored
+from qartsr.study.method import Job, Trained, train_method
+from qartsr.study.sets import Windows, load_inputs
+from qartsr.training.curves import Curves
+from qartsr.training.quantized import Setting
+
+
+class Cell(NamedTuple):
+    """What a cell is made from. ``scratch`` survives a kill and is removed by the stage."""
+
+    teacher: OneStepSR
+    row: MethodRow
+    bits: str
+    common: CommonConfig
+    budget: BudgetConfig
+    setting: Setting
+    """its seed and rate are set anew for every run"""
+    samples: Path
+    scratch: Path
+    seconds: float
+
+
+def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge: Judge) -> dict[str, Any]:
+    """Results of all seeds as JSON; what an interrupted process finished is read back."""
+    tried = {rate: _run(cell, seeds[0], rate, judge) for rate in (rates if cell.row.phases else rates[:1])}
+    best = max(tried, key=lambda rate: tried[rate]["choice"])
+    runs = {str(seed): tried[best] if seed == seeds[0] else _run(cell, seed, best, judge) for seed in seeds}
+    return {
+        "title": cell.row.title,
+        "bits": cell.bits,
+        "timestep": cell.row.timestep,
+        "rate": best if cell.row.phases else 0.0,
+        "tried": {f"{rate:g}": run["choice"] for rate, run in tried.items()} if cell.row.phases else {},
+        "seeds": {seed: {key: run[key] for key in ("samples", "sets", "means")} for seed, run in runs.items()},
+        "layers": runs[str(seeds[0])]["layers"],
+    }
+
+
+def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[str, Windows], out: Path) -> None:
+    """``results.json``, the losses and the restored windows of one seed."""
+    folder = _folder(cell, seed, results["rate"] or cell.budget.rates[0])
+    images = load_file(folder / "images.safetensors")
+    write_bytes(out / "images.safetensors", save({name: images[name] for name in windows}))
+    write_text(out / "curves.csv", (folder / "curves.csv").read_text())
+    write_json(out / "results.json", results)
+
+
+def _run(cell: Cell, seed: int, rate: float, judge: Judge) -> dict[str, Any]:
+    folder = _folder(cell, seed, rate)
+    if (folder / "result.json").exists():
+        found: dict[str, Any] = read_json(folder / "result.json")
+        return found
+    lq, held = (part.to(cell.teacher.context.device) for part in load_inputs(cell.samples, seed))
+    setting = cell.setting._replace(seed=seed, lr_scale=rate)
+    job = Job(cell.teacher, lq, cell.budget.steps, cell.budget.batch, setting, folder, cell.seconds)
+    trained = train_method(job, cell.row, cell.common, parse_bits(cell.bits))
+    images = judge.images(trained.model)
+    result = _judged(cell, trained, held, judge.scores(images))
+    write_bytes(folder / "images.safetensors", save(images))
+    curves = Curves(lambda values, step: None)
+    curves.rows[:] = trained.rows
+    curves.write(folder / "curves.csv")
+    write_json(folder / "result.json", result)  # last: it says that the run is complete
+    return result
+
+
+def _judged(cell: Cell, trained: Trained, held: Tensor, scores: Scores) -> dict[str, Any]:
+    return {
+        "samples": trained.samples,
+        "choice": round(agreement(cell.teacher, trained.model, held), DIGITS),
+        "sets": scores,
+        "means": means(scores),
+        "layers": layer_errors(cell.teacher, trained.model, held[:4]),
+    }
+
+
+def agreement(teacher: OneStepSR, student: OneStepSR, held: Tensor) -> float:
+    """PSNR in dB of the student's 8-bit images against the teacher's, RGB, over all inputs (N, 3, H, W) in [-1, 1]."""
+    lq = ((held + 1) * 127.5).round().to(torch.uint8).cpu()
+    error = (restored(student, lq).double() - restored(teacher, lq).double()).square().mean()
+    return float(10 * torch.log10(255**2 / error.clamp_min(1e-3)))
+
+
+def _folder(cell: Cell, seed: int, rate: float) -> Path:
+    return cell.scratch / f"seed-{seed}-rate-{rate:g}"

@@ -1,0 +1,81 @@
+"""Quality of a model on the test windows, against HR and against the floating-point model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qartsr.config.training import LPIPSConfig
+from qartsr.data.pairs import to_unit
+from qartsr.losses import LPIPS, lpips_name
+from qartsr.metrics import Meter
+from qartsr.models import OneStepSR
+from qartsr.study.sets import Windows
+
+DIGITS = 6
+Scores = dict[str, dict[str, dict[str, float]]]
+"""set -> image -> metric -> value"""
+
+
+class Judge:
+    """PSNR and SSIM on luma, and the loss's LPIPS, of 8-bit images; each against HR and (``_to_fp``) against FP.
+
+    Without its weights the published LPIPS cannot be measured: with random features it is called ``lpips_random``.
+    """
+
+    def __init__(self, sets: Mapping[str, Windows], lpips: LPIPSConfig, reference: OneStepSR) -> None:
+        self._sets, self._name = sets, lpips_name(lpips)
+        self._meter, self._lpips = Meter(("psnr", "ssim")), LPIPS(lpips)
+        self._fp = {name: restored(reference, windows.lq) for name, windows in sets.items()}
+
+    def images(self, model: OneStepSR) -> dict[str, Tensor]:
+        """The model's restored windows, uint8 (n, 3, s, s) per set."""
+        return {name: restored(model, windows.lq) for name, windows in self._sets.items()}
+
+    def bicubic(self) -> Scores:
+        """Of the network's inputs themselves."""
+        return self.scores({name: windows.lq for name, windows in self._sets.items()})
+
+    def scores(self, images: Mapping[str, Tensor]) -> Scores:
+        """Of uint8 images (n, 3, s, s) per set."""
+        found: Scores = {}
+        for name, windows in self._sets.items():
+            rows = zip(windows.names, images[name], windows.hr, self._fp[name], strict=True)
+            found[name] = {picture: self._both(image, hr, fp) for picture, image, hr, fp in rows}
+        return found
+
+    def _both(self, image: Tensor, hr: Tensor, fp: Tensor) -> dict[str, float]:
+        to_fp = self._against(image, fp)
+        return self._against(image, hr) | {f"{key}_to_fp": value for key, value in to_fp.items()}
+
+    def _against(self, image: Tensor, reference: Tensor) -> dict[str, float]:
+        scores = self._meter.measure(picture(image), picture(reference))
+        with torch.no_grad():
+            scores[self._name] = float(self._lpips(to_unit(image)[None], to_unit(reference)[None]))
+        return {name: round(value, DIGITS) for name, value in scores.items()}
+
+
+@torch.no_grad()
+def restored(model: OneStepSR, lq: Tensor) -> Tensor:
+    """uint8 network inputs (n, 3, s, s) -> uint8 restored images, one by one."""
+    device = model.context.device
+    images = torch.cat([model.restore(to_unit(low)[None].to(device)) for low in lq])
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def picture(image: Tensor) -> Image.Image:
+    """uint8 (3, H, W) -> RGB Pillow image."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def means(scores: Scores) -> dict[str, dict[str, float]]:
+    """Means over the images of each set; the set ``all`` is the mean over sets."""
+    found = {name: _mean(list(images.values())) for name, images in scores.items()}
+    return {**found, "all": _mean(list(found.values()))}
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {metric: round(sum(row[metric] for row in rows) / len(rows), DIGITS) for metric in rows[0]}

@@ -1,0 +1,95 @@
+"""What MaxMin quantization destroys at each timestep: Table 1, and the theorem behind TRQ over many timesteps.
+
+Two scopes. ``unet``: the UNet alone is quantized and fed with the floating-point latent, the theorem's premise.
+``model``: everything is quantized.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qartsr.config import parse_bits
+from qartsr.config.experiment import CommonConfig, MethodRow
+from qartsr.config.parts import MethodConfig
+from qartsr.models import OneStepSR, noise_level
+from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
+from qartsr.study.measure import DIGITS, Judge, means
+
+SCOPES = ("unet", "model")
+
+
+class Latents(NamedTuple):
+    """Norms at one timestep, root mean squares over all elements: the theorem's two sides."""
+
+    zh_error: float
+    """of Z_H_q - Z_H"""
+    zh: float
+    """of Z_H"""
+    eps_error: float
+    """of epsilon_q - epsilon"""
+    eps: float
+    """of epsilon"""
+
+
+def table_row(
+    model: OneStepSR, row: MethodRow, common: CommonConfig, bits: str, lq: Tensor, test: Tensor, judge: Judge
+) -> dict[str, Any]:
+    """Quality in both scopes, and the errors of Z_H and epsilon. ``lq``: for calibration; ``test``: (n, 3, s, s)."""
+    decided, statistics = decide(model, row, common, bits), observe(model, lq.split(8))
+    found: dict[str, Any] = {}
+    for scope in SCOPES:
+        copied = quantized(model, decided, statistics, scope)
+        found[scope] = means(judge.scores(judge.images(copied)))
+        if scope == "unet":
+            found["latents"] = _rounded(latents(model, copied, test))
+    return found
+
+
+def probe_row(
+    model: OneStepSR, row: MethodRow, common: CommonConfig, bits: Sequence[str], lq: Tensor, test: Tensor
+) -> dict[str, Any]:
+    """Errors of Z_H and epsilon per bit-width, UNet alone, and the schedule's numbers."""
+    statistics, level = observe(model, lq.split(8)), noise_level(model.timestep)
+    errors = {
+        name: _rounded(latents(model, quantized(model, decide(model, row, common, name), statistics, "unet"), test))
+        for name in bits
+    }
+    return {"lambda": round(level.noise, DIGITS), "kappa": round(level.amplification, DIGITS), "bits": errors}
+
+
+@torch.no_grad()
+def latents(model: OneStepSR, other: OneStepSR, test: Tensor) -> Latents:
+    """Both models step from the same floating-point Z_L."""
+    sums = torch.zeros(4, dtype=torch.float64)
+    count = 0
+    for low in test:
+        z_l = model.encode(low[None])
+        true, noisy = model.predict_noise(z_l), other.predict_noise(z_l)
+        z_h = model.step(z_l, true)
+        parts = (model.step(z_l, noisy) - z_h, z_h, noisy - true, true)
+        sums += torch.stack([part.double().square().sum() for part in parts]).cpu()
+        count += z_l.numel()
+    return Latents(*(sums / count).sqrt().tolist())
+
+
+def decide(model: OneStepSR, row: MethodRow, common: CommonConfig, bits: str) -> Plan:
+    """The plan of a row at a bit-width."""
+    return plan(model, MethodConfig(name=row.title, layer=row.layer, **common.model_dump()), parse_bits(bits))
+
+
+def quantized(model: OneStepSR, decided: Plan, statistics: Statistics, scope: str) -> OneStepSR:
+    """A calibrated copy in which the UNet alone, or the whole model, is quantized."""
+    names = [layer.name for layer in decided.layers if scope == "model" or layer.name.startswith("unet.")]
+    copied = copy.deepcopy(model)
+    apply(copied, decided, names)
+    initialise(copied, statistics, names)
+    return copied
+
+
+def _rounded(found: Latents) -> dict[str, float]:
+    return {name: float(f"{value:.6g}") for name, value in found._asdict().items()}

@@ -1,0 +1,72 @@
+"""Losses inside the network while the whole of it trains: on Z_H, and on the output of every module.
+
+With M_k the hidden output of module k along the quantized path, and Z_H the output of the UNet's last module (Eq. 6):
+
+    latent_loss  = w MSE(Z_H_q, Z_H_fp) / Var(Z_H_fp)              PassionSR; EfficientDM's and Q-DM's loss on the noise
+    feature_loss = w mean_k MSE(M_k_q, M_k_fp) / Var(M_k_fp)       feature mimicking (Q-DM), module-output distillation
+
+The error of Z_H is that of the noise times sqrt((1 - abar) / abar), so at one fixed timestep a loss on Z_H is a loss on
+the noise plus what the quantized encoder adds; the papers that give the loss on the noise quantize no encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qartsr.config.training import ExtendConfig
+from qartsr.models import OneStepSR, State, Unit, units
+
+Forward = Callable[[OneStepSR, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""(student, network input (B, 3, H, W), its indices among the calibration pairs) -> raw image, weighted losses."""
+
+
+def plain(student: OneStepSR, lq: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The image, and no loss inside the network."""
+    return student(lq), {}
+
+
+def inside(teacher: OneStepSR, lq: Tensor, config: ExtendConfig) -> Forward:
+    """The forward pass that ``config`` asks for.
+
+    The teacher's outputs for all of ``lq`` (N, 3, H, W) are computed once and held in memory.
+    """
+    if not (config.latent_loss or config.feature_loss):
+        return plain
+    sequence = units(teacher)
+    latent = max(number for number, unit in enumerate(sequence) if unit.name.startswith("unet."))
+    kept = range(len(sequence)) if config.feature_loss else [latent]
+    targets = _outputs(teacher, lq, sequence, kept)
+
+    def forward(student: OneStepSR, low: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        state, errors = State(low), dict[int, Tensor]()
+        for number, unit in enumerate(sequence):
+            state = unit.run(student, state)
+            if number in targets:
+                errors[number] = F.mse_loss(state.hidden, targets[number][index]) / targets[number].var()
+        losses = {}
+        if config.latent_loss:
+            losses["latent_loss"] = config.latent_loss * errors[latent]
+        if config.feature_loss:
+            losses["feature_loss"] = config.feature_loss * sum(errors.values(), start=low.new_zeros(())) / len(errors)
+        return state.hidden, losses
+
+    return forward
+
+
+@torch.no_grad()
+def _outputs(
+    teacher: OneStepSR, lq: Tensor, sequence: Sequence[Unit], kept: Sequence[int], batch: int = 8
+) -> dict[int, Tensor]:
+    """Hidden outputs of the kept modules for all inputs."""
+    found: dict[int, list[Tensor]] = {number: [] for number in kept}
+    for part in lq.split(batch):
+        state = State(part)
+        for number, unit in enumerate(sequence):
+            state = unit.run(teacher, state)
+            if number in found:
+                found[number].append(state.hidden)
+    return {number: torch.cat(parts) for number, parts in found.items()}

@@ -1,0 +1,21 @@
+"""Where a model runs."""
+
+from __future__ import annotations
+
+import torch
+
+from qartsr.errors import QartsrError
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; auto is the GPU where there is one. Raises QartsrError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise QartsrError(f"unknown device {name!r}", "device", "choose auto, cpu, cuda or cuda:N") from error
+    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if device.type not in ("cpu", "cuda") or missing:
+        raise QartsrError(f"device {name!r} is not available here", "device", "choose auto or cpu")
+    return device

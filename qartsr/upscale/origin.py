@@ -1,0 +1,131 @@
+"""Where a pipeline's model came from, and how the same is written again.
+
+An engine may have rebuilt the model in memory, so what is saved is what was loaded: the files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from qartsr.errors import QartsrError
+from qartsr.files import read_json, replacing, sha256_file, sha256_tree, write_json
+from qartsr.models import OneStepSR, load_model, save_model
+from qartsr.packing import PackedLayer, load_package, read_header
+from qartsr.quantize import quant_layers
+
+WEIGHTS = "model.safetensors"
+_FLOATING = (
+    "qartsr.json",
+    "context.safetensors",
+    *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", "diffusion_pytorch_model.safetensors")),
+)
+"""The files of a floating-point model, see :mod:`qartsr.models.store`."""
+
+
+class Origin(Protocol):
+    """A source of a model."""
+
+    def write(self, folder: Path) -> None:
+        """Make ``folder``, which does not exist, such that ``from_pretrained(folder)`` loads the same model."""
+        ...
+
+
+class Memory:
+    """The model was handed over by its maker."""
+
+    def __init__(self, model: OneStepSR) -> None:
+        self._model = model
+
+    def write(self, folder: Path) -> None:
+        """The floating-point model. Raises QartsrError for quantized layers, which only a package can hold."""
+        packed = any(isinstance(part, PackedLayer) for part in self._model.modules())
+        if packed or quant_layers(self._model):
+            do = "write a package with qartsr.packing.write_package"
+            raise QartsrError("a quantized model that was not loaded from a file has none to copy", str(folder), do)
+        save_model(self._model, folder)
+
+
+class Stored:
+    """The model was read from files; they are remembered as they were then."""
+
+    def __init__(self, root: Path, names: tuple[str, ...]) -> None:
+        self._root, self._names = root, names
+        self._state = self._look()
+
+    def write(self, folder: Path) -> None:
+        """Copy the files; beside a package also its summary and model card. Raises QartsrError if they changed."""
+        for name in self._names:
+            _copy(self._root / name, folder / name)
+        if self._look() != self._state:
+            raise QartsrError("has changed since it was loaded", str(self._root), "load it again, then save it")
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        try:
+            looks = [(self._root / name).stat() for name in self._names]
+        except OSError as error:
+            raise QartsrError(f"is gone ({error.strerror})", error.filename, "load the model again") from error
+        return [(look.st_ino, look.st_size, look.st_mtime_ns) for look in looks]
+
+
+class Package:
+    """The model was read from a package file, whatever its name."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._stored = file, Stored(file.parent, (file.name,))
+
+    def write(self, folder: Path) -> None:
+        """The file as ``model.safetensors``, with the summary and card beside it if they are its own."""
+        self._stored.write(folder)
+        (folder / self._file.name).rename(folder / WEIGHTS)
+        self._describe(folder, sha256_file(folder / WEIGHTS))
+
+    def _describe(self, folder: Path, sha256: str) -> None:
+        """Copy its summary.json and README.md; without them (a registered model), say what the package itself says."""
+        summary = self._file.with_name("summary.json")
+        if summary.is_file() and read_json(summary).get("sha256") == sha256:
+            for companion in (summary, summary.with_name("README.md")):
+                if companion.is_file():
+                    _copy(companion, folder / companion.name)
+            return
+        header, size = read_header(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size
+        known = {"bits": header["bits"], "method": header["method"], "sha256": sha256, "bytes": size}
+        write_json(folder / "summary.json", {**known, "metrics": {}, "fp": {}})
+
+
+def open_source(path: Path) -> tuple[OneStepSR, Origin]:
+    """The model of a package file, of a folder that holds one, or of a floating-point model folder."""
+    if path.is_dir() and (path / _FLOATING[0]).is_file():
+        model = load_model(path)
+        return model, Stored(path, _FLOATING)
+    file = path / WEIGHTS if path.is_dir() else path
+    return load_package(file), Package(file)
+
+
+def save(origin: Origin, folder: Path) -> None:
+    """Write ``origin`` as ``folder``, which appears whole or not at all.
+
+    Raises QartsrError when ``folder`` is a file or holds anything else; the same again is left as it is.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise QartsrError("is a file", str(folder), "name a folder")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        origin.write(temporary)
+        if not folder.exists() or not any(folder.iterdir()):
+            os.replace(temporary, folder)
+        elif sha256_tree(folder) != sha256_tree(temporary):
+            raise QartsrError("holds other files", str(folder), "name a new folder, or empty this one")
+    except OSError as error:
+        raise QartsrError(f"cannot be written ({error.strerror or error})", str(folder), "choose another") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,0 +1,53 @@
+"""Rows that make no sense are refused with a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from qartsr.config import Experiments, load_config
+from qartsr.errors import QartsrError
+
+
+@pytest.fixture()
+def values(root: Path) -> Any:
+    return yaml.safe_load((root / "experiments" / "params.yaml").read_text())
+
+
+def _refused(values: Any, path: Path) -> str:
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(QartsrError) as caught:
+        load_config(Experiments, path)
+    return str(caught.value)
+
+
+def test_every_row_says_what_it_is(values: Any) -> None:
+    assert all(row["says"].endswith(".") for row in values["methods"].values())
+
+
+def test_a_modules_phase_comes_first(values: Any, tmp_path: Path) -> None:
+    values["methods"]["qartsr"]["phases"] = list(reversed(values["methods"]["qartsr"]["phases"]))
+    assert "it must be the first" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_shares_add_up(values: Any, tmp_path: Path) -> None:
+    values["methods"]["lsq"]["phases"] = [{**values["methods"]["lsq"]["phases"][0], "share": 0.7}]
+    assert "add up to 0.7, not 1" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_tables_name_rows(values: Any, tmp_path: Path) -> None:
+    values["tables"]["table3"].append("lqs")
+    assert "'lqs', which is not under methods" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_timesteps_have_backbones(values: Any, tmp_path: Path) -> None:
+    values["methods"]["lsq"]["timestep"] = 5
+    assert "lsq.timestep 5 is not among" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_an_unknown_key_is_named_with_its_neighbour(values: Any, tmp_path: Path) -> None:
+    values["budget"]["step"] = 3
+    assert "did you mean 'steps'" in _refused(values, tmp_path / "p.yaml")

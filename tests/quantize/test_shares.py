@@ -1,0 +1,172 @@
+"""Budgets of ranks and of bits are kept exactly, and spent where they do most."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from qartsr.config import Bits
+from qartsr.config.parts import STCAConfig, VaSMPConfig
+from qartsr.errors import QartsrError
+from qartsr.quantize import Plan, plan
+from qartsr.quantize.precision import share_out_bits
+from qartsr.quantize.ranks import complexities, share_out, votes
+from tests.quantize.small import batches, method, small
+
+SHAPE = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])).map(lambda s: (*s, s[2]))
+
+
+def _cost(shape: tuple[int, ...]) -> int:
+    return shape[0] + math.prod(shape[1:])
+
+
+def _full(shape: tuple[int, ...]) -> int:
+    return min(shape[0], math.prod(shape[1:]))
+
+
+@settings(deadline=None)
+@given(
+    shapes=st.lists(SHAPE, min_size=1, max_size=12),
+    seed=st.integers(0, 99),
+    rank=st.integers(1, 20),
+    minimum=st.integers(1, 20),
+    maximum=st.integers(1, 40),
+    multiple=st.integers(1, 8),
+)
+def test_ranks_stay_within_the_budget_and_leave_no_step_of_it(
+    shapes: list[tuple[int, ...]], seed: int, rank: int, minimum: int, maximum: int, multiple: int
+) -> None:
+    minimum, maximum = min(minimum, maximum, rank), max(maximum, minimum)
+    config = STCAConfig(minimum=minimum, maximum=maximum, multiple=multiple)
+    named = {str(number): shape for number, shape in enumerate(shapes)}
+    draw = torch.Generator().manual_seed(seed)
+    asked = {name: int(torch.randint(minimum, maximum + 1, (), generator=draw)) for name in named}
+    found = share_out(asked, named, rank, config)
+    budget = sum(_cost(shape) * min(rank, _full(shape)) for shape in shapes)
+    left = budget - sum(_cost(named[name]) * found[name] for name in named)
+    assert left >= 0
+    for name, shape in named.items():
+        last = min(maximum, _full(shape))
+        assert min(minimum, last) <= found[name] <= last
+        assert found[name] % multiple == 0 or found[name] in (last, minimum)
+        steps = [r for r in range(found[name] + 1, last + 1) if r % multiple == 0 or r == last]
+        assert not steps or _cost(shape) * (steps[0] - found[name]) > left
+
+
+def test_equal_layers_that_ask_for_more_get_more() -> None:
+    shapes = dict.fromkeys("abc", (64, 64))
+    found = share_out({"a": 16, "b": 32, "c": 48}, shapes, 32, STCAConfig(minimum=8))
+    assert found == {"a": 16, "b": 32, "c": 48}
+    assert set(share_out(dict.fromkeys("abc", 20), shapes, 32, STCAConfig(minimum=8)).values()) == {32}
+
+
+def test_a_budget_below_the_minimum_is_refused() -> None:
+    with pytest.raises(QartsrError, match="minimum ranks"):
+        share_out({"a": 16}, {"a": (64, 64)}, 4, STCAConfig())
+
+
+def test_votes_are_quantvsrs() -> None:
+    """Thresholds over all layers and images; +1 at or above the upper, -1 at or below the lower; clipped."""
+    complexity = torch.tensor([[0.0, 0.0, 0.0], [5.0, 5.0, 5.0], [9.0, 9.0, 5.0], [9.0, 0.0, 5.0]]).double()
+    flat = complexity.flatten()
+    assert (torch.quantile(flat, 0.25), torch.quantile(flat, 0.75)) == (0.0, 6.0)
+    found = votes(complexity, STCAConfig(minimum=2, maximum=3, multiple=1, lower=0.25, upper=0.75))
+    assert found == [2, 2, 3, 2]  # -3, 0, +2, +1 - 1
+
+
+def test_complexity_is_the_deviation_over_positions() -> None:
+    name, model = "unet.down_blocks.0.resnets.0.conv1", small()
+    images = torch.cat(batches())
+    inputs: list[Tensor] = []
+    model.get_submodule(name).register_forward_pre_hook(lambda m, a: inputs.append(a[0]))
+    found = complexities(model, images, [name, "vae.encoder.conv_in"])
+    padded = torch.nn.functional.pad(torch.cat(inputs), (1, 1, 1, 1)).double()
+    torch.testing.assert_close(found[0], padded.flatten(2).std(2, correction=0).mean(1))
+    assert found.shape == (2, 4)
+
+
+def _sizes(found: Plan) -> tuple[int, int]:
+    """Numbers in the low-rank branches, and their mean rank times a hundred."""
+    shapes = {name: tuple(module.weight.shape) for name, module in _layers().items()}
+    ranks = {layer.name: getattr(layer.recipe.skip, "rank", 0) for layer in found.layers if not layer.float}
+    return sum(_cost(shapes[n]) * min(r, _full(shapes[n])) for n, r in ranks.items()), len(set(ranks.values()))
+
+
+def _layers() -> dict[str, torch.nn.Module]:
+    from qartsr.quantize import quantizable
+
+    return quantizable(small())
+
+
+@pytest.mark.parametrize("skip", [{"kind": "svd", "rank": 4}, {"kind": "hsvd", "rank": 4}])
+def test_a_plan_with_ranks_costs_what_the_uniform_one_costs(skip: dict[str, object]) -> None:
+    policy = {"kind": "stca", "minimum": 2, "maximum": 12, "multiple": 1}
+    kept = ("vae.decoder.conv_out",)
+    images = torch.cat(batches())
+    shared = plan(small(), method(rank_policy=policy, layer={"skip": skip}, float_layers=kept), Bits(4, 4), images)
+    uniform = plan(small(), method(layer={"skip": skip}, float_layers=kept), Bits(4, 4))
+    (ours, kinds), (theirs, one) = _sizes(shared), _sizes(uniform)
+    assert kinds > 2 and one == 1 and 0.98 * theirs < ours <= theirs
+    assert Plan.model_validate_json(shared.model_dump_json()) == shared
+    with pytest.raises(QartsrError, match="calibration images"):
+        plan(small(), method(rank_policy=policy, layer={"skip": skip}), Bits(4, 4))
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=14),
+    seed=st.integers(0, 99),
+    bits=st.integers(2, 8),
+    spread=st.integers(0, 6),
+)
+def test_bits_stay_within_the_budget_and_leave_no_bit_of_it(
+    sizes: list[int], seed: int, bits: int, spread: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    weights = {str(n): torch.randn(2, size, generator=draw) * 2.0 ** (n % 5) for n, size in enumerate(sizes)}
+    found = share_out_bits(weights, bits, VaSMPConfig(spread=spread))
+    left = sum(weights[name].numel() * (bits - found[name]) for name in weights)
+    assert left >= 0
+    most = min(8, bits + spread)
+    assert all(max(2, bits - spread) <= b <= most for b in found.values())
+    assert all(found[name] == most or weights[name].numel() > left for name in weights)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bits_of_equal_layers_are_the_best_of_all(seed: int) -> None:
+    """Against every way to give four layers 2 to 6 bits with mean 4."""
+    draw = torch.Generator().manual_seed(seed)
+    weights = {n: torch.randn(4, 30, generator=draw) * 4.0 ** float(torch.randn((), generator=draw)) for n in "abcd"}
+    variances = [float(w.double().var(1, correction=0).mean()) for w in weights.values()]
+    found = share_out_bits(weights, 4, VaSMPConfig(spread=2))
+
+    def distortion(bits: tuple[int, ...]) -> float:
+        return sum(v * 4.0**-b for v, b in zip(variances, bits, strict=True))
+
+    best = min(distortion(b) for b in itertools.product(range(2, 7), repeat=4) if sum(b) <= 16)
+    assert distortion(tuple(found.values())) == pytest.approx(best)
+
+
+def test_bits_follow_the_closed_form_where_it_is_whole() -> None:
+    """b + (log2 v - mean log2 v) / 2: four times the variance is one bit more."""
+    base = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
+    found = share_out_bits({"a": base / 2, "b": base, "c": base * 2}, 4, VaSMPConfig(spread=2))
+    assert found == {"a": 3, "b": 4, "c": 5}
+    assert set(share_out_bits({"a": base, "b": base.clone()}, 3, VaSMPConfig()).values()) == {3}
+
+
+def test_a_plan_with_shared_bits_has_the_mean_of_the_bit_width() -> None:
+    decided = plan(small(), method(bits_policy={"kind": "vasmp"}, edge_layers=("unet.conv_*",)), Bits(4, 4))
+    sizes = {name: module.weight.numel() for name, module in _layers().items()}
+    inner = [layer for layer in decided.layers if not layer.name.startswith("unet.conv_")]
+    assert {layer.weight_bits for layer in decided.layers if layer not in inner} == {8}
+    assert {layer.weight_bits for layer in inner} == {3, 4, 5} and {layer.input_bits for layer in inner} == {4}
+    mean = sum(sizes[layer.name] * layer.weight_bits for layer in inner) / sum(sizes[layer.name] for layer in inner)
+    assert 3.99 < mean <= 4
+    assert Plan.model_validate_json(decided.model_dump_json()) == decided

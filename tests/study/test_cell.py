@@ -1,0 +1,86 @@
+"""A cell chooses its rate by pairs that are not trained on, goes on after a kill, and knows where errors arise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qartsr.config.experiment import BudgetConfig, CommonConfig, MethodRow
+from qartsr.config.training import LPIPSConfig
+from qartsr.files import read_json
+from qartsr.models import OneStepSR
+from qartsr.study import cell as cells
+from qartsr.study.cell import Cell, run_cell, write_cell
+from qartsr.study.measure import Judge, means
+from qartsr.study.method import Job, Trained, train_method
+from qartsr.study.sets import Windows
+from qartsr.training.quantized import Setting
+from tests.training.tiny import one_step
+
+LAYER = {"weight": {"kind": "minmax", "granularity": "channel"}, "input": {"kind": "minmax"}}
+PHASE = {
+    "kind": "model", "share": 1.0, "loss": {},
+    "rates": {"transform": 0.0, "skip": 0.0, "adapter": 0.0, "quantizer": 1.0},
+}  # fmt: skip
+PAIR = torch.randint(0, 255, (2, 3, 48, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+WINDOWS = {"one": Windows(("a", "b"), PAIR, PAIR)}
+
+
+@pytest.fixture()
+def model() -> OneStepSR:
+    return one_step()
+
+
+def _cell(model: OneStepSR, folder: Path, *phases: Any) -> Cell:
+    row = MethodRow.model_validate({"title": "T", "says": "S.", "layer": LAYER, "phases": phases})
+    budget = BudgetConfig(steps=1, batch=1, pairs=4, lr_size=8, rates=(0.1, 0.2, 0.3))
+    setting = Setting(LPIPSConfig(), "none", 1.0, 0)
+    return Cell(model, row, "w4a4", CommonConfig(), budget, setting, folder, folder / "scratch", 10.0)
+
+
+@pytest.fixture()
+def cheap(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """Training is calibration, at 8 bits for a rate of 0.2 and at 2 bits for others; returns (seed, rate) of runs."""
+    ran: list[tuple[int, float]] = []
+
+    def train(job: Job, row: MethodRow, common: CommonConfig, bits: Any) -> Trained:
+        ran.append((job.setting.seed, job.setting.lr_scale))
+        wide = 8 if job.setting.lr_scale == 0.2 else 2
+        untrained = row.model_copy(update={"phases": ()})
+        return train_method(job, untrained, common, bits._replace(weight=wide, input=wide))._replace(samples=1)
+
+    inputs = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    monkeypatch.setattr(cells, "train_method", train)
+    monkeypatch.setattr(cells, "load_inputs", lambda folder, seed: (inputs[:3], inputs[3:]))
+    return ran
+
+
+def test_the_best_rate_of_the_first_seed_serves_all_and_nothing_runs_twice(
+    model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]
+) -> None:
+    cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
+    found = run_cell(cell, (5, 6), cell.budget.rates, judge)
+    assert found["rate"] == 0.2 and set(found["tried"]) == {"0.1", "0.2", "0.3"}
+    assert cheap == [(5, 0.1), (5, 0.2), (5, 0.3), (6, 0.2)]
+    assert run_cell(cell, (5, 6), cell.budget.rates, judge) == found and len(cheap) == 4
+    assert set(found["seeds"]) == {"5", "6"} and found["seeds"]["5"]["means"]["one"]["psnr_to_fp"] > 20
+    write_cell(cell, found, 5, WINDOWS, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "results.json") == found
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "images.safetensors", "curves.csv"}
+
+
+def test_a_row_without_phases_tries_nothing(model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]) -> None:
+    found = run_cell(_cell(model, tmp_path), (5,), (0.1, 0.2), Judge(WINDOWS, LPIPSConfig(), model))
+    assert found["tried"] == {} and found["rate"] == 0 and len(cheap) == 1
+    assert len(found["layers"]) > 50 and all(error > 0 for error in found["layers"].values())
+
+
+def test_the_judge_gives_the_reference_full_marks(model: OneStepSR) -> None:
+    judge = Judge(WINDOWS, LPIPSConfig(), model)
+    scores = means(judge.scores(judge.images(model)))
+    assert scores["one"]["psnr_to_fp"] == pytest.approx(80, abs=1e-3) and scores["one"]["lpips_random_to_fp"] == 0
+    assert scores["all"] == scores["one"]
+    assert means(judge.bicubic())["one"]["ssim"] == pytest.approx(1)
