@@ -3,8 +3,8 @@
     python -m benchmarks.cpu --arch osediff --threads 2 --rounds 5
     python -m benchmarks.cpu --arch sample --threads 2 --rounds 15
 
-Encoder, UNet and decoder are timed one after another, with only the weights of that part in memory. All contestants of a
-group live in one process and take turns in every round, so that a slow minute of the machine slows all: trust the
+Encoder, UNet and decoder are timed one after another, with only the weights of that part in memory. All contestants of
+a group live in one process and take turns in every round, so that a slow minute of the machine slows all: trust the
 ratios. Two groups, so that they fit in memory; our engine at W4A4 is in both. Weights are random, inputs are normal
 noise; the first two turns of each are not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
 model (mixed preset, one calibration input, no bias correction: neither changes the time); it needs `pip install nncf`.
