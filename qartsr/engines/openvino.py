@@ -29,8 +29,11 @@ class OpenVINO:
         missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed; pip install 'qartsr[openvino]'"
-        if not any(isinstance(part, PackedLayer) for part in model.modules()):
+        specs = [part.spec for part in model.modules() if isinstance(part, PackedLayer)]
+        if not specs:
             return "the model is not packed"
+        if any(spec.input_dynamic or spec.input_split or spec.blocks[0] for spec in specs):
+            return "a layer has dynamic or split input ranges or a hierarchical branch"
         return None
 
     def prepare(self, model: OneStepSR) -> OneStepSR:
