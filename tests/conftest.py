@@ -12,7 +12,7 @@ import torch
 
 from qartsr.models import OneStepSR, sample_backbone
 
-pytest_plugins = ("tests.servers",)
+pytest_plugins = ("tests.interpreter", "tests.servers")
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -212,6 +212,7 @@ def _ask(url: str, rows: list[list[str]]) -> dict[str, Any]:
         return parsed
 
 
+@pytest.mark.slow
 def test_over_http(server: str, loaded: Any) -> None:
     text = sent(photo(11, 7))
     (row,) = _ask(server, [[text]])["predictions"]

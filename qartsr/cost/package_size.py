@@ -16,7 +16,7 @@ from torch import nn
 
 from qartsr.branches import branch_layout
 from qartsr.layer import weight_groups
-from qartsr.models import OneStepSR, architecture, constant_shapes, inside
+from qartsr.models import OneStepSR, architecture, constant_shapes, is_folded
 from qartsr.packing.header import Header, entries, metadata
 from qartsr.packing.spec import LayerSpec, TransformKind
 from qartsr.packing.structure import structure
@@ -77,7 +77,7 @@ def header_of(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> He
     folded = constant_shapes(model, described["context"][1])
     if folded:
         described["context"][1] = 0  # as place_constants leaves it
-    stored = [layer for layer in plan.layers if not layer.float and not inside(layer.name, folded)]
+    stored = [layer for layer in plan.layers if not layer.float and not is_folded(layer.name, folded)]
     specs = {layer.name: spec_of(layer, shapes[layer.name]) for layer in stored}
     recipes, layers = entries(plan, specs)
     return Header(

@@ -10,13 +10,14 @@ from qartsr.engines.family import Engine
 from qartsr.engines.integer import Integer
 from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.simulated import Simulated
+from qartsr.engines.triton_engine import Triton
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 
 _PREFERRED: tuple[Engine, ...] = (OpenVINO(), Simulated())
 """Fastest first; the last refuses nothing."""
-_ON_REQUEST: tuple[Engine, ...] = (Integer(),)
-"""Never taken by ``auto``: slower than the simulation, there to be compared with."""
+_ON_REQUEST: tuple[Engine, ...] = (Triton(), Integer())
+"""Never taken by ``auto``: Triton's kernels have not been timed on a GPU yet, the integer reference is slow."""
 
 
 class Choice(NamedTuple):

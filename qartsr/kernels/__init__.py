@@ -1,1 +1,20 @@
-"""Triton kernels and their plain-torch counterparts: integer convolution and matrix product, fused quantization."""
+"""Integer kernels: unpacking, fused quantization, convolution and matrix product; plain torch and Triton.
+
+The two implementations of :class:`Kernels` are :mod:`qartsr.kernels.plain`, which runs anywhere, and
+:mod:`qartsr.kernels.compiled`, which imports Triton and is therefore not imported here.
+"""
+
+from qartsr.kernels.family import Activation, Affine, Epilogue, Geometry, InputCodes, Kernels, PackedWeight
+from qartsr.kernels.integers import Shift, shift
+
+__all__ = [
+    "Activation",
+    "Affine",
+    "Epilogue",
+    "Geometry",
+    "InputCodes",
+    "Kernels",
+    "PackedWeight",
+    "Shift",
+    "shift",
+]

@@ -6,7 +6,7 @@ from qartsr.models.constant import (
     constant_shapes,
     constants,
     fold_constants,
-    inside,
+    is_folded,
     place_constants,
 )
 from qartsr.models.one_step import OneStepSR
@@ -27,7 +27,7 @@ __all__ = [
     "constant_shapes",
     "constants",
     "fold_constants",
-    "inside",
+    "is_folded",
     "load_model",
     "noise_level",
     "place_constants",

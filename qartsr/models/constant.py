@@ -73,7 +73,7 @@ def constants(model: nn.Module) -> dict[str, Constant]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Constant)}
 
 
-def inside(name: str, folded: Mapping[str, object]) -> bool:
+def is_folded(name: str, folded: Mapping[str, object]) -> bool:
     """Whether the layer ``name`` is, or was part of, one of the ``folded`` modules."""
     return any(name == module or name.startswith(f"{module}.") for module in folded)
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from qartsr.config.base import Config
 from qartsr.config.parts import LayerRecipe
 from qartsr.errors import QartsrError
-from qartsr.models import inside
+from qartsr.models import is_folded
 from qartsr.packing.spec import LayerSpec
 from qartsr.packing.table import Table, read_table
 from qartsr.quantize import LayerPlan, Plan
@@ -63,8 +63,9 @@ class Header(Config):
             raise ValueError("a layer has no recipe")
         if len({entry.name for entry in self.layers}) < len(self.layers):
             raise ValueError("a layer is listed twice")
-        if any((entry.stored is None) != (entry.float or inside(entry.name, self.constants)) for entry in self.layers):
-            raise ValueError("a layer is neither stored nor float nor folded, or more than one of them")
+        for entry in self.layers:
+            if (entry.stored is None) != (entry.float or is_folded(entry.name, self.constants)):
+                raise ValueError("a layer is neither stored nor float nor folded, or more than one of them")
         return self
 
     def specs(self) -> dict[str, LayerSpec]:

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from qartsr.errors import QartsrError
 from qartsr.files import write_bytes
-from qartsr.models import OneStepSR, architecture, constants, inside
+from qartsr.models import OneStepSR, architecture, constants, is_folded
 from qartsr.packing.convert import pack_model
 from qartsr.packing.header import Head, Header, entries, metadata, read_head, sealed
 from qartsr.packing.structure import structure
@@ -28,7 +28,7 @@ def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str
     """
     specs, tensors = pack_model(model)
     folded = {name: tuple(constant.value.shape) for name, constant in constants(model).items()}
-    if set(specs) != {layer.name for layer in plan.layers if not layer.float and not inside(layer.name, folded)}:
+    if set(specs) != {layer.name for layer in plan.layers if not layer.float and not is_folded(layer.name, folded)}:
         raise ValueError("the model is not quantized as the plan says")
     recipes, layers = entries(plan, specs)
     header = Header(

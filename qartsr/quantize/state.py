@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, write_json
-from qartsr.models import constant_shapes, constants, inside, place_constants
+from qartsr.models import constant_shapes, constants, is_folded, place_constants
 from qartsr.quantize.apply import apply, quant_layers
 from qartsr.quantize.plan import Plan
 
@@ -29,7 +29,7 @@ def save_state(model: nn.Module, plan: Plan, folder: Path) -> None:
     missing = [
         layer.name
         for layer in plan.layers
-        if not layer.float and layer.name not in layers and not inside(layer.name, folded)
+        if not layer.float and layer.name not in layers and not is_folded(layer.name, folded)
     ]
     if missing:
         raise ValueError(f"{missing[0]} is planned but not quantized")

@@ -53,7 +53,7 @@ class Stored:
     """The model was read from files; they are remembered as they were then."""
 
     def __init__(self, root: Path, names: tuple[str, ...]) -> None:
-        self._root, self._names = root, names
+        self._root, self._names = root.absolute(), names
         self._state = self._look()
 
     def write(self, folder: Path) -> None:
@@ -75,7 +75,7 @@ class Package:
     """The model was read from a package file, whatever its name."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._stored = file, Stored(file.parent, (file.name,))
+        self._file, self._stored = file.absolute(), Stored(file.parent, (file.name,))
 
     def write(self, folder: Path) -> None:
         """The file as ``model.safetensors``, with the summary and card beside it if they are its own."""

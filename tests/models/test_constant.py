@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qartsr.layer import QuantLayer
-from qartsr.models import OneStepSR, constant_shapes, constants, fold_constants, inside
+from qartsr.models import OneStepSR, constant_shapes, constants, fold_constants, is_folded
 from qartsr.synthetic import ARCHITECTURES, blank
 from tests.packing.tiny import network_input, quantized, recipe, tiny_model
 
@@ -37,7 +37,7 @@ def test_exactly_the_layers_that_never_see_the_image_are_folded() -> None:
     same = {name for name, (first, second) in seen.items() if torch.equal(first, second)}
     folded = constant_shapes(model, 3)
     assert seen.keys() == layers.keys()
-    assert same == {name for name in layers if inside(name, folded)} != set()
+    assert same == {name for name in layers if is_folded(name, folded)} != set()
 
 
 def test_the_folded_model_computes_the_same(model: OneStepSR) -> None:
@@ -78,7 +78,7 @@ def test_stable_diffusion_loses_53_million_parameters() -> None:
     assert values == {"to_k": 16, "to_v": 16, "time_emb_proj": 22}
     attention = sum(shape[-1] for name, shape in folded.items() if name.endswith("to_k"))
     time = sum(shape[-1] for name, shape in folded.items() if name.endswith("time_emb_proj"))
-    gone = sum(p.numel() for name, p in unfolded.named_parameters() if inside(name.rpartition(".")[0], folded))
+    gone = sum(p.numel() for name, p in unfolded.named_parameters() if is_folded(name.rpartition(".")[0], folded))
     assert gone == 2 * attention * 1024 + time * 1281 + 320 * 1280 + 1280 + 1280 * 1280 + 1280
     assert 53.3e6 < gone < 53.6e6
     assert sum(77 * shape[-1] for shape in folded.values() if len(shape) == 3) == 154 * attention

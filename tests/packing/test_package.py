@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from qartsr.errors import QartsrError
-from qartsr.models import constant_shapes, inside
+from qartsr.models import constant_shapes, is_folded
 from qartsr.packing import inspect, load_package, read_header, write_package
 from qartsr.packing.header import MAGIC, metadata, read_head, sealed
 from tests.packing.tiny import network_input, quantize, quantized, recipe, tiny_model
@@ -78,7 +78,7 @@ def test_folding_drops_the_layers_and_keeps_any_batch_size(tmp_path: Path) -> No
     head, loaded = read_head(tmp_path / "p"), load_package(tmp_path / "p")
     assert head.header.constants == constant_shapes(model, 3) == constant_shapes(loaded, 3)
     assert head.header.architecture["context"] == [1, 0, 6]
-    stored = {name for name in head.table if inside(name, head.header.constants)}
+    stored = {name for name in head.table if is_folded(name, head.header.constants)}
     assert stored == {f"{name}.value" for name in head.header.constants}
     assert {head.table[name].dtype for name in stored} == {"F16"}
     assert head.header.plan() == plan

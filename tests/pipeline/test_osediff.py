@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qartsr.upscale import OneStepSRPipeline
+from qartsr import OneStepSRPipeline
 from tests.pipeline.conftest import copy_project, little_osediff
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]

@@ -139,8 +139,11 @@ def test_a_saved_package_is_the_package(package: Path, tmp_path: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["saved"]
 
 
-def test_summary_and_card_travel_along(described: Path, tmp_path: Path) -> None:
-    OneStepSRPipeline.from_pretrained(str(described)).save_pretrained(tmp_path / "a")
+def test_summary_and_card_travel_along(described: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(described.parent)
+    pipe = OneStepSRPipeline.from_pretrained(described.name)
+    monkeypatch.chdir("/")
+    pipe.save_pretrained(tmp_path / "a")
     assert sha256_tree(tmp_path / "a") == sha256_tree(described)
     write_json(described / "summary.json", {"sha256": "of another"})
     OneStepSRPipeline.from_pretrained(described).save_pretrained(tmp_path / "b")

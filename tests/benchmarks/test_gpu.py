@@ -1,0 +1,68 @@
+"""The GPU benchmark runs through on the CPU at tiny sizes, and says so where there is no GPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_kernels, gpu_model
+from benchmarks.gpu_timing import interleaved, wall_clock
+from qartsr.engines.triton_engine import Triton
+from qartsr.kernels.plain import PlainKernels
+from qartsr.models import OneStepSR
+
+CPU = torch.device("cpu")
+TINY = (gpu_kernels.Shape(32, 4, 6), gpu_kernels.Shape(32, 5, 7))
+
+
+def plain(table: Any) -> PlainKernels:
+    return PlainKernels()
+
+
+def on_plain(resident: bool) -> Callable[[OneStepSR], OneStepSR]:
+    return lambda model: Triton(graphs=False, resident=resident).rebuilt(model, PlainKernels())
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 1
+    assert "no CUDA GPU is present" in capsys.readouterr().err
+
+
+def test_contenders_take_turns_and_the_first_rounds_do_not_count() -> None:
+    seen: list[str] = []
+    times = interleaved({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 2, wall_clock)
+    assert seen == ["a", "b"] * 5 and [len(values) for values in times.values()] == [2, 2]
+
+
+def test_everything_but_the_gpu(tmp_path: Path) -> None:
+    rows = gpu_kernels.measure(TINY, CPU, plain, {}, 1, wall_clock)
+    table = gpu_kernels.tune(TINY[:1], CPU, plain, 4, lambda run: 1.0 if run() is not None else 2.0)
+    every = gpu_model.builders("sample", 4, 2, "none", CPU, on_plain)
+    contenders = (pair for pair in every if pair[0].startswith("triton"))
+    with torch.no_grad():
+        model = gpu_model.measure(contenders, 32, 1, wall_clock, CPU)
+    result = {
+        "date": "2026-01-01",
+        "gpu": {"name": "GPU", "processors": 1, "memory_gb": 1},
+        "versions": gpu.versions(),
+        "settings": {"rounds": 1, "tuned": True, "batch": 1},
+        "ceilings": gpu_kernels.ceilings(CPU, 1, wall_clock, side=32),
+        "vae": rows,
+        "unet": rows[:1],
+        "tiles": gpu_kernels.stored(table),
+        "model": {"arch": "sample", "size": 32, "bits": 4, "rank": 2, **model},
+    }
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result))
+    assert gpu.read_tiles(path) == table
+    text = gpu.as_markdown(result)
+    assert "| triton, weights packed |" in text and "geometric mean, VAE" in text
+    assert "diffusers is absent" in gpu.as_markdown(result | {"model": None})
