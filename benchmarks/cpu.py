@@ -5,7 +5,7 @@
 
 Encoder, UNet and decoder are timed one after another, with only the weights of that part in memory. All contestants of
 a group live in one process and take turns in every round, so that a slow minute of the machine slows all: trust the
-ratios. Two groups, so that they fit in memory; our engine at W4A4 is in both. Weights are random, inputs are normal
+ratios. Groups, so that they fit in memory; our engine at W4A4 is in each. Weights are random, inputs are normal
 noise; the first two turns of each are not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
 model (mixed preset, one calibration input, no bias correction: neither changes the time); it needs `pip install nncf`.
 """

@@ -27,7 +27,8 @@ PARTS = ("encoder", "denoiser", "decoder")
 BITS = ("w4a4", "w3a3", "w2a2")
 GROUPS = {
     "torch": ("torch fp32", "torch bf16", "openvino fp32", "ours w4a4"),
-    "int8": ("openvino bf16", "openvino w8a8", "simulated w4a4", *(f"ours {bits}" for bits in BITS)),
+    "int8": ("openvino bf16", "openvino w8a8", *(f"ours {bits}" for bits in BITS)),
+    "simulated": ("simulated w4a4", "ours w4a4"),
 }
 Run = Callable[[Tensor], Tensor]
 _CLASSES: dict[str, Any] = {"encoder": Encoder, "denoiser": Denoiser, "decoder": Decoder}

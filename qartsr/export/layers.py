@@ -63,12 +63,12 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
     if unknown := obstacle(layer):
         what = f"layer {name} has a {unknown}, which no standard graph expresses"
         raise QartsrError(what, "the package", "run it with another engine")
-    scale, zero, rest, levels = _input(layer)
+    scale, zero, rest, levels = input_of(layer)
     shifted = isinstance(layer.transform, InputAffine) or rest != 0
     source = _padded(graph, layer.op, x) if shifted else x
-    inner = _transformed(graph, layer, source, rest, op.tail)
+    inner = transformed(graph, layer, source, rest, op.tail)
     if levels:
-        inner = _quantized(graph, name, inner, scale, zero, levels)
+        inner = quantized(graph, name, inner, scale, zero, levels)
     weight = _weight(graph, name, layer, op)
     bias = layer.bias().double()
     if rest:
@@ -129,7 +129,7 @@ def _padded(graph: Graph, op: LayerOp, x: Ref) -> Ref:
     return graph.node("Pad", x, np.array([0, 0, rows, columns] * 2, np.int64))
 
 
-def _input(layer: PackedLayer) -> tuple[float, int, float, int]:
+def input_of(layer: PackedLayer) -> tuple[float, int, float, int]:
     """Scale, zero, rest and levels of the input's grid; 0 levels: not quantized."""
     if not isinstance(layer.input, InputGrid):
         return 1.0, 0, 0.0, 0
@@ -137,7 +137,8 @@ def _input(layer: PackedLayer) -> tuple[float, int, float, int]:
     return float(grid.scale), int(grid.zero), float(grid.rest), grid.levels
 
 
-def _transformed(graph: Graph, layer: PackedLayer, x: Ref, rest: float, tail: int) -> Ref:
+def transformed(graph: Graph, layer: PackedLayer, x: Ref, rest: float, tail: int) -> Ref:
+    """(x - delta) / phi - rest; ``tail`` dimensions follow the channels."""
     transform = layer.transform
     if isinstance(transform, InputAffine):
         x = graph.node("Sub", x, _channels(transform.delta, tail))
@@ -146,7 +147,7 @@ def _transformed(graph: Graph, layer: PackedLayer, x: Ref, rest: float, tail: in
     return graph.node("Sub", x, rest) if rest else x
 
 
-def _quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
+def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
     """``x`` on the grid. Codes are int8: with zero point 0 where ``code - zero`` fits, else ``code - 128``."""
     fits = zero <= 128 and levels - zero <= 127
     point = np.array(0 if fits else zero - 128, np.int8)
