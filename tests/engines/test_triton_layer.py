@@ -97,5 +97,5 @@ def test_floating_point_layers_are_refused(variant: str) -> None:
     layer, _ = make("conv", recipe(**VARIANTS[variant]), 4, 4)
     packed = pack_layer(layer)
     assert isinstance(packed, PackedLayer) and not convertible(packed)
-    with pytest.raises(ValueError, match="integer weights and inputs"):
+    with pytest.raises(ValueError, match="layers of integers"):
         KernelLayer(packed, PLAIN, torch.float32, resident=True)
