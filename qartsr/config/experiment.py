@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from qartsr.config.base import Config
 from qartsr.config.bits import parse_bits
 from qartsr.config.data import DegradationConfig
-from qartsr.config.parts import LayerRecipe
+from qartsr.config.parts import BitsPolicyConfig, LayerRecipe, RankPolicyConfig, UniformConfig
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.schema import AlignKind, ComputeConfig
 from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
@@ -54,6 +54,9 @@ class MethodRow(Config):
     says: str = Field(min_length=1, description="one sentence: what the row is and where it departs from its paper")
     timestep: int = Field(1, ge=0, le=999, description="scheduler index of the backbone, one of backbones.timesteps")
     layer: LayerRecipe
+    rank_policy: RankPolicyConfig = UniformConfig()
+    bits_policy: BitsPolicyConfig = UniformConfig()
+    split: bool = False
     phases: tuple[Phase, ...] = Field((), description="none: calibrated only")
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from qartsr.kernels import Epilogue, Geometry, InputCodes, Kernels, PackedWeight
 from qartsr.kernels.plain import PlainKernels
 from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
-from qartsr.packing.packed_layer import InputGrid, LowRank, PackedTensor
+from qartsr.packing.packed_layer import InputGrid, LowRank, NoLowRank, PackedTensor
 
 _POINTWISE = Geometry()
 
@@ -103,7 +103,7 @@ class KernelLayer(nn.Module):
     def __init__(self, layer: PackedLayer, kernels: Kernels, dtype: torch.dtype, resident: bool) -> None:
         super().__init__()
         if not isinstance(layer.weight, PackedTensor) or not isinstance(layer.input, InputGrid):
-            raise ValueError("only layers with integer weights and inputs run on integer kernels")
+            raise ValueError("only layers of integers with plain grids and branches run on integer kernels")
         spec, op = layer.spec, layer.op
         outputs, channels = spec.shape[:2]
         steps, offsets = (part.reshape(-1).expand(outputs) for part in layer.weight.grid)
@@ -182,12 +182,14 @@ class KernelLayer(nn.Module):
 
 
 def convertible(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a packed layer whose weight and input are both integers."""
+    """Whether ``layer`` is a packed layer of integers: one range of inputs, one per output channel, a plain branch."""
     return (
         isinstance(layer, PackedLayer)
         and isinstance(layer.weight, PackedTensor)
+        and layer.spec.weight_groups == 1
         and isinstance(layer.input, InputGrid)
-    )  # fmt: skip
+        and isinstance(layer.skip, LowRank | NoLowRank)
+    )
 
 
 def _geometry(op: LayerOp, shape: tuple[int, ...]) -> Geometry:

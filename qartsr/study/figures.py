@@ -56,60 +56,86 @@ def crops(rows: Sequence[tuple[str, Sequence[Array]]], titles: Sequence[str], ou
                 panel.imshow(picture, interpolation="nearest")
                 _bare(panel)
                 if place == 0:
-                    panel.set_ylabel(name, color=_MUTED)
+                    panel.set_ylabel(name, color=_MUTED, fontsize=8)
         for panel, title in zip(axes[0], titles, strict=True):
-            panel.set_title(title, fontsize=9, loc="center", pad=4)
+            panel.set_title(title.replace(" + ", "\n+ "), fontsize=8, loc="center", pad=4)
 
-    _save(out, (width / 100 + 0.4, height / 100 + 0.4), draw, dpi=110)
+    _save(out, (width / 100 + 0.4, height / 100 + 0.5), draw, dpi=110)
 
 
 def stages(files: Mapping[int, Path], bits: str, out: Path) -> None:
     """One row per timestep: Z_L, epsilon, its error, Z_H, its error, the image. Every column has one scale."""
     found = {step: load_file(path) for step, path in files.items()}
     columns = ("z_l", "eps", "eps_error", "z_h", "z_h_error")
-    titles = ("|Z_L|", "|ε|", f"|ε error|, {bits}", "|Z_H|", f"|Z_H error|, {bits}", "image")
+    titles = ("|Z_L|", "|ε|", f"|error of ε|, {bits}", "|Z_H|", f"|error of Z_H|, {bits}", "image, no colour fix")
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(found), len(titles), squeeze=False)
+        for place, key in enumerate(columns):
+            norm = _shared([tensors[key] for tensors in found.values()])
+            for line, tensors in zip(axes, found.values(), strict=True):
+                shown = line[place].imshow(tensors[key], cmap="magma", norm=norm)
+            bar = figure.colorbar(shown, ax=axes[:, place], location="bottom", fraction=0.03, pad=0.02)
+            ends = [float(end) for end in (norm.vmin, norm.vmax) if end is not None]
+            bar.set_ticks(ends, labels=[f"{end:.1e}" for end in ends], fontsize=7)
+            bar.minorticks_off()
         for line, (step, tensors) in zip(axes, found.items(), strict=True):
-            for panel, key in zip(line, columns, strict=False):
-                scale = [value[key] for value in found.values()]
-                norm = LogNorm(
-                    max(min(v.min() for v in scale), max(v.max() for v in scale) / 1e4), max(v.max() for v in scale)
-                )
-                shown = panel.imshow(tensors[key], cmap="magma", norm=norm)
-                figure.colorbar(shown, ax=panel, fraction=0.045, pad=0.02).ax.tick_params(labelsize=6)
-                _bare(panel)
-            line[-1].imshow((tensors["image"].transpose(1, 2, 0) + 1) / 2)
-            _bare(line[-1])
+            shown = line[-1].imshow((tensors["image"].transpose(1, 2, 0) + 1) / 2)
             line[0].set_ylabel(f"T = {step}", color=_INK)
+        room = figure.colorbar(shown, ax=axes[:, -1], location="bottom", fraction=0.03, pad=0.02)
+        room.ax.set_visible(False)  # keeps the last column in line with the others
+        for panel in axes.flat:
+            _bare(panel)
         for panel, title in zip(axes[0], titles, strict=True):
             panel.set_title(title, fontsize=9, loc="center", pad=4)
 
-    _save(out, (12.4, 2.0 * len(found) + 0.2), draw, dpi=90)
+    _save(out, (10.6, 1.75 * len(found) + 0.6), draw, dpi=90)
+
+
+def _shared(maps: Sequence[Array]) -> LogNorm:
+    """From the smallest to the largest value of all, at most four decades."""
+    top = max(float(values.max()) for values in maps)
+    return LogNorm(max(min(float(values.min()) for values in maps), top / 1e4), top)
 
 
 def heat_map(errors: Mapping[str, Mapping[str, float]], title: str, out: Path) -> None:
-    """Relative error of every layer (columns, in the model's order) for every method (rows), logarithmic."""
-    layers = list(next(iter(errors.values())))
+    """Relative error of every layer (columns, in inference order) for every method (rows), logarithmic."""
+    layers = sorted(next(iter(errors.values())), key=lambda layer: (_part(layer), layer))
     table = np.array([[max(errors[method][layer], 1e-4) for layer in layers] for method in errors])
-    parts = [".".join(layer.split(".")[: 3 if layer.startswith("vae") else 2]) for layer in layers]
+    parts = [_part(layer) for layer in layers]
     starts = [n for n, part in enumerate(parts) if n == 0 or parts[n - 1] != part]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, [*starts[1:], len(layers)], strict=True)]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        shown = axes.imshow(
-            table, aspect="auto", cmap="magma", norm=LogNorm(table.min(), table.max()), interpolation="nearest"
-        )
+        norm = LogNorm(table.min(), table.max())
+        shown = axes.imshow(table, aspect="auto", cmap="magma", norm=norm, interpolation="nearest")
         axes.set_yticks(range(len(errors)), list(errors))
-        axes.set_xticks(starts, [parts[n] for n in starts], rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+        axes.set_xticks(middles, [_PARTS[parts[n]][0].replace(" ", "\n") for n in starts])
+        axes.tick_params(length=0)
         for start in starts[1:]:
-            axes.axvline(start - 0.5, color="white", linewidth=0.7)
+            axes.axvline(start - 0.5, color="white", linewidth=1.5)
         axes.set_title(title)
         axes.grid(visible=False)
         figure.colorbar(shown, ax=axes, fraction=0.02, pad=0.01)
 
-    _save(out, (11, 3.9), draw, dpi=100)
+    _save(out, (11, 3.6), draw, dpi=100)
+
+
+_PARTS = (
+    ("encoder down", ("vae.encoder.conv_in", "vae.encoder.down_blocks")),
+    ("encoder mid", ("vae.encoder.", "vae.quant_conv")),
+    ("UNet down", ("unet.conv_in", "unet.time_embedding", "unet.down_blocks")),
+    ("UNet mid", ("unet.mid_block",)),
+    ("UNet up", ("unet.",)),
+    ("decoder mid", ("vae.post_quant_conv", "vae.decoder.conv_in", "vae.decoder.mid_block")),
+    ("decoder up", ("",)),
+)
+"""Parts of the model in inference order; a layer belongs to the first that it begins with."""
+
+
+def _part(layer: str) -> int:
+    return next(number for number, (_, begins) in enumerate(_PARTS) if layer.startswith(begins))
 
 
 def _bare(panel: Axes) -> None:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from qartsr.config import Bits
 from qartsr.config.experiment import CommonConfig, MethodRow, ModelPhase, ModulesPhase, Phase
-from qartsr.config.parts import MethodConfig
 from qartsr.config.training import ExtendConfig, QuantizeConfig
 from qartsr.files import read_json, write_json
 from qartsr.models import OneStepSR, units
-from qartsr.quantize import Plan, apply, initialise, load_state, observe, plan, round_for_storage, save_state
+from qartsr.quantize import Plan, load_state, round_for_storage, save_state
+from qartsr.study.start import decide, look, quantized
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves, Row
 from qartsr.training.et import extend, teacher_images
@@ -57,13 +57,12 @@ class Job(NamedTuple):
 
 def train_method(job: Job, row: MethodRow, common: CommonConfig, bits: Bits) -> Trained:
     """Quantize a copy of the teacher by ``row`` and train it phase by phase; ends with the same bytes after a kill."""
-    decided = plan(job.teacher, MethodConfig(name=row.title, layer=row.layer, **common.model_dump()), bits)
+    decided = decide(job.teacher, row, common, bits, job.lq)
     steps = allocate(row.phases, job.steps, len(units(job.teacher)))
     rows: list[Row] = []
     student, done = _finished(job, row, rows)
     if not done and not (row.phases and row.phases[0].kind == "modules"):
-        apply(student, decided)
-        initialise(student, observe(job.teacher, job.lq.split(8)))
+        student = quantized(job.teacher, decided, look(job.teacher, decided, job.lq))
     for number in range(done, len(row.phases)):
         curves = Curves(lambda values, step: None)
         student = _run(job, student, decided, row.phases[number], steps[number], number, curves)
@@ -91,7 +90,7 @@ def _run(
     checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds)
     if isinstance(phase, ModulesPhase):
         config = _modules(phase, steps // len(units(job.teacher)), job.batch)
-        statistics = observe(job.teacher, job.lq.split(8))
+        statistics = look(job.teacher, decided, job.lq)
         return reconstruct(job.teacher, decided, statistics, job.lq, config, job.setting, curves, checkpoint)
     whole = _model(phase, steps, job.batch)
     images, forward = teacher_images(job.teacher, job.lq), inside(job.teacher, job.lq, whole)

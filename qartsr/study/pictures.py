@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from qartsr.config import parse_bits
 from qartsr.config.experiment import CommonConfig, MethodRow
 from qartsr.files import write_bytes
 from qartsr.models import OneStepSR
-from qartsr.quantize import observe
-from qartsr.study.timesteps import decide, quantized
+from qartsr.study.start import decide, look, quantized
+from qartsr.study.timesteps import scoped
 
 
 @torch.no_grad()
@@ -24,7 +25,8 @@ def keep_stages(
     Magnitudes averaged over channels, (h, w) each: ``z_l``, ``eps``, ``eps_error``, ``z_h``, ``z_h_error``, with the
     UNet alone quantized, fed with the floating-point Z_L of ``test`` (1, 3, H, W); and ``image``, (3, H, W) in [-1, 1].
     """
-    noisy = quantized(model, decide(model, row, common, bits), observe(model, lq.split(8)), "unet")
+    decided = decide(model, row, common, parse_bits(bits), lq)
+    noisy = quantized(model, decided, look(model, decided, lq), scoped(decided, "unet"))
     z_l = model.encode(test)
     eps, eps_q = model.predict_noise(z_l), noisy.predict_noise(z_l)
     z_h, z_h_q = model.step(z_l, eps), model.step(z_l, eps_q)

@@ -6,7 +6,6 @@ Two scopes. ``unet``: the UNet alone is quantized and fed with the floating-poin
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from qartsr.config import parse_bits
 from qartsr.config.experiment import CommonConfig, MethodRow
-from qartsr.config.parts import MethodConfig
 from qartsr.models import OneStepSR, noise_level
-from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
+from qartsr.quantize import Plan
 from qartsr.study.measure import DIGITS, Judge, means
+from qartsr.study.start import decide, look, quantized
 
 SCOPES = ("unet", "model")
 
@@ -40,10 +39,11 @@ def table_row(
     model: OneStepSR, row: MethodRow, common: CommonConfig, bits: str, lq: Tensor, test: Tensor, judge: Judge
 ) -> dict[str, Any]:
     """Quality in both scopes, and the errors of Z_H and epsilon. ``lq``: for calibration; ``test``: (n, 3, s, s)."""
-    decided, statistics = decide(model, row, common, bits), observe(model, lq.split(8))
+    decided = decide(model, row, common, parse_bits(bits), lq)
+    statistics = look(model, decided, lq)
     found: dict[str, Any] = {}
     for scope in SCOPES:
-        copied = quantized(model, decided, statistics, scope)
+        copied = quantized(model, decided, statistics, scoped(decided, scope))
         found[scope] = means(judge.scores(judge.images(copied)))
         if scope == "unet":
             found["latents"] = _rounded(latents(model, copied, test))
@@ -54,11 +54,11 @@ def probe_row(
     model: OneStepSR, row: MethodRow, common: CommonConfig, bits: Sequence[str], lq: Tensor, test: Tensor
 ) -> dict[str, Any]:
     """Errors of Z_H and epsilon per bit-width, UNet alone, and the schedule's numbers."""
-    statistics, level = observe(model, lq.split(8)), noise_level(model.timestep)
-    errors = {
-        name: _rounded(latents(model, quantized(model, decide(model, row, common, name), statistics, "unet"), test))
-        for name in bits
-    }
+    level, errors = noise_level(model.timestep), {}
+    for name in bits:
+        decided = decide(model, row, common, parse_bits(name), lq)
+        copied = quantized(model, decided, look(model, decided, lq), scoped(decided, "unet"))
+        errors[name] = _rounded(latents(model, copied, test))
     return {"lambda": round(level.noise, DIGITS), "kappa": round(level.amplification, DIGITS), "bits": errors}
 
 
@@ -77,18 +77,9 @@ def latents(model: OneStepSR, other: OneStepSR, test: Tensor) -> Latents:
     return Latents(*(sums / count).sqrt().tolist())
 
 
-def decide(model: OneStepSR, row: MethodRow, common: CommonConfig, bits: str) -> Plan:
-    """The plan of a row at a bit-width."""
-    return plan(model, MethodConfig(name=row.title, layer=row.layer, **common.model_dump()), parse_bits(bits))
-
-
-def quantized(model: OneStepSR, decided: Plan, statistics: Statistics, scope: str) -> OneStepSR:
-    """A calibrated copy in which the UNet alone, or the whole model, is quantized."""
-    names = [layer.name for layer in decided.layers if scope == "model" or layer.name.startswith("unet.")]
-    copied = copy.deepcopy(model)
-    apply(copied, decided, names)
-    initialise(copied, statistics, names)
-    return copied
+def scoped(decided: Plan, scope: str) -> list[str]:
+    """Layers that are quantized in a scope."""
+    return [layer.name for layer in decided.layers if scope == "model" or layer.name.startswith("unet.")]
 
 
 def _rounded(found: Latents) -> dict[str, float]:

@@ -22,6 +22,10 @@ INTEGER = [variant for variant in VARIANTS if variant not in ("float weight", "f
 def pair(kind: str, variant: str, bits: tuple[int, int], kernels: Kernels, resident: bool) -> tuple[Tensor, Tensor]:
     layer, x = make(kind, recipe(**VARIANTS[variant]), *bits)
     packed = pack_layer(layer)
+    if not convertible(packed):
+        with pytest.raises(ValueError, match="only layers of integers with plain grids and branches"):
+            KernelLayer(packed, kernels, torch.float32, resident)
+        return packed(x), packed(x)  # the simulation runs it
     with torch.no_grad():
         return KernelLayer(packed, kernels, torch.float32, resident)(x), packed(x)
 
