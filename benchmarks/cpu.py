@@ -6,7 +6,7 @@
 Encoder, UNet and decoder are timed one after another, with only the weights of that part in memory. All contestants of
 a group live in one process and take turns in every round, so that a slow minute of the machine slows all: trust the
 ratios. Groups, so that they fit in memory; our engine at W4A4 is in each. Weights are random, inputs are normal
-noise; the first two turns of each are not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
+noise; the first turn of each is not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
 model (mixed preset, one calibration input, no bias correction: neither changes the time); it needs `pip install nncf`.
 """
 
@@ -33,7 +33,7 @@ from benchmarks.machine import machine, peak, slug, versions
 from qartsr.synthetic import ARCHITECTURES
 
 RESULTS = Path(__file__).parent / "results"
-_WARM = 2
+_WARM = 1
 
 
 def main() -> None:

@@ -109,11 +109,16 @@ def _clamp(graph: Graph, x: Ref, least: float, most: float) -> Ref:
 
 
 def _attention(graph: Graph, query: Ref, key: Operand, value: Operand, *more: Any, width: int, **options: Any) -> Ref:
-    """Softmax(Q K^T / sqrt(width)) V, in the order that runtimes recognise and fuse."""
+    """Softmax(Q K^T / sqrt(width)) V. Half of the factor goes to each side, as torch does it.
+
+    OpenVINO 2026.4 fuses the other order, one factor on the product, into a node that gave NaN in bf16.
+    """
     if any(each is not None and each is not False and each != 0.0 for each in (*more, *options.values())):
         raise NotImplementedError("attention with a mask or dropout")
-    scores = graph.node("MatMul", query, graph.node("Transpose", key, perm=[0, 1, 3, 2]))
-    return graph.node("MatMul", graph.node("Softmax", graph.node("Mul", scores, width**-0.5), axis=-1), value)
+    factor = width**-0.25
+    turned = graph.node("Transpose", key, perm=[0, 1, 3, 2])
+    scores = graph.node("MatMul", graph.node("Mul", query, factor), graph.node("Mul", turned, factor))
+    return graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
 
 
 def _upsample(graph: Graph, x: Ref, size: Sequence[Size] | None, factors: Sequence[float] | None) -> Ref:
