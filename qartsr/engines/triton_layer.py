@@ -18,7 +18,7 @@ from qartsr.kernels import Epilogue, Geometry, InputCodes, Kernels, PackedWeight
 from qartsr.kernels.plain import PlainKernels
 from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
-from qartsr.packing.packed_layer import InputGrid, LowRank, PackedTensor
+from qartsr.packing.packed_layer import Hierarchical, InputGrid, LowRank, PackedTensor
 
 _POINTWISE = Geometry()
 
@@ -182,12 +182,14 @@ class KernelLayer(nn.Module):
 
 
 def convertible(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a packed layer whose weight and input are both integers."""
+    """Whether ``layer`` is a packed layer of integers, one grid per output channel, with at most a plain low rank."""
     return (
         isinstance(layer, PackedLayer)
         and isinstance(layer.weight, PackedTensor)
         and isinstance(layer.input, InputGrid)
-    )  # fmt: skip
+        and layer.spec.weight_groups == 1
+        and not isinstance(layer.skip, Hierarchical)
+    )
 
 
 def _geometry(op: LayerOp, shape: tuple[int, ...]) -> Geometry:
