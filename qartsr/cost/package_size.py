@@ -36,7 +36,7 @@ def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) ->
 
     ``model``: still in floating point, on any device. ``provenance``: what the header will say of the origin.
     """
-    header = _header(model, plan, provenance)
+    header = header_of(model, plan, provenance)
     packed = structure(header, "the plan")
     specs = header.specs()
     tensors = {
@@ -70,7 +70,8 @@ def _bits(bits: int) -> Any:
     return bits
 
 
-def _header(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> Header:
+def header_of(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> Header:
+    """What :func:`package_size` counts: the header of the file, without its checksum."""
     shapes = {name: _shape(module) for name, module in quantizable(model).items()}
     described = architecture(model)
     folded = constant_shapes(model, described["context"][1])

@@ -32,9 +32,10 @@ class OpenVINO:
         layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
         if not layers:
             return "the model is not packed"
-        if any(layer.spec.input_dynamic or layer.spec.input_split for layer in layers):
-            return "it has inputs with more than one fixed range"
-        return None
+        from qartsr.export import obstacle  # onnx: there only with its extra
+
+        found = next(filter(None, map(obstacle, layers)), None)
+        return found and f"no graph expresses its {found}"
 
     def prepare(self, model: OneStepSR) -> OneStepSR:
         """The model, changed in place; graphs are made when the first input of a size comes."""

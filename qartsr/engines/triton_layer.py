@@ -18,7 +18,7 @@ from qartsr.kernels import Epilogue, Geometry, InputCodes, Kernels, PackedWeight
 from qartsr.kernels.plain import PlainKernels
 from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
-from qartsr.packing.packed_layer import InputGrid, LowRank, PackedTensor
+from qartsr.packing.packed_layer import InputGrid, LowRank, NoLowRank, PackedTensor
 
 _POINTWISE = Geometry()
 
@@ -102,25 +102,26 @@ class KernelLayer(nn.Module):
 
     def __init__(self, layer: PackedLayer, kernels: Kernels, dtype: torch.dtype, resident: bool) -> None:
         super().__init__()
-        if not isinstance(layer.weight, PackedTensor) or not isinstance(layer.input, InputGrid):
-            raise ValueError("only layers with integer weights and inputs run on integer kernels")
+        weight, given = layer.weight, layer.input
+        if not convertible(layer) or not isinstance(weight, PackedTensor) or not isinstance(given, InputGrid):
+            raise ValueError("only layers of integers with plain grids and branches run on integer kernels")
         spec, op = layer.spec, layer.op
         outputs, channels = spec.shape[:2]
-        steps, offsets = (part.reshape(-1).expand(outputs) for part in layer.weight.grid)
+        steps, offsets = (part.reshape(-1).expand(outputs) for part in weight.grid)
         weights = shift(steps, offsets, 2**spec.weight_bits - 1)
-        inputs = shift(layer.input.grid[0], layer.input.grid[1], 2**spec.input_bits - 1)
+        inputs = shift(given.grid[0], given.grid[1], 2**spec.input_bits - 1)
         self._kernels, self._geometry = kernels, _geometry(op, spec.shape)
         self._shape = ConvShape() if isinstance(op, Conv2dOp) else LinearShape()
         self._levels, self._zero = 2**spec.input_bits - 1, int(inputs.zero)
         packed = PackedWeight(
-            layer.weight.codes, spec.weight_bits, (outputs, channels, *self._geometry.kernel), weights.zero.int()
+            weight.codes, spec.weight_bits, (outputs, channels, *self._geometry.kernel), weights.zero.int()
         )
         self.weight = (ResidentWeight if resident else StoredWeight)(packed, kernels)
         sums = self.weight().sum((1, 2, 3), dtype=torch.int64).double()
         window = channels * self._geometry.kernel[0] * self._geometry.kernel[1]
-        step = layer.input.grid[0].double()
+        step = given.grid[0].double()
         for name, value in {
-            "grid": layer.input.grid,
+            "grid": given.grid,
             "scale": (step * steps.double()).float(),
             "bias": (layer.bias().double() + inputs.rest * (steps.double() * sums + window * weights.rest)).float(),
             "row_factor": _unless_zero((step * weights.rest).float()),
@@ -182,12 +183,14 @@ class KernelLayer(nn.Module):
 
 
 def convertible(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a packed layer whose weight and input are both integers."""
+    """Whether ``layer`` is a packed layer of integers: one range of inputs, one per output channel, a plain branch."""
     return (
         isinstance(layer, PackedLayer)
         and isinstance(layer.weight, PackedTensor)
+        and layer.spec.weight_groups == 1
         and isinstance(layer.input, InputGrid)
-    )  # fmt: skip
+        and isinstance(layer.skip, LowRank | NoLowRank)
+    )
 
 
 def _geometry(op: LayerOp, shape: tuple[int, ...]) -> Geometry:

@@ -1,6 +1,7 @@
 """A packed model as a graph of standard operations, which runs without this project: ONNX and OpenVINO."""
 
 from qartsr.export.files import FORMATS, check_target, import_openvino, serialized, write_onnx, write_openvino
+from qartsr.export.layers import obstacle
 from qartsr.export.norms import NormWriter, imposed, observed, plain
 from qartsr.export.parts import PARTS, build_model, build_part, step
 
@@ -14,6 +15,7 @@ __all__ = [
     "import_openvino",
     "imposed",
     "observed",
+    "obstacle",
     "plain",
     "serialized",
     "step",

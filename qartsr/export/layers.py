@@ -5,7 +5,8 @@
 
 W^ are signed integers times one scale per output channel (zero point 0), whatever the bits: int8 in the file. ``rest``
 is what an integer zero point cannot say of the input grid's offset, ``r`` (per output channel) of the weight grid's;
-both are exact corrections, and are left out where they are 0. Sums run over the window of the operation.
+both are exact corrections, and are left out where they are 0. Sums run over the window of the operation. Weights with
+several grids in one output channel are decoded: standard graphs have no such convolution.
 
 A layer whose delta and rest are 0 is padded by the convolution itself, since 0 is a code; else x is padded first.
 """
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from qartsr.errors import QartsrError
@@ -27,7 +27,6 @@ from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
 from qartsr.packing.packed_layer import (
     FloatTensor,
-    Hierarchical,
     InputAffine,
     InputGrid,
     InputScale,
@@ -61,12 +60,15 @@ class _Op(NamedTuple):
 def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
     """Append the nodes of ``layer`` on ``x``. Raises QartsrError for a part that has no such form."""
     op = _op(graph, layer.op)
-    scale, zero, rest, levels = _input(name, layer)
+    if unknown := obstacle(layer):
+        what = f"layer {name} has a {unknown}, which no standard graph expresses"
+        raise QartsrError(what, "the package", "run it with another engine")
+    scale, zero, rest, levels = input_of(layer)
     shifted = isinstance(layer.transform, InputAffine) or rest != 0
     source = _padded(graph, layer.op, x) if shifted else x
-    inner = _transformed(graph, name, layer, source, rest, op.tail)
+    inner = transformed(graph, layer, source, rest, op.tail)
     if levels:
-        inner = _quantized(graph, name, inner, scale, zero, levels)
+        inner = quantized(graph, name, inner, scale, zero, levels)
     weight = _weight(graph, name, layer, op)
     bias = layer.bias().double()
     if rest:
@@ -77,6 +79,16 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
         total = op.apply(inner, ones, None, shifted, f"{name}.sum")
         y = graph.node("Add", y, graph.node("Mul", total, _channels(weight.rest.float(), op.tail)))
     return _with_skip(graph, name, layer, op, source, y, shifted)
+
+
+def obstacle(layer: PackedLayer) -> str | None:
+    """The part of a layer that :func:`write_layer` cannot express, by the name of its class; None: there is none."""
+    known: dict[torch.nn.Module, Any] = {
+        layer.input: torch.nn.Identity | InputGrid,
+        layer.transform: torch.nn.Identity | InputScale | InputAffine,
+        layer.skip: NoLowRank | LowRank,
+    }
+    return next((type(part).__name__ for part, kinds in known.items() if not isinstance(part, kinds)), None)
 
 
 def write_float(graph: Graph, name: str, op: LayerOp, x: Operand, weight: Tensor, bias: Tensor | None) -> Ref:
@@ -117,28 +129,25 @@ def _padded(graph: Graph, op: LayerOp, x: Ref) -> Ref:
     return graph.node("Pad", x, np.array([0, 0, rows, columns] * 2, np.int64))
 
 
-def _input(name: str, layer: PackedLayer) -> tuple[float, int, float, int]:
+def input_of(layer: PackedLayer) -> tuple[float, int, float, int]:
     """Scale, zero, rest and levels of the input's grid; 0 levels: not quantized."""
-    if isinstance(layer.input, torch.nn.Identity):
-        return 1.0, 0, 0.0, 0
     if not isinstance(layer.input, InputGrid):
-        raise _unknown(name, layer.input)
+        return 1.0, 0, 0.0, 0
     grid = input_grid(Grid(layer.input.grid[0], layer.input.grid[1], 2**layer.spec.input_bits - 1))
     return float(grid.scale), int(grid.zero), float(grid.rest), grid.levels
 
 
-def _transformed(graph: Graph, name: str, layer: PackedLayer, x: Ref, rest: float, tail: int) -> Ref:
-    transform, channels = layer.transform, -1
+def transformed(graph: Graph, layer: PackedLayer, x: Ref, rest: float, tail: int) -> Ref:
+    """(x - delta) / phi - rest; ``tail`` dimensions follow the channels."""
+    transform = layer.transform
     if isinstance(transform, InputAffine):
-        x = graph.node("Sub", x, _channels(transform.delta.reshape(channels), tail))
+        x = graph.node("Sub", x, _channels(transform.delta, tail))
     if isinstance(transform, InputAffine | InputScale):
-        x = graph.node("Div", x, _channels(transform.phi.reshape(channels), tail))
-    elif not isinstance(transform, torch.nn.Identity):
-        raise _unknown(name, transform)
+        x = graph.node("Div", x, _channels(transform.phi, tail))
     return graph.node("Sub", x, rest) if rest else x
 
 
-def _quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
+def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
     """``x`` on the grid. Codes are int8: with zero point 0 where ``code - zero`` fits, else ``code - 128``."""
     fits = zero <= 128 and levels - zero <= 127
     point = np.array(0 if fits else zero - 128, np.int8)
@@ -150,7 +159,7 @@ def _quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels:
 
 def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
     packed, none = layer.weight, torch.zeros(layer.spec.shape[0], dtype=torch.float64)
-    if isinstance(packed, FloatTensor) or _grouped(packed.grid, layer.spec.shape):
+    if isinstance(packed, FloatTensor) or layer.spec.weight_groups > 1:
         return _Weight(graph.constant(op.weight(packed()), f"{name}.weight"), none)
     grid = weight_grid(Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1))
     codes = op.weight((packed.integers().int() - grid.zero.int()).to(torch.int8))
@@ -168,36 +177,12 @@ def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
     return _Weight(value, rest)
 
 
-def _grouped(grid: Tensor, shape: tuple[int, ...]) -> bool:
-    """Several grids in one output channel: standard graphs have no such convolution, so the weight is decoded."""
-    return grid[0].numel() not in (1, shape[0]) or (grid.dim() > 1 and grid.shape[1] != shape[0])
-
-
 def _with_skip(graph: Graph, name: str, layer: PackedLayer, op: _Op, x: Ref, y: Ref, padded: bool) -> Ref:
     skip = layer.skip
-    if isinstance(skip, NoLowRank):
+    if not isinstance(skip, LowRank):
         return y
-    left, right = _factors(skip)
-    low = op.apply(x, graph.constant(op.weight(right), f"{name}.skip.right"), None, padded, f"{name}.skip.low")
-    kind, left = ("Conv", left[:, :, None, None]) if op.tail else ("MatMul", left.t())
+    right = graph.constant(op.weight(skip.right), f"{name}.skip.right")
+    low = op.apply(x, right, None, padded, f"{name}.skip.low")
+    kind, left = ("Conv", skip.left[:, :, None, None]) if op.tail else ("MatMul", skip.left.t())
     high = graph.node(kind, low, graph.constant(left, f"{name}.skip.left"), name=f"{name}.skip")
     return graph.node("Add", y, high, name=name)
-
-
-def _factors(skip: LowRank | Hierarchical) -> tuple[Tensor, Tensor]:
-    """(O, r) and (r, C, ...); blocks of rank 1 become columns and rows that are 0 outside their block."""
-    if isinstance(skip, LowRank):
-        return skip.left, skip.right
-    columns = skip.block_left.shape[1]
-    rows = skip.block_right.shape[0] // columns
-    left = [torch.block_diag(*part.chunk(rows)) for part in skip.block_left.split(1, dim=1)]
-    width = skip.block_right.shape[1]
-    flat = skip.block_right.reshape(rows * columns, width, -1)
-    right = torch.cat([F.pad(v, (0, 0, q * width, (columns - 1 - q) * width)) for q, v in enumerate(flat.split(rows))])
-    joined = torch.cat([skip.right, right.reshape(-1, *skip.right.shape[1:])])
-    return torch.cat([skip.left, *left], dim=1), joined
-
-
-def _unknown(name: str, part: torch.nn.Module) -> QartsrError:
-    what = f"layer {name} has a {type(part).__name__}, which no standard graph expresses"
-    return QartsrError(what, "the package", "run it with the engine simulated")

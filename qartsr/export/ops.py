@@ -109,7 +109,10 @@ def _clamp(graph: Graph, x: Ref, least: float, most: float) -> Ref:
 
 
 def _attention(graph: Graph, query: Ref, key: Operand, value: Operand, *more: Any, width: int, **options: Any) -> Ref:
-    """Softmax(Q K^T / sqrt(width)) V. Half of the factor goes to each side, as torch does it."""
+    """Softmax(Q K^T / sqrt(width)) V. Half of the factor goes to each side, as torch does it.
+
+    OpenVINO 2026.4 fuses the other order, one factor on the product, into a node that gave NaN in bf16.
+    """
     if any(each is not None and each is not False and each != 0.0 for each in (*more, *options.values())):
         raise NotImplementedError("attention with a mask or dropout")
     factor = width**-0.25

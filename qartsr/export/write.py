@@ -13,7 +13,9 @@ from qartsr.export.layers import write_float, write_layer
 from qartsr.export.norms import Norm, NormWriter
 from qartsr.export.ops import ATTENTION, BY_RANK, WRITERS, write_attention
 from qartsr.export.trace import Trace
+from qartsr.export.upsampled import fuses, write_upsampled
 from qartsr.layer import Conv2dOp, LinearOp
+from qartsr.packing import PackedLayer
 
 aten: Any = torch.ops.aten
 _LAYER = torch.ops.qartsr.layer.default
@@ -56,7 +58,10 @@ class Writer:
         args, kwargs = self._arguments(node)
         graph, target = self._graph, node.target
         if target is _LAYER:
-            return write_layer(graph, args[1], self._trace.layers[args[1]], graph.ref(args[0]))
+            layer, before = self._trace.layers[args[1]], node.args[0]
+            if isinstance(before, Node) and self._joins(before, layer):
+                return write_upsampled(graph, args[1], layer, self._values[before.all_input_nodes[0]])
+            return write_layer(graph, args[1], layer, graph.ref(args[0]))
         if target is aten.group_norm.default:
             return self._norm(graph, self._norm_of(node, *args), args[0])
         if target is aten.conv2d.default:
@@ -70,6 +75,11 @@ class Writer:
         if target not in WRITERS:
             raise NotImplementedError(f"{target} has no ONNX form here")
         return WRITERS[target](graph, *args, **_only_known(kwargs))
+
+    def _joins(self, node: Node, layer: PackedLayer) -> bool:
+        """Whether ``node`` doubles both sides for ``layer`` alone; nobody uses what was written of it then."""
+        doubles = node.target is aten.upsample_nearest2d.vec and tuple(node.args[1:]) == (None, [2.0, 2.0])
+        return doubles and len(node.users) == 1 and fuses(layer)
 
     def _owner(self, node: Node) -> str:
         """The name of the module whose weight the operation uses."""

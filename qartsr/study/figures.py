@@ -76,7 +76,8 @@ def stages(files: Mapping[int, Path], bits: str, out: Path) -> None:
             for line, tensors in zip(axes, found.values(), strict=True):
                 shown = line[place].imshow(tensors[key], cmap="magma", norm=norm)
             bar = figure.colorbar(shown, ax=axes[:, place], location="bottom", fraction=0.03, pad=0.02)
-            bar.set_ticks([norm.vmin, norm.vmax], labels=[f"{end:.1e}" for end in (norm.vmin, norm.vmax)], fontsize=7)
+            ends = [float(end) for end in (norm.vmin, norm.vmax) if end is not None]
+            bar.set_ticks(ends, labels=[f"{end:.1e}" for end in ends], fontsize=7)
             bar.minorticks_off()
         for line, (step, tensors) in zip(axes, found.items(), strict=True):
             shown = line[-1].imshow((tensors["image"].transpose(1, 2, 0) + 1) / 2)

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from torch import nn
+
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, sha256_file, sha256_tree, write_json
 from qartsr.models import OneStepSR, load_model, save_model
@@ -42,8 +44,9 @@ class Memory:
 
     def write(self, folder: Path) -> None:
         """The floating-point model. Raises QartsrError for quantized layers, which only a package can hold."""
+        layers = any(isinstance(part, nn.Conv2d | nn.Linear) for part in self._model.modules())  # engines have none
         packed = any(isinstance(part, PackedLayer) for part in self._model.modules())
-        if packed or quant_layers(self._model):
+        if packed or not layers or quant_layers(self._model):
             do = "write a package with qartsr.packing.write_package"
             raise QartsrError("a quantized model that was not loaded from a file has none to copy", str(folder), do)
         save_model(self._model, folder)

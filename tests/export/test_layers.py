@@ -8,7 +8,8 @@ from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph
-from qartsr.export.layers import write_layer
+from qartsr.export.layers import obstacle, write_layer
+from qartsr.export.upsampled import fuses, write_upsampled
 from qartsr.layer import Conv2dOp, LinearOp
 from qartsr.packing import PackedLayer, pack_bits, pack_layer
 from qartsr.packing.spec import LayerSpec
@@ -50,8 +51,8 @@ def compare(layer: PackedLayer, x: Tensor, runtime: str) -> None:
 def test_every_layer_and_part(kind: str, variant: str) -> None:
     layer, x = make(kind, recipe(**VARIANTS[variant]), 3, 5)
     packed = pack_layer(layer)
-    if packed.spec.input_dynamic:
-        with pytest.raises(QartsrError, match="layer layer has a OwnRange, which no standard graph expresses"):
+    if obstacle(packed):
+        with pytest.raises(QartsrError, match="no standard graph expresses"):
             exported(packed, x)
         return
     compare(packed, x, "onnx runtime, node by node")
@@ -108,6 +109,28 @@ def test_weights_are_stored_as_int8() -> None:
 def test_an_unknown_part_is_refused() -> None:
     layer, x = make("linear", recipe(), 4, 4)
     packed = pack_layer(layer)
+    assert obstacle(packed) is None
     packed.input = torch.nn.ReLU()
     with pytest.raises(QartsrError, match="layer has a ReLU, which no standard graph expresses"):
-        write_layer(Graph(), "layer", packed, Graph().input("x", tuple(x.shape)))
+        exported(packed, x)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_upsampling_before_a_convolution_is_exact(bits: int, runtime: str) -> None:
+    layer, x = make("conv", recipe(), bits, bits)
+    packed = pack_layer(layer)
+    assert fuses(packed)
+    steady = off_the_ties(packed, x)
+    expected = packed(torch.nn.functional.interpolate(steady, scale_factor=2.0, mode="nearest"))
+    graph = Graph()
+    y = write_upsampled(graph, "layer", packed, graph.input("x", tuple(x.shape)))
+    graph.output("y", y, tuple(expected.shape))
+    found = RUNTIMES[runtime](graph.model({}).SerializeToString())(steady)
+    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
+
+
+def test_what_upsampling_cannot_join() -> None:
+    assert not fuses(awkward("conv", 4)[0])
+    assert not fuses(pack_layer(make("strided conv", recipe(), 4, 4)[0]))
+    assert not fuses(pack_layer(make("conv", recipe(), 8, 8)[0]))

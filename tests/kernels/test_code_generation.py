@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -15,7 +16,9 @@ pytest.importorskip("triton")
 POINTERS = {
     **dict.fromkeys(("codes", "weight", "border"), "*i8"),
     **dict.fromkeys(("partial", "partial_rows"), "*i32"),
-    **dict.fromkeys(("scale", "bias", "rows_factor", "gain", "shift", "delta", "phi", "grid"), "*fp32"),
+    **dict.fromkeys(
+        ("scale", "bias", "means", "squares", "rows_factor", "gain", "shift", "delta", "phi", "grid"), "*fp32"
+    ),
     **dict.fromkeys(("out", "down", "left", "residual", "x", "values"), "*fp16"),
 }
 SHAPE = {"C": 256, "KH": 3, "KW": 3, "SH": 1, "SW": 1, "PH": 1, "PW": 1, "DH": 1, "DW": 1, "SPLITS": 1, "GROUP": 8}
@@ -28,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
-def compiled(kernel: Any, constants: dict[str, Any], capability: int, scalars: dict[str, str], **options: Any) -> Any:
+def compiled(kernel: Any, constants: dict[str, Any], capability: int, types: dict[str, str], **options: Any) -> Any:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -36,10 +39,12 @@ def compiled(kernel: Any, constants: dict[str, Any], capability: int, scalars: d
     if not hasattr(kernel, "arg_names") or triton.knobs.runtime.interpret:
         pytest.skip("Triton interprets here")
     signature = {
-        name: "constexpr" if name in constants else POINTERS.get(name, scalars.get(name, "i32"))
+        name: "constexpr" if name in constants else types.get(name) or POINTERS.get(name, "i32")
         for name in kernel.arg_names
     }
-    aligned: Any = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in POINTERS}
+    aligned: Any = {
+        (i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if signature[name][0] == "*"
+    }
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
     try:
         return triton.compile(
@@ -73,6 +78,28 @@ def test_the_quantization_reads_and_writes_wide_and_divides_correctly(tmp_path: 
     assert "div.rn.f32" in made.asm["ptx"]
     assert re.search(r"ld\.global\S*\.v4", made.asm["ptx"])
     assert local_bytes(made.asm["cubin"], tmp_path) == 0
+
+
+PER_GROUP = {"C": 320, "GROUPS": 32, "CHUNK": 512, "BLOCK_M": 64, "BLOCK_C": 16, "chunks": 1}
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "constants", "types"),
+    [
+        ("device_unpack", "unpack", {"C": 128, "TAPS": 9, "BITS": 3, "BLOCK": 1024}, {"stream": "*u8", "zero": "*i32"}),
+        ("device_quantize", "moments", {"C": 128, "CHUNK": 512, "BLOCK_M": 32, "BLOCK_C": 128}, {}),
+        ("device_quantize", "normaliser", PER_GROUP, {"weight": "*fp16", "bias": "*fp16", "eps": "fp32"}),
+        ("device_product", "gather", SHAPE | PARTS | TILE | {"BLOCK_M": 32, "BLOCK_N": 64, "SPLITS": 4}, {}),
+    ],
+    ids=["unpack", "moments", "normaliser", "gather"],
+)  # fmt: skip
+def test_the_others_compile(
+    room: str, name: str, constants: dict[str, Any], types: dict[str, str], tmp_path: Path
+) -> None:
+    """A number that is 1 is a constant to Triton: ``chunks`` here."""
+    kernel = getattr(importlib.import_module(f"qartsr.kernels.{room}"), name)
+    known = {key: value for key, value in constants.items() if key in kernel.arg_names}
+    assert local_bytes(compiled(kernel, known, 90, types).asm["cubin"], tmp_path) == 0
 
 
 def local_bytes(binary: bytes, folder: Path) -> int:

@@ -1,0 +1,117 @@
+"""How long does one image take on this CPU: floating point, simulated quantization, OpenVINO, and our int8 engine?
+
+    python -m benchmarks.cpu --arch osediff --threads 2 --rounds 5
+    python -m benchmarks.cpu --arch sample --threads 2 --rounds 15
+
+Encoder, UNet and decoder are timed one after another, with only the weights of that part in memory. All contestants of
+a group live in one process and take turns in every round, so that a slow minute of the machine slows all: trust the
+ratios. Groups, so that they fit in memory; our engine at W4A4 is in each. Weights are random, inputs are normal
+noise; the first turn of each is not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
+model (mixed preset, one calibration input, no bias correction: neither changes the time); it needs `pip install nncf`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.cpu_report import as_markdown
+from benchmarks.cpu_runners import BITS, GROUPS, PARTS, Bench, Run
+from benchmarks.machine import machine, peak, slug, versions
+from qartsr.synthetic import ARCHITECTURES
+
+RESULTS = Path(__file__).parent / "results"
+_WARM = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", choices=tuple(ARCHITECTURES), default="osediff")
+    parser.add_argument("--size", type=int, default=512, help="side of the output in pixels")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=list(GROUPS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    bench = Bench(ARCHITECTURES[args.arch](), args.arch, args.size)
+    result = measure(bench, args)
+    name = f"cpu_{args.arch}_{slug()}_{result['date']}"
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (args.out / f"{name}.md").write_text(as_markdown(result))
+    print(as_markdown(result))
+
+
+@torch.no_grad()
+def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
+    load = [os.getloadavg()[0]]
+    seconds = {
+        group: {part: turns(bench.build(group, part), bench.input(part), args.rounds, part) for part in args.parts}
+        for group in args.groups
+    }
+    load.append(os.getloadavg()[0])
+    return {
+        "question": "seconds of one image on a CPU",
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "versions": {**versions(), **{name: version(name) for name in ("openvino", "nncf")}},
+        "settings": {name: getattr(args, name) for name in ("arch", "size", "rounds", "threads", "groups", "parts")},
+        "load_average_before_and_after": [round(value, 1) for value in load],
+        "package_bytes": {bits: bench.package(bits).size for bits in BITS},
+        "peer_w8a8_bytes": bench.peer_bytes,
+        "groups": {group: summary(found) for group, found in seconds.items()},
+        "peak_rss_gb": round(peak() / 1e9, 2),
+    }
+
+
+def turns(runs: Mapping[str, Run], x: Tensor, rounds: int, part: str) -> dict[str, list[float]]:
+    """Seconds of each contestant, in rounds of one turn each."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for index in range(_WARM + rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            y = run(x)
+            seconds[name].append(time.perf_counter() - start)
+            if not bool(y.isfinite().all()) or float(y.float().std()) < 1e-4:
+                raise SystemExit(f"{name}, {part}: the output is constant or not finite: the seconds mean nothing")
+        print(f"{part} {index}: " + ", ".join(f"{name} {each[-1]:.3f}" for name, each in seconds.items()), flush=True)
+    gc.collect()
+    return {name: each[_WARM:] for name, each in seconds.items()}
+
+
+def summary(found: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
+    """By contestant: seconds of each part and in all, and how often our W4A4 goes into each, round by round."""
+    names = list(next(iter(found.values())))
+    total = {name: [sum(each) for each in zip(*(part[name] for part in found.values()), strict=True)] for name in names}
+    ours = total["ours w4a4"]
+    return {
+        name: {
+            **{part: spread(values[name]) for part, values in found.items()},
+            "total": spread(total[name]),
+            "over_ours_w4a4": spread([slow / fast for slow, fast in zip(total[name], ours, strict=True)]),
+        }
+        for name in names
+    }
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    rounded = [round(value, 4) for value in values]
+    return {"median": round(statistics.median(values), 4), "min": min(rounded), "max": max(rounded), "all": rounded}
+
+
+if __name__ == "__main__":
+    main()

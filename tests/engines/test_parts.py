@@ -1,0 +1,58 @@
+"""What engines do with the parts of other methods: they compute the same, or refuse beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qartsr.engines import Integer
+from qartsr.engines.integer_layer import IntegerLayer
+from qartsr.engines.openvino import OpenVINO
+from qartsr.engines.triton_layer import convertible
+from qartsr.models import OneStepSR
+from qartsr.packing import load_package, prove_equal, write_package
+from tests.packing.tiny import network_input, quantize, recipe, tiny_model
+
+PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "dynamic": ({"input": {"kind": "dynamic"}}, {}),
+    "split": ({}, {"split": True}),
+    "blocks": ({"skip": {"kind": "hsvd", "rank": 4}}, {}),
+    "groups": ({"weight": {"kind": "lbq", "granularity": "group", "group": 2}}, {}),
+}
+
+
+def _packed(case: str, folder: Path) -> tuple[OneStepSR, OneStepSR]:
+    changes, settings = PARTS[case]
+    trained = tiny_model()
+    write_package(folder / "p", trained, quantize(trained, "w4a4", recipe(**changes), **settings), {})
+    return load_package(folder / "p"), trained
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_packages_are_proven_and_integers_agree(case: str, tmp_path: Path) -> None:
+    packed, trained = _packed(case, tmp_path)
+    prove_equal(packed, trained, seed=0)
+    expected = packed(network_input())
+    engine, device = Integer(phases=True), torch.device("cpu")
+    if engine.refusal(packed, device):
+        assert case in ("dynamic", "groups")  # then no layer at all has one grid per operand and output channel
+        return
+    found = engine.prepare(packed)
+    layers = sum(isinstance(part, IntegerLayer) for part in found.modules())
+    assert layers
+    assert (found(network_input()) - expected).abs().mean() < 0.1 * expected.std()  # codes may tip between layers
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_triton_converts_only_what_its_kernels_compute(case: str, tmp_path: Path) -> None:
+    specs = [part.spec for part in _packed(case, tmp_path)[0].modules() if convertible(part)]
+    assert not any(spec.input_dynamic or spec.input_split or spec.blocks[0] or spec.weight_groups > 1 for spec in specs)
+
+
+@pytest.mark.parametrize("case", ["dynamic", "split", "blocks"])
+def test_openvino_says_beforehand_what_it_cannot_express(case: str, tmp_path: Path) -> None:
+    refusal = OpenVINO().refusal(_packed(case, tmp_path)[0], torch.device("cpu"))
+    assert refusal is not None and ("no graph" in refusal or "not installed" in refusal)
