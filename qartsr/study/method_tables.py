@@ -58,7 +58,7 @@ def budget_notes(cells: Cells) -> tuple[str, ...]:
     seeds = len(next(iter(cells.values()))["seeds"])
     rates = (
         f"{' or '.join(map(str, tried))} learning rates tried on the first seed, judged on pairs not trained on"
-        if tried
+        if max(tried, default=0) > 1
         else "the learning rate that the whole method chose"
     )
     return (
