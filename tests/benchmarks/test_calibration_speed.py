@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from benchmarks.calibration_speed import cached, naive
 from qartsr.config import Bits, load_params
-from qartsr.config.parts import NoBranchConfig
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
-from qartsr.quantize import observe, parameters_by_role, plan
+from qartsr.quantize import observe, plan
+from qartsr.training.optimizer import Losses, Optimizer
 from qartsr.training.quantized import Setting
 from tests.training.tiny import one_step
 
 
-def test_naive_and_cached_train_alike(root: Path) -> None:
-    params, teacher = load_params(root / "params.yaml"), one_step()
+def test_naive_and_cached_see_the_same_losses(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, teacher, seen = load_params(root / "params.yaml"), one_step(), list[float]()
+    descent = Optimizer.descent
+
+    def watched(self: Optimizer, losses: Losses) -> Losses:
+        def measure(number: int) -> dict[str, torch.Tensor]:
+            found = losses(number)
+            seen.append(float(found["total"].detach()))
+            return found
+
+        return descent(self, measure)
+
+    monkeypatch.setattr(Optimizer, "descent", watched)
     lq = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    # without L, whose gradient nearly cancels (R is live): Adam would step by the sign of rounding errors
-    layer = params.method.layer.model_copy(update={"skip": NoBranchConfig(), "adapter": NoBranchConfig()})
-    decided = plan(teacher, params.method.model_copy(update={"edge_layers": (), "layer": layer}), Bits(8, 8))
-    config = params.quantize.model_copy(
-        update={"steps_per_module": 1, "batch": 2, "loss": ImageLossConfig(lpips=0.0, mse=1.0)}
-    )
+    decided = plan(teacher, params.method.model_copy(update={"edge_layers": ()}), Bits(2, 2))
+    changes = {"steps_per_module": 1, "batch": 4, "loss": ImageLossConfig(lpips=0.0, mse=1.0)}
+    config = params.quantize.model_copy(update=changes)
     shared = (teacher, decided, observe(teacher, lq.split(4)), lq, config, Setting(LPIPSConfig(), "none", 1.0, 0))
-    here, there = (
-        [value.detach() for group in parameters_by_role(way(*shared)).values() for _, value in group]
-        for way in (naive, cached)
-    )
-    apart = torch.cat([(a - b).abs().flatten() for a, b in zip(here, there, strict=True)])
-    assert float((apart < 1e-5).float().mean()) > 0.9
+    naive(*shared)
+    cached(*shared)
+    here, there = torch.tensor(seen).chunk(2)
+    assert here[0] == pytest.approx(float(there[0]), rel=1e-5)
+    # later on Adam steps by the sign of gradients that nearly cancel (L, phi), where rounding errors decide
+    assert torch.allclose(here, there, rtol=0.05)
