@@ -66,5 +66,5 @@ def test_a_bad_parameter_is_one_sentence(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert lines == ["error: params.yaml: unknown key 'retrain.stepz'; did you mean 'steps'?."]
+    assert lines == ["error: params.yaml: unknown key 'retrain.stepz'; did you mean 'steps'?"]
     assert yaml.safe_load((project / "params.yaml").read_text()) == values
