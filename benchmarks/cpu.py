@@ -3,8 +3,8 @@
     python -m benchmarks.cpu --arch osediff --threads 2 --rounds 5
     python -m benchmarks.cpu --arch sample --threads 2 --rounds 15
 
-Encoder, UNet and decoder are timed one after another, with only the weights of that part in memory. All contestants of
-a group live in one process and take turns in every round, so that a slow minute of the machine slows all: trust the
+Encoder, UNet and decoder are timed one after another, each in a process that has that part only. All contestants of a
+group live in it and take turns in every round, so that a slow minute of the machine slows all: trust the
 ratios. Groups, so that they fit in memory; our engine at W4A4 is in each. Weights are random, inputs are normal
 noise; the first turn of each is not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
 model (mixed preset, one calibration input, no bias correction: neither changes the time); it needs `pip install nncf`.
@@ -13,14 +13,15 @@ model (mixed preset, one calibration input, no bias correction: neither changes 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import statistics
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,16 @@ def main() -> None:
     print(as_markdown(result))
 
 
-@torch.no_grad()
 def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
-    load = [os.getloadavg()[0]]
-    seconds = {
-        group: {part: turns(bench.build(group, part), bench.input(part), args.rounds, part) for part in args.parts}
-        for group in args.groups
-    }
+    load, seconds, peaks, peer_bytes = [os.getloadavg()[0]], {}, [0.0], 0
+    for group in args.groups:
+        seconds[group] = {}
+        for part in args.parts:  # each in a process of its own: nothing of one is in the memory of the next
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found = pool.submit(one_part, bench, group, part, args.rounds, args.threads).result()
+            seconds[group][part], size, most = found
+            peer_bytes += size
+            peaks.append(most)
     load.append(os.getloadavg()[0])
     return {
         "question": "seconds of one image on a CPU",
@@ -72,10 +76,20 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
         "settings": {name: getattr(args, name) for name in ("arch", "size", "rounds", "threads", "groups", "parts")},
         "load_average_before_and_after": [round(value, 1) for value in load],
         "package_bytes": {bits: bench.package(bits).size for bits in BITS},
-        "peer_w8a8_bytes": bench.peer_bytes,
+        "peer_w8a8_bytes": peer_bytes,
         "groups": {group: summary(found) for group, found in seconds.items()},
-        "peak_rss_gb": round(peak() / 1e9, 2),
+        "peak_rss_gb": round(max(peaks) / 1e9, 2),
     }
+
+
+@torch.no_grad()
+def one_part(
+    bench: Bench, group: str, part: str, rounds: int, threads: int
+) -> tuple[dict[str, list[float]], int, float]:
+    """Seconds by contestant, bytes of the W8A8 peer if it is one, and the most resident bytes."""
+    torch.set_num_threads(threads)
+    seconds = turns(bench.build(group, part), bench.input(part), rounds, part)
+    return seconds, bench.peer_bytes, peak()
 
 
 def turns(runs: Mapping[str, Run], x: Tensor, rounds: int, part: str) -> dict[str, list[float]]:
@@ -89,7 +103,6 @@ def turns(runs: Mapping[str, Run], x: Tensor, rounds: int, part: str) -> dict[st
             if not bool(y.isfinite().all()) or float(y.float().std()) < 1e-4:
                 raise SystemExit(f"{name}, {part}: the output is constant or not finite: the seconds mean nothing")
         print(f"{part} {index}: " + ", ".join(f"{name} {each[-1]:.3f}" for name, each in seconds.items()), flush=True)
-    gc.collect()
     return {name: each[_WARM:] for name, each in seconds.items()}
 
 
