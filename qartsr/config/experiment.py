@@ -16,7 +16,7 @@ from qartsr.config.data import DegradationConfig
 from qartsr.config.parts import BitsPolicyConfig, LayerRecipe, RankPolicyConfig, UniformConfig
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.schema import AlignKind, ComputeConfig
-from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
+from qartsr.config.training import ImageLossConfig, LPIPSConfig, ModuleOrder, RoleRates
 from qartsr.errors import QartsrError
 
 
@@ -25,7 +25,7 @@ class ModulesPhase(Config):
 
     kind: Literal["modules"] = "modules"
     share: float = Field(gt=0, le=1, description="of the budget's steps, divided evenly over the modules")
-    order: Literal["reverse", "forward"] = "reverse"
+    order: ModuleOrder = "reverse"
     rates: RoleRates
     loss: ImageLossConfig
     module_loss: float = Field(1.0, ge=0)
@@ -76,6 +76,7 @@ class BudgetConfig(Config):
     pairs: int = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
     lr_size: int = Field(ge=8, description="side of their LR in pixels; HR is 4x")
     rates: tuple[float, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
+    longer: int = Field(4, ge=2, description="times the steps, in the rows of tables.longer")
 
 
 class CommonConfig(Config):
@@ -112,8 +113,12 @@ class TablesConfig(Config):
     table3_bits: tuple[str, ...] = Field(min_length=1)
     table4: tuple[str, ...] = Field(min_length=1, description="ablations that are not rows of table 3")
     table4_bits: tuple[str, ...] = Field(min_length=1)
+    longer: tuple[str, ...] = Field(
+        min_length=1, description="rows of table 4 again, with more steps; the first: whole"
+    )
+    longer_bits: tuple[str, ...] = Field(min_length=1)
 
-    @field_validator("table1_bits", "table3_bits", "table4_bits")
+    @field_validator("table1_bits", "table3_bits", "table4_bits", "longer_bits")
     @classmethod
     def _known_bits(cls, bits: tuple[str, ...]) -> tuple[str, ...]:
         try:
@@ -142,7 +147,7 @@ class Experiments(Config):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Experiments:
-        for name in (*self.tables.table3, *self.tables.table4):
+        for name in (*self.tables.table3, *self.tables.table4, *self.tables.longer):
             if name not in self.methods:
                 raise ValueError(f"the tables name {name!r}, which is not under methods")
         for name, row in self.methods.items():

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from qartsr.config.base import Config
 
+ModuleOrder = Literal["reverse", "forward", "sensitive_first", "sensitive_last"]
+"""How RPQ goes through the modules: from the output, from the input, or by what each one alone does to the image."""
+
 
 class LPIPSConfig(Config):
     """Backbone of the LPIPS loss. ``random``: seeded random features, needs no download and says so in its name."""
@@ -58,7 +61,7 @@ class PretrainConfig(Config):
 class QuantizeConfig(Config):
     """RPQ: module by module, module and image loss (QArtSR section 3.3, Eq. 7 and 8)."""
 
-    order: Literal["reverse", "forward"] = "reverse"
+    order: ModuleOrder = "reverse"
     steps_per_module: int = Field(ge=0)
     batch: int = Field(ge=1)
     lr: RoleRates

@@ -109,7 +109,7 @@ def method_sentences(effects: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def ablation_table(cells: Cells, ours: Mapping[str, Mapping[str, Any]]) -> Table:
+def ablation_table(cells: Cells, ours: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """Table 4: every variant beside the whole of QArtSR, means over all sets. ``ours``: bits -> QArtSR's cell."""
     lines = []
     for bits, whole in ours.items():
@@ -127,7 +127,7 @@ def ablation_table(cells: Cells, ours: Mapping[str, Mapping[str, Any]]) -> Table
             for found in effects.values()
         ),
     )
-    return Table("Table 4: QArtSR's components", ("bits", "backbone", "row"), COLUMNS, tuple(lines), notes)
+    return Table(title, ("bits", "backbone", "row"), COLUMNS, tuple(lines), notes)
 
 
 def ablation_effects(cells: Cells, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

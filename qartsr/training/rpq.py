@@ -9,6 +9,8 @@ where x is the input of module k in the floating-point model. Everything upstrea
 computed once (:mod:`qartsr.training.cuts`). The variance makes modules of different scale comparable; the paper does
 not give the weight of the module loss.
 
+``order`` (ours, :mod:`qartsr.training.order`) may also be another one than the paper's; the loss stays the same.
+
 ``image_every: n`` (ours) computes the image loss on every n-th step only. The other steps stop behind module k: they
 train what stands between x and its output, on cached pairs, and the image loss goes on to train the rest.
 """
@@ -29,6 +31,7 @@ from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts, select
 from qartsr.training.fit import Run, fit, resume
 from qartsr.training.optimizer import Losses, Optimizer, constant
+from qartsr.training.order import module_order
 from qartsr.training.quantized import Setting, groups, put_back, values
 from qartsr.training.sampling import sample
 
@@ -48,7 +51,7 @@ def reconstruct(
     cuts = Cuts(checkpoint.folder / "cuts", lq.device)
     cuts.fill(teacher, lq, sequence)
     student = copy.deepcopy(teacher)
-    order = list(range(len(sequence)))[:: -1 if config.order == "reverse" else 1]
+    order = module_order(config.order, teacher, plan, statistics, cuts, sequence)
     phases = [_Phase(order[: n + 1], sequence, config, setting) for n in range(len(order))]
     for number in range(_reached(checkpoint, phases)):
         _enter(student, plan, statistics, sequence[order[number]])

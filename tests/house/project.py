@@ -47,8 +47,16 @@ def stage_files() -> dict[str, Path]:
 
 @functools.cache
 def stage_tree(stage: str) -> ast.Module:
-    """Syntax tree of a stage's file."""
-    return ast.parse(stage_files()[stage].read_text())
+    """Syntax tree of a stage's file, with what it imports from helpers of its own pipeline (``_cell.py`` ...)."""
+    file = stage_files()[stage]
+    tree = ast.parse(file.read_text())
+    helpers = [
+        node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{file.parent.name}._")
+    ]
+    parts = [ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text()) for name in helpers if name]
+    return ast.Module([*tree.body, *(node for part in parts for node in part.body)], [])
 
 
 @functools.cache

@@ -176,6 +176,13 @@ def _params_read(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open_run"
         for child in ast.walk(node.args[0])
     }
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}  # what they read is seen here too
+    handed_on = {
+        id(argument)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in own
+        for argument in node.args
+    }
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     read = set()
     for node in ast.walk(tree):  # params.methods["maxmin"] reads one entry
@@ -190,5 +197,7 @@ def _params_read(tree: ast.Module) -> set[str]:
             if re.fullmatch(r"params(\.\w+)+", chain):
                 read.add(re.sub(r"\.model_dump$", "", chain).removeprefix("params."))
         whole = isinstance(node, ast.Name) and node.id == "params" and isinstance(node.ctx, ast.Load)
-        assert not whole or id(node) in inner, "pass a section of params, not all of it: DVC cannot see what is read"
+        assert not whole or id(node) in inner | handed_on, (
+            "pass a section of params, not all of it: DVC cannot see what is read"
+        )
     return {key for key in read if key.split(".")[0] != "compute"}

@@ -49,4 +49,9 @@ def test_ablations_help_harm_or_make_no_difference() -> None:
         "d_w2a2_better": "harms",
         "d_w2a2_same": "no difference beyond the spread",
     }
-    assert [line.labels[2] for line in ablation_table(cells, ours).lines] == ["worse", "better", "same", "QArtSR"]
+    assert [line.labels[2] for line in ablation_table(cells, ours, "Table 4").lines] == [
+        "worse",
+        "better",
+        "same",
+        "QArtSR",
+    ]

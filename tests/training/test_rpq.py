@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from qartsr.config import Bits, load_params
 from qartsr.config.training import ImageLossConfig, LPIPSConfig, QuantizeConfig, RoleRates
 from qartsr.models import OneStepSR, State, run_units, units
-from qartsr.quantize import Plan, Statistics, observe, plan
+from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts, select
@@ -134,3 +135,20 @@ def test_forward_order_also_runs(
 ) -> None:
     _, curves = _reconstruct(model, prepared, lq, tmp_path, _config(order="forward"))
     assert [row["module"] for row in curves.rows] == [unit.name for unit in units(model)]
+
+
+def test_the_order_by_sensitivity_is_that_of_single_modules(
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+) -> None:
+    errors = {}
+    for unit in units(model):  # whole passes of a copy with one module quantized, no cuts
+        student = copy.deepcopy(model)
+        apply(student, prepared[0], unit.layers)
+        initialise(student, prepared[1], unit.layers)
+        with torch.no_grad():
+            errors[unit.name] = float((student(lq) - model(lq)).double().square().mean())
+    expected = sorted(errors, key=lambda name: errors[name])
+    _, last = _reconstruct(model, prepared, lq, tmp_path / "last", _config(order="sensitive_last"))
+    _, first = _reconstruct(model, prepared, lq, tmp_path / "first", _config(order="sensitive_first"))
+    assert [row["module"] for row in last.rows] == expected
+    assert [row["module"] for row in first.rows] == expected[::-1]

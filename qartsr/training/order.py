@@ -1,0 +1,49 @@
+"""In which order RPQ's modules become quantized: the paper's, its reverse, or by how much each one hurts the image."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from qartsr.config.training import ModuleOrder
+from qartsr.models import OneStepSR, Unit, run_units
+from qartsr.quantize import Plan, Statistics, apply, initialise
+from qartsr.training.cuts import Cuts, select
+
+_BATCH = 8
+
+
+def module_order(
+    kind: ModuleOrder, teacher: OneStepSR, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Unit, ...]
+) -> list[int]:
+    """Indices into ``sequence``: ``reverse`` is the paper's (QArtSR, section 3.3), from the output to the input.
+
+    ``sensitive_first`` and ``sensitive_last`` sort by :func:`sensitivities`; ties keep the order of inference.
+    """
+    indices = list(range(len(sequence)))
+    if kind == "reverse":
+        return indices[::-1]
+    if kind == "forward":
+        return indices
+    found = sensitivities(teacher, plan, statistics, cuts, sequence)
+    return sorted(indices, key=lambda index: found[index], reverse=kind == "sensitive_first")
+
+
+@torch.no_grad()
+def sensitivities(
+    teacher: OneStepSR, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Unit, ...]
+) -> list[float]:
+    """MSE of the image over all samples with one module alone quantized, calibrated and untrained, for each module."""
+    images, found = cuts.load(len(sequence)).hidden, []
+    for index, unit in enumerate(sequence):
+        student = copy.deepcopy(teacher)
+        apply(student, plan, unit.layers)
+        initialise(student, statistics, unit.layers)
+        entered, error = cuts.load(index), 0.0
+        for part in torch.arange(len(images)).split(_BATCH):
+            image = run_units(student, select(entered, part), sequence[index:]).hidden
+            error += float(F.mse_loss(image, images[part], reduction="sum"))
+        found.append(error / images.numel())
+    return found
