@@ -9,6 +9,7 @@ from qartsr.study.figures import schedule, stages
 from qartsr.study.method_tables import COLUMNS
 from qartsr.study.table import write_tables
 from qartsr.study.timestep_table import timestep_effects, timestep_tables
+from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
 
@@ -27,6 +28,8 @@ def main() -> None:
     schedule(alphas_cumprod().tolist(), shown, args.out / "schedule.png")
     kept = {step: args.timesteps / f"stages-t{step}.safetensors" for step in shown}
     stages(kept, params.tables.table1_bits[-1], args.out / "stages.png")
+    with open_run("experiments", "table1", {}) as run:
+        run.artifact(args.out)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from qartsr.study.crops import crop_rows
 from qartsr.study.figures import crops, heat_map
 from qartsr.study.method_tables import load_cells, method_effects, method_table
 from qartsr.study.table import write_tables
+from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
 
@@ -30,6 +31,8 @@ def main() -> None:
         crops(rows, ["bicubic", *(cells[m, name]["title"] for m in methods), "HR"], args.out / f"crops-{name}.png")
         errors = {cells[m, name]["title"]: cells[m, name]["layers"] for m in methods}
         heat_map(errors, f"Relative error of every layer, {name}", args.out / f"layers-{name}.png")
+    with open_run("experiments", "table3", {}) as run:
+        run.artifact(args.out)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from qartsr.config import Experiments, load_config
 from qartsr.files import write_json
 from qartsr.study.method_tables import OURS, Cells, ablation_effects, ablation_table, load_cells
 from qartsr.study.table import write_tables
+from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
 
@@ -25,6 +26,8 @@ def main() -> None:
     write_tables([ablation_table(cells, ours, title), longer], "Components", args.out, "table4")
     effects = {f"{name}_longer": found for name, found in ablation_effects(more, whole).items()}
     write_json(args.out / "effects.json", ablation_effects(cells, ours) | effects)
+    with open_run("experiments", "table4", {}) as run:
+        run.artifact(args.out)
 
 
 def _by_bits(cells: Cells) -> dict[str, Mapping[str, Any]]:
