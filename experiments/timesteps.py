@@ -48,13 +48,9 @@ def main() -> None:
     for timestep in named:
         name = f"stages-t{timestep}.safetensors"
         write_bytes(args.out / name, (folder / name).read_bytes())
-    results = {
-        "rows": {timestep: every[timestep]["rows"] for timestep in named},
-        "probes": {timestep: found["probe"] for timestep, found in every.items()},
-        "fp": {timestep: every[timestep]["fp"] for timestep in named},
-        "bicubic": every[named[-1]]["bicubic"],
-    }
-    write_json(args.out / "results.json", results)
+    rows, fp = ({timestep: every[timestep][key] for timestep in named} for key in ("rows", "fp"))
+    probes, bicubic = {timestep: found["probe"] for timestep, found in every.items()}, every[named[-1]]["bicubic"]
+    write_json(args.out / "results.json", {"rows": rows, "probes": probes, "fp": fp, "bicubic": bicubic})
     Checkpoint(folder, 0.0).finish()
 
 

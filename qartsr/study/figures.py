@@ -122,6 +122,29 @@ def heat_map(errors: Mapping[str, Mapping[str, float]], title: str, out: Path) -
     _save(out, (11, 3.6), draw, dpi=100)
 
 
+def rate_quality(points: Mapping[str, Sequence[tuple[str, float, float]]], out: Path) -> None:
+    """PSNR to FP in dB over megabytes; ``points``: bit-width -> (method, megabytes, PSNR). Best are top and left."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for (bits, found), colour in zip(points.items(), (_BLUE, _ORANGE, _MUTED, _INK), strict=False):
+            front = sorted(_front(found))
+            axes.step([x for x, _ in front], [y for _, y in front], where="post", color=colour, alpha=0.4, linewidth=1)
+            axes.plot([x for _, x, _ in found], [y for _, _, y in found], "o", color=colour, label=bits, markersize=5)
+            for name, x, y in found:
+                axes.annotate(name, (x, y), (5, 3), textcoords="offset points", fontsize=7, color=colour)
+        axes.set(xlabel="package, MB", ylabel="PSNR to FP, dB", title="Quality over size")
+        axes.margins(x=0.18)
+        axes.legend(frameon=False, loc="lower right")
+
+    _save(out, (7.2, 4.2), draw)
+
+
+def _front(points: Sequence[tuple[str, float, float]]) -> list[tuple[float, float]]:
+    """Points that no other beats in both respects."""
+    return [(x, y) for _, x, y in points if not any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in points)]
+
+
 _PARTS = (
     ("encoder down", ("vae.encoder.conv_in", "vae.encoder.down_blocks")),
     ("encoder mid", ("vae.encoder.", "vae.quant_conv")),

@@ -19,6 +19,7 @@ COLUMNS = (
     Column("psnr_to_fp", "PSNR to FP ↑", 2, 1),
     Column("lpips_random_to_fp", "LPIPS-random to FP ↓", 4, -1),
 )
+_SIZE = Column("megabytes", "package, MB", 2)
 _CRITERIA = ("psnr_to_fp", "lpips_random_to_fp")
 
 
@@ -32,22 +33,41 @@ def value(cell: Mapping[str, Any], dataset: str, key: str) -> Value:
     return summary([run["means"][dataset][key] for run in cell["seeds"].values()])
 
 
-def method_table(cells: Cells, fp: Mapping[str, Any], bicubic: Mapping[str, Any], sets: Mapping[str, str]) -> Table:
-    """Table 3. ``fp`` and ``bicubic``: set -> metric -> value; ``sets``: set -> the paper's set it stands for."""
+def method_table(
+    cells: Cells,
+    fp: Mapping[str, Any],
+    bicubic: Mapping[str, Any],
+    sets: Mapping[str, str],
+    sizes: Mapping[tuple[str, str], int],
+) -> Table:
+    """Table 3. ``fp`` and ``bicubic``: set -> metric -> value; ``sets``: set -> the paper's set it stands for.
+
+    ``sizes``: (method, bits) -> bytes of its package.
+    """
     lines = []
     for name, stands_for in sets.items():
         label = f"{name} (for {stands_for})"
         lines += [_reference(label, "bicubic", bicubic[name]), _reference(label, "FP, T = 1", fp[name])]
         for bits in dict.fromkeys(b for _, b in cells):
-            for (_, b), cell in cells.items():
+            for (method, b), cell in cells.items():
                 if b == bits:
                     values = {column.key: value(cell, name, column.key) for column in COLUMNS}
+                    values[_SIZE.key] = Value(sizes[method, b] / 1e6)
                     lines.append(Line((label, bits, cell["title"]), values, f"{name} {bits}"))
     rates = "; ".join(
         f"{cell['title']} {b} {cell['rate']:g}" for (_, b), cell in cells.items() if cell["tried"]
     )  # fmt: skip
     notes = (*budget_notes(cells), f"Rates chosen: {rates}.", *method_sentences(method_effects(cells, fp)))
-    return Table("Table 3: methods at equal budget", ("set", "bits", "method"), COLUMNS, tuple(lines), notes)
+    return Table("Table 3: methods at equal budget", ("set", "bits", "method"), (*COLUMNS, _SIZE), tuple(lines), notes)
+
+
+def rate_points(cells: Cells, sizes: Mapping[tuple[str, str], int]) -> dict[str, list[tuple[str, float, float]]]:
+    """Bits -> (title, megabytes of the package, PSNR to FP in dB, mean over sets and seeds) of every method."""
+    found: dict[str, list[tuple[str, float, float]]] = {}
+    for (method, bits), cell in cells.items():
+        point = (cell["title"], sizes[method, bits] / 1e6, value(cell, "all", "psnr_to_fp").mean)
+        found.setdefault(bits, []).append(point)
+    return found
 
 
 def budget_notes(cells: Cells) -> tuple[str, ...]:

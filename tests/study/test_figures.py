@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from qartsr.models import alphas_cumprod
-from qartsr.study.figures import crops, heat_map, schedule, stages
+from qartsr.study.figures import crops, heat_map, rate_quality, schedule, stages
 
 
 def test_figures_are_small_pictures(tmp_path: Path) -> None:
@@ -23,6 +23,7 @@ def test_figures_are_small_pictures(tmp_path: Path) -> None:
     maps = {name: dice.random((8, 8), np.float32) for name in ("z_l", "eps", "eps_error", "z_h", "z_h_error")}
     save_file({**maps, "image": dice.random((3, 16, 16), np.float32)}, tmp_path / "t.safetensors")
     stages({999: tmp_path / "t.safetensors", 1: tmp_path / "t.safetensors"}, "w2a2", tmp_path / "stages.png")
+    rate_quality({"w4a4": [("a", 1.5, 30.0), ("b", 1.9, 40.0)], "w2a2": [("a", 1.0, 20.0)]}, tmp_path / "rates.png")
     for path in tmp_path.glob("*.png"):
         with Image.open(path) as image:
             assert image.width > 100

@@ -34,7 +34,7 @@ def test_best_tied_and_beaten() -> None:
 
 def test_table_3_states_the_budget_and_marks_no_reference() -> None:
     cells = {("lsq", "w4a4"): _cell("LSQ", 29.0), ("qartsr", "w4a4"): _cell("QArtSR", 30.0)}
-    table = method_table(cells, FP, FP, {"one": "RealSR"})
+    table = method_table(cells, FP, FP, {"one": "RealSR"}, {("lsq", "w4a4"): 1_500_000, ("qartsr", "w4a4"): 1_900_000})
     assert [line.labels[2] for line in table.lines] == ["bicubic", "FP, T = 1", "LSQ", "QArtSR"]
     assert any("104 samples" in note and "2 learning rates" in note for note in table.notes)
     assert not any(line.competes for line in table.lines[:2])
