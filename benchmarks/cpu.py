@@ -50,7 +50,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     bench = Bench(ARCHITECTURES[args.arch](), args.arch, args.size)
     result = measure(bench, args)
-    name = f"cpu_{args.arch}_{slug()}_{result['date']}"
+    chosen = "" if args.groups == list(GROUPS) else f"{'-'.join(args.groups)}_"
+    name = f"cpu_{args.arch}_{chosen}{slug()}_{result['date']}"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{name}.md").write_text(as_markdown(result))
