@@ -10,7 +10,8 @@ cached      3 S_k           the student begins at module k, the teacher's states
 hybrid 1/n  3 S_k / n + 3 M_k (1 - 1/n)     the other steps stop behind module k, whose forward pass is M_k
 module      3 M_k           no image loss
 
-LPIPS, the quantizers and the optimizer are left out. :mod:`benchmarks.calibration_speed` measures a small model.
+LPIPS, branches, adapters, the quantizers and the optimizer are left out. What a small model takes is measured by
+:mod:`benchmarks.calibration_speed`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
         "date": date.today().isoformat(), "versions": versions(),
         "settings": {"arch": args.arch, "size": args.size}, "forward_macs": forward, "pass_macs": totals,
     }  # fmt: skip
-    name = f"calibration_macs_{args.arch}_{result['date']}"
+    name = f"calibration_macs_{args.arch}_{args.size}_{result['date']}"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{name}.md").write_text(as_markdown(args.arch, args.size, len(forward), totals))

@@ -43,15 +43,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the output in pixels")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=list(GROUPS))
+    parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=["torch", "int8"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bench = Bench(ARCHITECTURES[args.arch](), args.arch, args.size)
     result = measure(bench, args)
-    chosen = "" if args.groups == list(GROUPS) else f"{'-'.join(args.groups)}_"
-    name = f"cpu_{args.arch}_{chosen}{slug()}_{result['date']}"
+    name = f"cpu_{args.arch}_{'-'.join(args.groups)}_{slug()}_{result['date']}"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{name}.md").write_text(as_markdown(result))

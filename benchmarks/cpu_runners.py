@@ -23,6 +23,8 @@ from qartsr.config import load_params
 from qartsr.engines.openvino import OpenVINO
 from qartsr.export.trace import Decoder, Denoiser, Encoder
 from qartsr.models import OneStepSR
+from qartsr.packing import PackedLayer
+from qartsr.packing.packed_layer import NoLowRank
 from qartsr.synthetic import blank
 from qartsr.synthetic.weights import parts, random_tensor, shapes
 
@@ -32,6 +34,7 @@ GROUPS = {
     "torch": ("torch fp32", "torch bf16", "openvino fp32", "ours w4a4"),
     "int8": ("openvino bf16", "openvino w8a8", *(f"ours {bits}" for bits in BITS)),
     "simulated": ("simulated w4a4", "ours w4a4"),
+    "branch": ("bare w4a4", "ours w4a4"),
 }
 Run = Callable[[Tensor], Tensor]
 _CLASSES: dict[str, Any] = {"encoder": Encoder, "denoiser": Denoiser, "decoder": Decoder}
@@ -68,6 +71,7 @@ class Bench:
                 "openvino": self._openvino,
                 "simulated": self._simulated,
                 "ours": self._ours,
+                "bare": self._bare,
             }
             print(f"building {name}, {part}", flush=True)
             runs[name] = build[kind](precision, part)
@@ -123,6 +127,14 @@ class Bench:
 
     def _ours(self, bits: str, part: str) -> Run:
         return _part_of(OpenVINO().prepare(self.package(bits).model), part)
+
+    def _bare(self, bits: str, part: str) -> Run:
+        """Ours without the low-rank branch L1 L2 x."""
+        model = self.package(bits).model
+        for layer in model.modules():
+            if isinstance(layer, PackedLayer):
+                layer.skip = NoLowRank()
+        return _part_of(OpenVINO().prepare(model), part)
 
 
 def _infer(request: Any, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qartsr.config import Experiments
+from qartsr.errors import QartsrError
 from qartsr.models import load_model
 from qartsr.study.cell import Cell, run_cell, write_cell
 from qartsr.study.measure import Judge
@@ -28,9 +29,13 @@ def run_stage(
 
     ``inputs``: what the rates were read from. Finished runs of an interrupted stage are taken up.
     """
+    if args.method not in params.methods:
+        known = ", ".join(params.methods)
+        raise QartsrError(f"there is no method {args.method!r}", str(args.params), f"name one of {known}")
     row, device = params.methods[args.method], prepare(params.compute, params.compute.threads)
     budget = params.budget.model_copy(update={"steps": times * params.budget.steps})
     settings = [args.bits, row.model_dump(), params.common.model_dump(), budget.model_dump(), params.train_align]
+    settings.append(params.lpips.model_dump())
     home = args.backbones / f"t{row.timestep}"
     folder = scratch_folder(args.work, f"{kind}-{args.method}", settings, [home, args.samples, *inputs])
     teacher = load_model(home).to(device)

@@ -12,7 +12,7 @@ def main() -> None:
     """Write results.json, the losses and the restored windows."""
     args = arguments(__doc__, "--backbones", "--samples", "--ours", "--out", "--work", bits=True, method=True)
     params, rate = load_config(Experiments, args.params), read_json(args.ours / "results.json")["rate"]
-    run_stage("longer", args, params, (rate,), (args.ours,), params.budget.longer)
+    run_stage("longer", args, params, (rate,), (args.ours,), params.tables.longer_times)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main() -> None:
     ours = _by_bits(load_cells(args.compared, [OURS], bits))
     more = load_cells(args.longer, [name for name in params.tables.longer if name != OURS], longer_bits)
     whole = _by_bits(load_cells(args.longer, [OURS], longer_bits))
-    longer = ablation_table(more, whole, f"{title}, {params.budget.longer} times the steps")
+    longer = ablation_table(more, whole, f"{title}, {params.tables.longer_times} times the steps")
     write_tables([ablation_table(cells, ours, title), longer], "Components", args.out, "table4")
     effects = {f"{name}_longer": found for name, found in ablation_effects(more, whole).items()}
     write_json(args.out / "effects.json", ablation_effects(cells, ours) | effects)

@@ -26,6 +26,7 @@ def main() -> None:
     test = to_unit(next(iter(windows.values())).lq).to(device)
     inputs = {seed: load_inputs(args.samples, seed)[0].to(device) for seed in params.seeds}
     named, settings = params.backbones.timesteps, [row.model_dump(), params.common.model_dump(), bits, params.seeds]
+    settings += [params.lpips.model_dump(), named]
     folder = scratch_folder(args.work, "timesteps", settings, [args.backbones, args.samples])
     for timestep in (*named, *params.backbones.probed):
         if (folder / f"t{timestep}.json").exists():

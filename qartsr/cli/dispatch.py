@@ -34,6 +34,8 @@ COMMANDS = (
     COST,
     INIT_RANDOM,
 )
+_EXTRAS = {"onnx": "openvino", "openvino": "openvino", "mlflow": "serve", "pandas": "serve"}
+"""By package, the extra that brings it, where it is not [train]."""
 INTERRUPTED, READER_GONE = 130, 141
 """What a shell reports of a program that SIGINT or SIGPIPE ended."""
 
@@ -91,7 +93,8 @@ def _sentence(error: OSError) -> QartsrError:
 
 
 def _not_installed(error: ModuleNotFoundError) -> QartsrError:
-    do = "install the extra [train], or [all] for the whole pipeline (`pip install 'qartsr[train]'`)"
+    extra = _EXTRAS.get((error.name or "").split(".")[0], "train")
+    do = f"install the extra [{extra}], or [all] for the whole pipeline (`pip install 'qartsr[{extra}]'`)"
     return QartsrError("is needed for this command and not installed", f"the package {error.name}", do)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qartsr.cli.command import Command
 from qartsr.cli.counterparts import Pair, match
+from qartsr.cli.jobs import demand_file
 from qartsr.cli.show import bar, show
 from qartsr.errors import QartsrError
 
@@ -39,6 +40,9 @@ def _run(args: argparse.Namespace) -> None:
     for name in args.metrics:
         if name not in METRICS:
             raise QartsrError(f"unknown metric {name!r}", "--metrics", f"choose from {', '.join(METRICS)}")
+    for target in (args.csv, args.json):
+        if target is not None:
+            demand_file(target)
     demand_libraries()
     from qartsr.evaluate import Scores  # which loads them
     from qartsr.upscale import choose_device

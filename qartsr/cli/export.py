@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qartsr.cli.command import Command, positive
+from qartsr.cli.jobs import demand_file
 from qartsr.cli.show import say
 from qartsr.errors import QartsrError
 
@@ -31,6 +32,7 @@ def _run(args: argparse.Namespace) -> None:
     from qartsr.export import build_model, check_target, write_onnx, write_openvino
 
     check_target(args.output, args.to)
+    demand_file(args.output)
     model = _load(args.source)
     graph = build_model(model, size, _facts(args.source, model))
     write = write_onnx if args.to == "onnx" else write_openvino

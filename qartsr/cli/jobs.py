@@ -30,6 +30,13 @@ def plan_jobs(source: Path, target: Path) -> Jobs:
     return _folder(source, target) if source.is_dir() else _file(source, target)
 
 
+def demand_file(target: Path) -> None:
+    """Raise QartsrError when ``target`` cannot become a file, before the work that it is for."""
+    if target.is_dir():
+        raise QartsrError("is a folder", str(target), "name a file")
+    _demand_writable(target.parent)
+
+
 def _demand_writable(folder: Path) -> None:
     """Hours of work shall not end at a folder that can be neither written to nor made."""
     whole = folder.absolute()

@@ -141,7 +141,7 @@ def _write(
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
             raise
-        do = "choose a smaller --tile, or a smaller image"
+        do = "choose a smaller --tile (with --lora: --latent-tile), or a smaller image"
         raise QartsrError("there is not enough memory for it", str(source), do) from error
     write_image(target, result, result if official else image)  # the script keeps nothing of the input file
     say(f"{target}: {result.width}x{result.height}")

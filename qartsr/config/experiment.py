@@ -76,7 +76,6 @@ class BudgetConfig(Config):
     pairs: int = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
     lr_size: int = Field(ge=8, description="side of their LR in pixels; HR is 4x")
     rates: tuple[float, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
-    longer: int = Field(4, ge=2, description="times the steps, in the rows of tables.longer")
 
 
 class CommonConfig(Config):
@@ -117,6 +116,7 @@ class TablesConfig(Config):
         min_length=1, description="rows of table 4 again, with more steps; the first: whole"
     )
     longer_bits: tuple[str, ...] = Field(min_length=1)
+    longer_times: int = Field(4, ge=2, description="times the budget's steps")
 
     @field_validator("table1_bits", "table3_bits", "table4_bits", "longer_bits")
     @classmethod
@@ -150,6 +150,11 @@ class Experiments(Config):
         for name in (*self.tables.table3, *self.tables.table4, *self.tables.longer):
             if name not in self.methods:
                 raise ValueError(f"the tables name {name!r}, which is not under methods")
+        if "qartsr" not in self.tables.table3 or "qartsr" not in self.tables.longer:
+            raise ValueError("tables.table3 and tables.longer are compared with qartsr and must name it")
+        for key, bits in (("table4_bits", self.tables.table4_bits), ("longer_bits", self.tables.longer_bits)):
+            if extra := set(bits) - set(self.tables.table3_bits):
+                raise ValueError(f"tables.{key} has {', '.join(sorted(extra))}, whose rate table3_bits does not choose")
         for name, row in self.methods.items():
             if row.timestep not in self.backbones.timesteps:
                 raise ValueError(f"methods.{name}.timestep {row.timestep} is not among backbones.timesteps")

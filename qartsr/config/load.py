@@ -28,6 +28,8 @@ def load_config(schema: type[Schema], path: Path) -> Schema:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
+    except UnicodeDecodeError as error:
+        raise QartsrError("is not UTF-8 text", str(path), "name a YAML file") from error
     except yaml.YAMLError as error:
         raise QartsrError(f"is not YAML ({' '.join(str(error).split())})", str(path), "mend that line") from error
     return _parse(schema, values, str(path))

@@ -40,7 +40,7 @@ def open_mlflow(timeout: float = 10.0) -> Mlflow:
         raise QartsrError(
             "is not set, so there is no model registry to ask",
             "MLFLOW_TRACKING_URI",
-            "load the environment of the local services (`. .services/env` after `make services`) or name a server",
+            "load that of the local services (`make services`, `set -a; . .services/env; set +a`) or name a server",
         )
     if not _is_http(address):
         raise QartsrError(

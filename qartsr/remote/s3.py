@@ -141,4 +141,4 @@ def _loopback(address: str) -> bool:
 
 _SCHEME = "begin AWS_ENDPOINT_URL_S3 with http:// or https:// and a host"
 _ENDPOINT = "start the local services with `make services`, or check AWS_ENDPOINT_URL_S3 and the store"
-_CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or load `.services/env`"
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `set -a; . .services/env; set +a`"

@@ -43,14 +43,14 @@ class Cell(NamedTuple):
 
 def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge: Judge) -> dict[str, Any]:
     """Results of all seeds as JSON; what an interrupted process finished is read back."""
-    tried = {rate: _run(cell, seeds[0], rate, judge) for rate in (rates if cell.row.phases else rates[:1])}
+    tried = {rate: _run(cell, seeds[0], rate, judge) for rate in (rates if cell.row.phases else (0.0,))}
     best = max(tried, key=lambda rate: tried[rate]["choice"])
     runs = {str(seed): tried[best] if seed == seeds[0] else _run(cell, seed, best, judge) for seed in seeds}
     return {
         "title": cell.row.title,
         "bits": cell.bits,
         "timestep": cell.row.timestep,
-        "rate": best if cell.row.phases else 0.0,
+        "rate": best,
         "tried": {f"{rate:g}": run["choice"] for rate, run in tried.items()} if cell.row.phases else {},
         "seeds": {seed: {key: run[key] for key in ("samples", "sets", "means")} for seed, run in runs.items()},
         "layers": runs[str(seeds[0])]["layers"],
@@ -59,7 +59,7 @@ def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge
 
 def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[str, Windows], out: Path) -> None:
     """``results.json``, the losses and the restored windows of one seed."""
-    folder = _folder(cell, seed, results["rate"] or cell.budget.rates[0])
+    folder = _folder(cell, seed, results["rate"])
     images = load_file(folder / "images.safetensors")
     write_bytes(out / "images.safetensors", save({name: images[name] for name in windows}))
     write_text(out / "curves.csv", (folder / "curves.csv").read_text())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from qartsr.config.training import ModuleOrder
 from qartsr.models import OneStepSR, Unit, run_units
 from qartsr.quantize import Plan, Statistics, apply, initialise
-from qartsr.training.cuts import Cuts, select
+from qartsr.training.cuts import Cuts
 
 _BATCH = 8
 
@@ -36,14 +36,16 @@ def sensitivities(
     teacher: OneStepSR, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Unit, ...]
 ) -> list[float]:
     """MSE of the image over all samples with one module alone quantized, calibrated and untrained, for each module."""
-    images, found = cuts.load(len(sequence)).hidden, []
+    found = []
     for index, unit in enumerate(sequence):
         student = copy.deepcopy(teacher)
         apply(student, plan, unit.layers)
         initialise(student, statistics, unit.layers)
-        entered, error = cuts.load(index), 0.0
-        for part in torch.arange(len(images)).split(_BATCH):
-            image = run_units(student, select(entered, part), sequence[index:]).hidden
-            error += float(F.mse_loss(image, images[part], reduction="sum"))
-        found.append(error / images.numel())
+        error, count = 0.0, 0
+        for part in torch.arange(cuts.samples).split(_BATCH):
+            image = run_units(student, cuts.load(index, part), sequence[index:]).hidden
+            error += float(F.mse_loss(image, cuts.load(len(sequence), part).hidden, reduction="sum"))
+            count += image.numel()
+        found.append(error / count)
+        del student  # before the next copy
     return found

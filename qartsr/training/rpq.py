@@ -9,7 +9,8 @@ where x is the input of module k in the floating-point model. Everything upstrea
 computed once (:mod:`qartsr.training.cuts`). The variance makes modules of different scale comparable; the paper does
 not give the weight of the module loss.
 
-``order`` (ours, :mod:`qartsr.training.order`) may also be another one than the paper's; the loss stays the same.
+In another ``order`` (ours, :mod:`qartsr.training.order`) x is what reaches module k from the first module that is
+quantized by then; the rest stays the same.
 
 ``image_every: n`` (ours) computes the image loss on every n-th step only. The other steps stop behind module k: they
 train what stands between x and its output, on cached pairs, and the image loss goes on to train the rest.
@@ -23,12 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qartsr.config.training import QuantizeConfig
+from qartsr.files import read_json, write_json
 from qartsr.losses import ImageLoss
 from qartsr.models import OneStepSR, Unit, align, run_units, units
 from qartsr.quantize import Plan, Statistics, apply, initialise
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
-from qartsr.training.cuts import Cuts, select
+from qartsr.training.cuts import Cuts
 from qartsr.training.fit import Run, fit, resume
 from qartsr.training.optimizer import Losses, Optimizer, constant
 from qartsr.training.order import module_order
@@ -48,10 +50,13 @@ def reconstruct(
 ) -> OneStepSR:
     """A quantized copy of ``teacher``, trained module by module on inputs ``lq`` (N, 3, H, W) in [-1, 1]."""
     sequence = units(teacher)
-    cuts = Cuts(checkpoint.folder / "cuts", lq.device)
-    cuts.fill(teacher, lq, sequence)
+    cuts = Cuts(checkpoint.folder / "cuts", teacher, sequence, lq)
+    cuts.fill()
+    kept = checkpoint.folder / "order.json"  # a resumed run must not decide anew
+    if not kept.exists():
+        write_json(kept, module_order(config.order, teacher, plan, statistics, cuts, sequence))
+    order: list[int] = read_json(kept)
     student = copy.deepcopy(teacher)
-    order = module_order(config.order, teacher, plan, statistics, cuts, sequence)
     phases = [_Phase(order[: n + 1], sequence, config, setting) for n in range(len(order))]
     for number in range(_reached(checkpoint, phases)):
         _enter(student, plan, statistics, sequence[order[number]])
@@ -109,19 +114,17 @@ class _Phase:
 
     def _losses(self, student: OneStepSR, cuts: Cuts, lq: Tensor) -> Losses:
         image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
-        inputs, targets = cuts.load(self._first), cuts.load(self._current + 1).hidden
-        images = cuts.load(self._last).hidden
+        variance = cuts.variance(self._current + 1)
 
         def measure(number: int) -> dict[str, Tensor]:
             index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
-            state = run_units(student, select(inputs, index), self._sequence[self._first : self._current + 1])
+            state = run_units(student, cuts.load(self._first, index), self._sequence[self._first : self._current + 1])
+            error = F.mse_loss(state.hidden, cuts.load(self._current + 1, index).hidden) / variance
             if number % self._config.image_every or not image_loss.weights:
-                error = F.mse_loss(state.hidden, targets[index]) / targets.var()
                 return {"module_loss": error, "total": self._config.module_loss * error}
             image = run_units(student, state, self._sequence[self._current + 1 :]).hidden
-            kind, low = self._setting.align, lq[index]
-            losses: dict[str, Tensor] = image_loss(align(kind, image, low), align(kind, images[index], low))
-            error = F.mse_loss(state.hidden, targets[index]) / targets.var()
+            kind, low, image_fp = self._setting.align, lq[index], cuts.load(self._last, index).hidden
+            losses: dict[str, Tensor] = image_loss(align(kind, image, low), align(kind, image_fp, low))
             return {**losses, "module_loss": error, "total": losses["total"] + self._config.module_loss * error}
 
         return measure

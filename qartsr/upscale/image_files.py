@@ -32,8 +32,9 @@ def read_image(path: Path, upright: bool = True) -> Image.Image:
     """The picture as L, LA, RGB or RGBA; its ICC profile stays in ``info``.
 
     ``upright``: turned by its EXIF orientation; else its pixels are as they are stored.
-    16-bit images are rounded to 8 bits. Raises QartsrError for a file that is missing, corrupt, animated, without
-    pixels, in another format, or with more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``).
+    16-bit grey is rounded to 8 bits; of 16-bit colours Pillow keeps the upper 8. Raises QartsrError for a file that is
+    missing, corrupt, animated, without pixels, in another format, or with more pixels than Pillow takes for harmless
+    (``Image.MAX_IMAGE_PIXELS``).
     """
     return _read(path, str(path), upright)
 
@@ -60,6 +61,8 @@ def _read(file: Path | BytesIO, where: str, upright: bool) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         millions = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise QartsrError(f"has more than {millions} million pixels", where, "cut it into parts first") from error
+    except IsADirectoryError as error:
+        raise QartsrError("is a folder", where, "name an image, or upscale the folder") from error
     except PermissionError as error:
         raise QartsrError("may not be read", where, "check its permissions") from error
     except Exception as error:  # decoders have many names for damaged bytes

@@ -100,6 +100,10 @@ class OneStepSRPipeline:
         if source.resolve() == target.resolve():
             raise QartsrError("is both the input and the output", str(source), "name another output")
         files = sorted(file for file in source.iterdir() if is_image(file) and file.is_file() and file.name[0] != ".")
+        if not files:
+            raise QartsrError("has no PNG, JPEG or WebP images", str(source), "check the path")
+        if target.exists() and not target.is_dir():
+            raise QartsrError("is a file", str(target), "name a folder")
         for file in files:
             image = read_image(file)
             check_target(target / file.name, image, 4)

@@ -73,7 +73,10 @@ def test_the_best_rate_of_the_first_seed_serves_all_and_nothing_runs_twice(
 
 
 def test_a_row_without_phases_tries_nothing(model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]) -> None:
-    found = run_cell(_cell(model, tmp_path), (5,), (0.1, 0.2), Judge(WINDOWS, LPIPSConfig(), model))
+    cell = _cell(model, tmp_path)
+    found = run_cell(cell, (5,), (0.7, 0.2), Judge(WINDOWS, LPIPSConfig(), model))
+    write_cell(cell, found, 5, WINDOWS, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "results.json") == found
     assert found["tried"] == {} and found["rate"] == 0 and len(cheap) == 1
     assert len(found["layers"]) > 50 and all(error > 0 for error in found["layers"].values())
 

@@ -15,7 +15,7 @@ from qartsr.models import OneStepSR, State, run_units, units
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
-from qartsr.training.cuts import Cuts, select
+from qartsr.training.cuts import Cuts
 from qartsr.training.quantized import Setting
 from qartsr.training.rpq import reconstruct
 
@@ -82,15 +82,40 @@ def test_quantized_parts_do_train(
         assert any(f".{role}." in name for name in changed), role
 
 
-def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
-    cuts, sequence = Cuts(tmp_path, lq.device), units(model)
-    cuts.fill(model, lq, sequence, batch=3)
+@pytest.mark.parametrize("limit", [1 << 26, 4096])
+def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path, limit: int) -> None:
+    sequence, every = units(model), torch.arange(len(lq))
+    cuts = Cuts(tmp_path, model, sequence, lq, limit)
+    cuts.fill(batch=3)
     with torch.no_grad():
         for index in range(len(sequence) + 1):
-            expected = run_units(model, State(lq), sequence[:index])
-            assert torch.allclose(cuts.load(index).hidden, expected.hidden, atol=1e-5)
-        entered = run_units(model, select(cuts.load(6), torch.tensor([2, 0])), sequence[6:]).hidden
+            expected, found = run_units(model, State(lq), sequence[:index]), cuts.load(index, every)
+            pairs = zip(_tensors(found), _tensors(expected), strict=True)
+            assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)
+            assert cuts.variance(index) == pytest.approx(float(expected.hidden.double().var()), rel=1e-5)
+        entered = run_units(model, cuts.load(6, torch.tensor([2, 0])), sequence[6:]).hidden
         assert torch.allclose(entered, model(lq[[2, 0]]), atol=1e-4)
+
+
+def test_variances_are_torchs_to_the_bit(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
+    """So a run does not depend on how the states are kept."""
+    cuts = Cuts(tmp_path, model, units(model), lq)
+    cuts.fill()
+    for index in range(len(units(model)) + 1):
+        assert torch.equal(cuts.variance(index), cuts.load(index, torch.arange(len(lq))).hidden.var())
+
+
+def test_large_states_are_not_kept(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
+    def kept(folder: str, limit: int) -> int:
+        Cuts(tmp_path / folder, model, units(model), lq, limit).fill()
+        return sum(path.stat().st_size for path in (tmp_path / folder).iterdir())
+
+    assert kept("less", 4096) < kept("more", 1 << 26) / 2
+
+
+def _tensors(state: State) -> list[Tensor]:
+    others = (each for each in (state.latent, state.embedding) if each is not None)
+    return [state.hidden, *others, *state.skips]
 
 
 def test_the_teacher_runs_once_per_sample(
