@@ -33,7 +33,7 @@ class Graphs:
         self._core = import_openvino().Core()
         self._print = fingerprint(model)
         self._cache = Cache(self._core)
-        self._compiled: OrderedDict[tuple[str, str, int, int], Any] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, str, int, int, int], Any] = OrderedDict()
 
     def run(self, part: str, x: Tensor) -> tuple[Tensor, ...]:
         """The outputs of a part for ``x`` (B, C, h, w), each (B, ...)."""
@@ -51,7 +51,7 @@ class Graphs:
         return tuple(torch.from_numpy(np.array(outputs[name])) for name in PARTS[part].outputs)
 
     def _request(self, part: str, mode: Mode, size: tuple[int, int]) -> Any:
-        key = (part, mode.name, *size)
+        key = (part, mode.name, *size, torch.get_num_threads())
         if key not in self._compiled:
             while len(self._compiled) >= _KEPT:
                 self._compiled.popitem(last=False)
