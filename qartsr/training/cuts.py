@@ -28,7 +28,7 @@ _LIMIT = 1 << 26
 class _Moments(NamedTuple):
     """Sums over all elements seen, in float64."""
 
-    count: int
+    number: int
     total: float
     squares: float
 
@@ -36,11 +36,11 @@ class _Moments(NamedTuple):
         """With those of ``x`` (B, ...), sample by sample: no copy of all of it."""
         parts = [each.double() for each in x]
         total, squares = sum(float(p.sum()) for p in parts), sum(float(p.square().sum()) for p in parts)
-        return _Moments(self.count + x.numel(), self.total + total, self.squares + squares)
+        return _Moments(self.number + x.numel(), self.total + total, self.squares + squares)
 
     def variance(self) -> float:
         """Unbiased, as torch's."""
-        return (self.squares - self.total**2 / self.count) / (self.count - 1)
+        return (self.squares - self.total**2 / self.number) / (self.number - 1)
 
 
 class Cuts:
@@ -75,7 +75,10 @@ class Cuts:
                 moments[cut] = moments[cut].and_of(state.hidden)
                 facts.append(self._keep(tensors, cut, state))
             for place, sample in enumerate(part.tolist()):
-                own = {name: value[place : place + 1].clone() for name, value in tensors.items()}
+                own = {
+                    name: value[place : place + 1].clone(memory_format=torch.contiguous_format)
+                    for name, value in tensors.items()
+                }
                 save_file(own, self._path(sample))
         for fact, seen in zip(facts, moments, strict=True):
             fact["variance"] = float(torch.tensor(seen.variance()))

@@ -119,12 +119,13 @@ class _Phase:
         def measure(number: int) -> dict[str, Tensor]:
             index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
             state = run_units(student, cuts.load(self._first, index), self._sequence[self._first : self._current + 1])
-            error = F.mse_loss(state.hidden, cuts.load(self._current + 1, index).hidden) / variance
-            if number % self._config.image_every or not image_loss.weights:
-                return {"module_loss": error, "total": self._config.module_loss * error}
-            image = run_units(student, state, self._sequence[self._current + 1 :]).hidden
-            kind, low, image_fp = self._setting.align, lq[index], cuts.load(self._last, index).hidden
-            losses: dict[str, Tensor] = image_loss(align(kind, image, low), align(kind, image_fp, low))
-            return {**losses, "module_loss": error, "total": losses["total"] + self._config.module_loss * error}
+            target, losses = cuts.load(self._current + 1, index).hidden, dict[str, Tensor]()
+            if image_loss.weights and not number % self._config.image_every:
+                image = run_units(student, state, self._sequence[self._current + 1 :]).hidden
+                kind, low, image_fp = self._setting.align, lq[index], cuts.load(self._last, index).hidden
+                losses = image_loss(align(kind, image, low), align(kind, image_fp, low))
+            error = F.mse_loss(state.hidden, target) / variance
+            total = losses.get("total", 0.0) + self._config.module_loss * error
+            return {**losses, "module_loss": error, "total": total}
 
         return measure
