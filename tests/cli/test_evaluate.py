@@ -112,6 +112,13 @@ def test_an_unknown_metric_is_refused_with_the_known(name: str, qartsr: Qartsr, 
     assert said == f"error: --metrics: unknown metric '{name}'; choose from {', '.join(METRICS)}.\n"
 
 
+def test_a_table_that_cannot_be_written_is_told_first(
+    qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr", "--csv", tmp_path)
+    assert said.status == 1 and "is a folder; name a file" in said.err and not said.out
+
+
 def test_every_metric_is_in_the_help(qartsr: Qartsr) -> None:
     assert ", ".join(METRICS) in " ".join(qartsr("evaluate", "--help").out.split())
 

@@ -36,5 +36,12 @@ def test_refusals(package: Path, tmp_path: Path, qartsr: Qartsr, words: tuple[ob
     assert not list(tmp_path.iterdir())
 
 
+def test_a_place_that_cannot_be_written_is_told_at_once(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:
+    (tmp_path / "m.bin").mkdir()
+    assert "m.bin: is a folder" in qartsr("export", package, tmp_path / "m.xml", "--to", "openvino").err
+    (tmp_path / "file").touch()
+    assert "file: is not a folder" in qartsr("export", package, tmp_path / "file" / "m.onnx", "--to", "onnx").err
+
+
 def test_endings_are_those_of_the_room() -> None:
     assert _ENDINGS == FORMATS

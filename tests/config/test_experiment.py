@@ -51,3 +51,19 @@ def test_timesteps_have_backbones(values: Any, tmp_path: Path) -> None:
 def test_an_unknown_key_is_named_with_its_neighbour(values: Any, tmp_path: Path) -> None:
     values["budget"]["step"] = 3
     assert "did you mean 'steps'" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_ablations_need_a_rate(values: Any, tmp_path: Path) -> None:
+    values["tables"]["table4_bits"].append("w3a3")
+    assert "table4_bits has w3a3, whose rate table3_bits does not choose" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_tables_have_what_they_compare_with(values: Any, tmp_path: Path) -> None:
+    values["tables"]["longer"].remove("qartsr")
+    assert "must name it" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(QartsrError, match="is not UTF-8 text"):
+        load_config(Experiments, tmp_path / "p.yaml")

@@ -116,7 +116,12 @@ def test_a_folder(pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     (source / "c.png").write_bytes(b"damaged")
     with pytest.raises(QartsrError, match=r"c.png: cannot be read"):
         pipe.upscale_folder(source, target)
-    for wrong, sentence in ((source / "a.JPG", "is not a folder"), (target, "both the input and the output")):
+    refused = {
+        source / "a.JPG": "is not a folder",
+        target: "both the input and the output",
+        source / "sub.png": "has no PNG",
+    }
+    for wrong, sentence in refused.items():
         with pytest.raises(QartsrError, match=sentence):
             pipe.upscale_folder(wrong, target)
 
