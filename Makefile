@@ -2,7 +2,7 @@
 #
 #   make demo        the whole pipeline at small size: local services, training, packages, registered versions, report
 #   make stop        stop the local services (their data stays in .services/)
-#   make experiments every method in one harness: the tables of docs/experiments.md, under an hour on two free cores
+#   make experiments every method in one harness: the tables of docs/experiments.md, about an hour on two cores
 #   make test        the tests                          make test-slow   the long ones too
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine

@@ -131,13 +131,26 @@ def rate_quality(points: Mapping[str, Sequence[tuple[str, float, float]]], out: 
             front = sorted(_front(found))
             axes.step([x for x, _ in front], [y for _, y in front], where="post", color=colour, alpha=0.4, linewidth=1)
             axes.plot([x for _, x, _ in found], [y for _, _, y in found], "o", color=colour, label=bits, markersize=5)
-            for name, x, y in found:
-                axes.annotate(name, (x, y), (5, 3), textcoords="offset points", fontsize=7, color=colour)
+            for name, x, y in _apart(found):
+                axes.annotate(name, (x, y), (6, -2), textcoords="offset points", fontsize=7, color=colour)
         axes.set(xlabel="package, MB", ylabel="PSNR to FP, dB", title="Quality over size")
-        axes.margins(x=0.18)
+        axes.margins(x=0.12, y=0.1)
+        axes.set_xlim(right=axes.get_xlim()[1] + 0.1)
         axes.legend(frameon=False, loc="lower right")
 
     _save(out, (7.2, 4.2), draw)
+
+
+_Points = Sequence[tuple[str, float, float]]
+
+
+def _apart(points: _Points, gap: float = 1.0, near: float = 0.25) -> list[tuple[str, float, float]]:
+    """Places of labels: those of points closer than ``near`` MB are moved up until they are ``gap`` dB apart."""
+    placed: list[tuple[str, float, float]] = []
+    for name, x, y in sorted(points, key=lambda point: point[2]):
+        below = [other for _, place, other in placed if abs(place - x) < near]
+        placed.append((name, x, max([y, *(other + gap for other in below)])))
+    return placed
 
 
 def _front(points: Sequence[tuple[str, float, float]]) -> list[tuple[float, float]]:
