@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -102,6 +103,17 @@ def test_tiles(packed: OneStepSR, fast: OneStepSR) -> None:
 
 
 @torch.no_grad()
+def test_attention_over_many_positions_is_not_in_bf16(fast: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = fast.unet._graphs
+    monkeypatch.setattr(graphs, "_core", SimpleNamespace(get_property=lambda *names: ["FP32", "BF16"]))
+
+    def hint(part: str, side: int) -> str:
+        return str(graphs._settings(part, graphs._norms.mode(), (side, side))["INFERENCE_PRECISION_HINT"])
+
+    assert [hint("denoiser", side) for side in (64, 100, 101, 128)] == ["bf16", "bf16", "f32", "f32"]
+    assert hint("decoder", 128) == "bf16"
+
+
 def test_the_second_start_compiles_nothing(file: Path, fast: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fast(network_input())
 
