@@ -19,7 +19,7 @@ _KEPT = 6
 
 _POSITIONS = 10_000
 """Of a latent, above which OpenVINO 2026.4's attention is slower in bf16 than in fp32: 1.1 times as fast at 9,216,
-half as fast at 16,384 (four heads of 16 channels, AVX-512 with bf16). There it is most of what the denoiser costs."""
+0.7 at 16,384 (benchmarks/cpu_attention.py; AVX-512 with bf16). There it is most of what the denoiser costs."""
 
 
 class Graphs:
