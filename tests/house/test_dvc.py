@@ -50,7 +50,7 @@ def test_data_deps_are_outputs_of_other_stages(stage: str) -> None:
 def test_command_line_is_what_the_stage_file_accepts(stage: str) -> None:
     command: str = stages()[stage]["cmd"]
     package = stage_files()[stage].parent.name
-    assert command.startswith(f"python -m {package}.{stage} ")
+    assert command.startswith(f"${{python}} -m {package}.{stage} ")
     declared = _declared_arguments(stage_tree(stage)) | ({"--params"} if package != "stages" else set())
     assert set(re.findall(r"--[a-z-]+", command)) == declared
 
@@ -60,6 +60,31 @@ def test_command_line_names_the_data_deps_and_the_outputs(stage: str) -> None:
     words = stages()[stage]["cmd"].split()
     data = [dep for dep in stages()[stage]["deps"] if not dep.startswith(CODE)]
     assert set(data + outputs(stage)) <= set(words)
+
+
+@pytest.mark.parametrize("file", PIPELINES.values())
+def test_commands_find_the_interpreter_in_a_plain_shell(file: str, tmp_path: Path) -> None:
+    """Debian has no ``python``, and another one may stand first on PATH: .venv's goes before it."""
+    (variable,) = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["vars"]
+    ours, theirs = tmp_path / ".venv" / "bin" / "python", tmp_path / "other" / "python"
+    environment = {"PATH": f"{theirs.parent}:/usr/bin:/bin"}
+    for python in (theirs, ours):  # at first there is no .venv
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!/bin/sh\necho {python.parent.parent.name} $@\n")
+        python.chmod(0o755)
+        run = ["/bin/sh", "-c", f"{variable['python']} -m x"]
+        said = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+        assert said == f"{python.parent.parent.name} -m x\n"
+
+
+def test_frozen_stages_need_nothing_that_a_run_makes() -> None:
+    """DVC wants every dependency of a frozen stage to be there, and a fresh clone has only what git holds."""
+    frozen = {name: stage["deps"] for name, stage in stages().items() if stage.get("frozen")}
+    assert "pretrain" in frozen
+    for name, deps in frozen.items():
+        for dep in deps:
+            tracked = subprocess.run(["git", "ls-files", "--", dep], cwd=ROOT, capture_output=True, text=True).stdout
+            assert tracked, f"{name}: {dep}"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
