@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from qartsr.config.base import Config
 from qartsr.config.bits import parse_bits
 from qartsr.config.data import DegradationConfig
-from qartsr.config.parts import BitsPolicyConfig, LayerRecipe, RankPolicyConfig, UniformConfig
+from qartsr.config.parts import BitsPolicyConfig, LayerRecipe, RankPolicyConfig, Split, UniformConfig
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.schema import AlignKind, ComputeConfig
 from qartsr.config.training import ImageLossConfig, LPIPSConfig, ModuleOrder, RoleRates
@@ -56,7 +56,7 @@ class MethodRow(Config):
     layer: LayerRecipe
     rank_policy: RankPolicyConfig = UniformConfig()
     bits_policy: BitsPolicyConfig = UniformConfig()
-    split: bool = False
+    split: Split = False
     phases: tuple[Phase, ...] = Field((), description="none: calibrated only")
 
     @model_validator(mode="after")

@@ -14,7 +14,8 @@ from qartsr.config.base import Config
 Granularity = Literal["tensor", "channel", "group"]
 """One range for all; per output channel; per output channel and group of input channels."""
 RangeInit = Literal["minmax", "mse"]
-StepInit = Literal["magnitude", "sigma"]
+StepInit = Literal["magnitude", "sigma", "minmax"]
+_HALF_STEP = "gradients count what lies up to half a step beyond an end as inside (codes that round before they clip)"
 
 
 class AbstractRangesConfig(Config):
@@ -59,15 +60,18 @@ class DynamicConfig(Config):
 
 
 class LSQConfig(AbstractRangesConfig):
-    """Learned step size (LSQ, 1902.08153), symmetric; ``offset`` adds LSQ+'s learned offset.
+    """Learned step size (LSQ, 1902.08153), symmetric; ``offset`` makes it affine.
 
-    ``init`` of the symmetric step: LSQ's 2 mean|x| / sqrt(Qp), or LSQ+'s max|mu +- 3 sigma| / 2**(b-1) for weights.
-    With ``offset`` the start has the least squared error (LSQ+'s for inputs), whatever ``init`` says.
+    ``init`` of the symmetric step: LSQ's 2 mean|x| / sqrt(Qp), LSQ+'s max|mu +- 3 sigma| / 2**(b-1) for weights, or
+    ``minmax``: the larger end is the largest code. With ``offset``: ``minmax`` starts at the ends of the data joined
+    with 0 and fixes the zero point, a whole code (EfficientDM's weights); the others learn the offset too and start
+    with the least squared error (LSQ+'s inputs).
     """
 
     kind: Literal["lsq"] = "lsq"
     offset: bool = False
     init: StepInit = "magnitude"
+    half_step: bool = Field(False, description=_HALF_STEP)
 
 
 class LBQConfig(AbstractRangesConfig):
@@ -75,6 +79,7 @@ class LBQConfig(AbstractRangesConfig):
 
     kind: Literal["lbq"] = "lbq"
     init: RangeInit = "minmax"
+    half_step: bool = Field(False, description=_HALF_STEP)
 
 
 QuantizerConfig = Annotated[
@@ -97,13 +102,21 @@ class GPTQConfig(Config):
     damping: float = Field(0.01, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
 
 
+class IntegerConfig(Config):
+    """The codes of the start are the base that adapters move, not the floating-point weight (EfficientDM's QALoRA)."""
+
+    kind: Literal["integer"] = "integer"
+
+
 class LearnedRoundingConfig(Config):
     """Up or down is learned, one offset of at most half a step per weight (SignRound, 2309.05516)."""
 
     kind: Literal["learned"] = "learned"
 
 
-RoundingConfig = Annotated[NearestConfig | GPTQConfig | LearnedRoundingConfig, Field(discriminator="kind")]
+RoundingConfig = Annotated[
+    NearestConfig | GPTQConfig | IntegerConfig | LearnedRoundingConfig, Field(discriminator="kind")
+]
 
 
 class NoTransformConfig(Config):
@@ -204,8 +217,6 @@ class LayerRecipe(Config):
             raise ValueError("weight: dynamic ranges are for inputs; a weight is known beforehand, take minmax")
         if self.rounding.kind != "nearest" and self.weight.kind == "none":
             raise ValueError(f"rounding: a weight in floating point is not rounded, so {self.rounding.kind} has no use")
-        if self.split and self.input.kind == "dynamic":
-            raise ValueError("split: a dynamic range is one for the whole input")
         return self
 
     def patches(self) -> int:
@@ -223,7 +234,8 @@ class STCAConfig(Config):
     """Rank by spatial complexity of the layer's input (QuantVSR), at the parameters of the uniform rank.
 
     Every calibration image votes: +1 where the complexity is at or above the ``upper`` quantile over all layers and
-    images, -1 at or below the ``lower``. See :mod:`qartsr.quantize.ranks`.
+    images, -1 at or below the ``lower``. Layers whose input has one position ask for the minimum and do not count. See
+    :mod:`qartsr.quantize.ranks`.
     """
 
     kind: Literal["stca"] = "stca"
@@ -247,6 +259,9 @@ class VaSMPConfig(Config):
     spread: int = Field(1, ge=0, le=6, description="bits differ from the bit-width by at most so much, within 2..8")
 
 
+Split = bool | Literal["halves"]
+"""Several input ranges per layer: at the true boundary of joined inputs (``true``), or for both halves of the channels
+of every layer, of its weight too (``halves``: QuantVSR, and PassionSR's UNet; an odd number is not split)."""
 RankPolicyConfig = Annotated[UniformConfig | STCAConfig, Field(discriminator="kind")]
 BitsPolicyConfig = Annotated[UniformConfig | VaSMPConfig, Field(discriminator="kind")]
 
@@ -258,7 +273,7 @@ class MethodConfig(Config):
     layer: LayerRecipe
     rank_policy: RankPolicyConfig = UniformConfig()
     bits_policy: BitsPolicyConfig = UniformConfig()
-    split: bool = Field(False, description="inputs that join a skip connection have one range per joined tensor")
+    split: Split = Field(False, description="true: inputs that join a skip connection; halves: all, weights too")
     edge_bits: int = Field(8, ge=2, le=8, description="bits of the layers in edge_layers")
     edge_layers: tuple[str, ...] = Field((), description="shell patterns of layer names, e.g. vae.decoder.conv_out")
     float_layers: tuple[str, ...] = Field((), description="shell patterns of layers kept in floating point")
@@ -267,8 +282,12 @@ class MethodConfig(Config):
     def _decidable(self) -> MethodConfig:
         if self.layer.split:
             raise ValueError("layer.split is decided layer by layer; set split: true beside layer instead")
-        if self.split and self.layer.input.kind in ("none", "dynamic"):
-            raise ValueError(f"split: inputs of kind {self.layer.input.kind} have no ranges to split")
+        if self.split and self.layer.input.kind == "none":
+            raise ValueError("split: inputs of kind none have no ranges to split")
+        if self.split == "halves" and getattr(self.layer.weight, "granularity", "channel") == "tensor":
+            raise ValueError(
+                "split: halves have a weight range per output channel; set layer.weight.granularity: channel"
+            )
         if self.rank_policy.kind != "uniform" and self.layer.skip.kind == "none":
             raise ValueError(f"rank_policy: {self.rank_policy.kind} shares out ranks, but layer.skip is none")
         return self

@@ -17,6 +17,7 @@ from qartsr.quantizers import (
     OwnRange,
     Quantizer,
     Sliced,
+    SlicedOwn,
     group_size,
 )
 from qartsr.transforms import TRANSFORMS
@@ -33,7 +34,7 @@ def build_layer(module: nn.Module, name: str, recipe: LayerRecipe, weight_bits: 
     shape = tuple(weight.shape)
     parts = Parts(
         weight_quantizer=_weight_quantizer(recipe.weight, weight_bits, shape),
-        input_quantizer=_input_quantizer(recipe, input_bits, shape[1]),
+        input_quantizer=_input_quantizer(recipe, input_bits, shape),
         bias_quantizer=_bias_quantizer(recipe.bias),
         rounding=ROUNDINGS.build(recipe.rounding, shape=shape),
         alignment=LearnedBias(shape[0]) if recipe.bias.learnable else FixedBias(),
@@ -62,10 +63,13 @@ def weight_groups(config: QuantizerConfig, shape: tuple[int, ...]) -> int:
     return shape[1] // group_size(shape[1], config.group)
 
 
-def _input_quantizer(recipe: LayerRecipe, bits: int, channels: int) -> Quantizer:
+def _input_quantizer(recipe: LayerRecipe, bits: int, shape: tuple[int, ...]) -> Quantizer:
     if not recipe.split:
         return QUANTIZERS.build(recipe.input, bits=bits, shape=())
-    return Sliced(QUANTIZERS.build(recipe.input, bits=bits, shape=(2, 1)), recipe.split, channels)
+    channels, tail = shape[1], len(shape) - 2
+    if recipe.input.kind == "dynamic":
+        return SlicedOwn(bits, recipe.split, channels, tail)
+    return Sliced(QUANTIZERS.build(recipe.input, bits=bits, shape=(2, 1)), recipe.split, channels, tail)
 
 
 def _bias_quantizer(config: BiasConfig) -> Quantizer:

@@ -11,7 +11,7 @@ from qartsr.packing.bits import pack_bits
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.spec import LayerSpec, TransformKind
 from qartsr.quantize import quant_layers
-from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, encode
+from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, SlicedOwn, encode
 
 _FACTORS = ("left", "right", "block_left", "block_right")
 
@@ -56,8 +56,8 @@ def pack_layer(layer: QuantLayer) -> PackedLayer:
         transform=_kind(phi, delta),
         rank=skip[0].shape[1] if skip else 0,
         weight_groups=layer.weight_quantizer.groups if isinstance(layer.weight_quantizer, Grouped) else 1,
-        input_dynamic=isinstance(layer.input_quantizer, OwnRange),
-        input_split=layer.input_quantizer.boundary if isinstance(layer.input_quantizer, Sliced) else 0,
+        input_dynamic=isinstance(layer.input_quantizer, OwnRange | SlicedOwn),
+        input_split=layer.input_quantizer.boundary if isinstance(layer.input_quantizer, Sliced | SlicedOwn) else 0,
         blocks=_blocks(skip),
     )
     packed = PackedLayer(layer.op, spec)

@@ -22,7 +22,7 @@ from qartsr.branches import hierarchical
 from qartsr.layer import LayerOp
 from qartsr.packing.bits import packed_size, unpack_bits
 from qartsr.packing.spec import LayerSpec
-from qartsr.quantizers import Grid, OwnRange, decode, fake_quantize, spread_parts
+from qartsr.quantizers import Grid, OwnRange, SlicedOwn, decode, fake_quantize, spread_parts
 
 
 class PackedTensor(nn.Module):
@@ -91,21 +91,21 @@ class InputGrid(nn.Module):
 
 
 class SplitInputGrid(nn.Module):
-    """Quantizes an input joined of two tensors, one grid for each."""
+    """Quantizes two parts of an input's channels, one grid for each."""
 
     grid: Tensor
     """(2, 2): scale and offset, of both parts"""
 
-    def __init__(self, bits: int, boundary: int, channels: int) -> None:
+    def __init__(self, bits: int, boundary: int, channels: int, tail: int) -> None:
         super().__init__()
-        self._levels = 2**bits - 1
+        self._levels, self._tail = 2**bits - 1, tail
         self._widths = (boundary, channels - boundary)
         self.register_buffer("grid", torch.ones(2, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (B, C, H, W) on the grids."""
+        """``x``, (B, C, H, W) or (..., C), on the grids."""
         widths = torch.tensor(self._widths, device=x.device)
-        scale, offset = (spread_parts(values, widths) for values in self.grid)
+        scale, offset = (spread_parts(values, widths, self._tail) for values in self.grid)
         return fake_quantize(x, Grid(scale, offset, self._levels))
 
 
@@ -216,10 +216,11 @@ def parts(spec: LayerSpec) -> Parts:
 def _input(spec: LayerSpec) -> nn.Module:
     if not spec.input_bits:
         return nn.Identity()
+    if spec.input_split:
+        split = SlicedOwn if spec.input_dynamic else SplitInputGrid
+        return split(spec.input_bits, spec.input_split, spec.shape[1], len(spec.shape) - 2)
     if spec.input_dynamic:
         return OwnRange(spec.input_bits)
-    if spec.input_split:
-        return SplitInputGrid(spec.input_bits, spec.input_split, spec.shape[1])
     return InputGrid(spec.input_bits)
 
 

@@ -31,7 +31,7 @@ class LayerSpec(Config):
     input_dynamic: bool = False
     """the input's grid spans the minimum and maximum of each input; nothing is stored of it"""
     input_split: int = Field(0, ge=0)
-    """the first so many input channels have an input grid of their own; 0: one grid for all"""
+    """the first so many input channels have an input grid of their own, stored or dynamic; 0: one grid for all"""
     blocks: tuple[int, int] = (0, 0)
     """of the skip branch: parts of the outputs and of the input channels whose blocks have rank 1; 0: there are none"""
 
@@ -41,7 +41,7 @@ class LayerSpec(Config):
         rows, columns = self.blocks
         if channels % self.weight_groups or (self.weight_groups > 1 and not self.per_channel):
             raise ValueError("weight_groups do not fit the shape")
-        if self.input_split and not (self.input_split < channels and len(self.shape) == 4 and not self.input_dynamic):
+        if self.input_split and not (self.input_split < channels and self.input_bits):
             raise ValueError("input_split does not fit the shape")
         if (rows or columns) and (min(rows, columns) < 1 or outputs % rows or channels % columns):
             raise ValueError("blocks do not fit the shape")

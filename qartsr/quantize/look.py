@@ -11,7 +11,7 @@ from qartsr.layer import LayerOp, op_of
 from qartsr.quantize.names import quantizable
 
 Look = Callable[[str, LayerOp, Tensor], None]
-"""Name of a layer, its operation, its padded input."""
+"""Name of a layer, its operation, its input as it comes: not padded."""
 
 
 def look_at_inputs(model: nn.Module, batches: Iterable[Tensor], look: Look) -> None:
@@ -30,6 +30,6 @@ def look_at_inputs(model: nn.Module, batches: Iterable[Tensor], look: Look) -> N
 
 def _hook(name: str, op: LayerOp, look: Look) -> Callable[[nn.Module, Any], None]:
     def hook(_: nn.Module, inputs: Any) -> None:
-        look(name, op, op.pad(inputs[0]))
+        look(name, op, inputs[0])
 
     return hook

@@ -31,7 +31,8 @@ def observe(model: nn.Module, batches: Iterable[Tensor], patches: Mapping[str, i
     counts: dict[str, Tensor] = {}
     sample = _Sample(model, patches, len(kept))
 
-    def widen(name: str, op: LayerOp, padded: Tensor) -> None:
+    def widen(name: str, op: LayerOp, given: Tensor) -> None:
+        padded = op.pad(given)
         x = _vectors(op, padded)
         low, high = x.amin(0), x.amax(0)
         if name in ends:
@@ -39,8 +40,8 @@ def observe(model: nn.Module, batches: Iterable[Tensor], patches: Mapping[str, i
         ends[name] = low, high
         sample.take(name, op, padded)
 
-    def count(name: str, op: LayerOp, padded: Tensor) -> None:
-        found = _histogram(_vectors(op, padded), *ends[name])
+    def count(name: str, op: LayerOp, given: Tensor) -> None:
+        found = _histogram(_vectors(op, op.pad(given)), *ends[name])
         counts[name] = counts[name] + found if name in counts else found
 
     for look in (widen, count):

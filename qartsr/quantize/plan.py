@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from qartsr.config import Bits
 from qartsr.config.base import Config
-from qartsr.config.parts import LayerRecipe, MethodConfig, STCAConfig, VaSMPConfig
+from qartsr.config.parts import (
+    AbstractRangesConfig,
+    LayerRecipe,
+    MethodConfig,
+    QuantizerConfig,
+    STCAConfig,
+    VaSMPConfig,
+)
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.quantize.joins import joins
@@ -57,7 +64,7 @@ def plan(model: nn.Module, method: MethodConfig, bits: Bits, images: Tensor = _N
     inner = {name: weight for name, weight in weights.items() if name not in edge}
     weight_bits = _weight_bits(inner, method, bits.weight)
     ranks = _ranks(model, {name: tuple(weight.shape) for name, weight in weights.items()}, method, images)
-    splits = joins(model) if method.split else {}
+    splits = _splits(model, method)
     return Plan(
         method=method.name,
         bits=str(bits),
@@ -66,7 +73,7 @@ def plan(model: nn.Module, method: MethodConfig, bits: Bits, images: Tensor = _N
                 name=name,
                 weight_bits=method.edge_bits if name in edge else weight_bits.get(name, bits.weight),
                 input_bits=method.edge_bits if name in edge else bits.input,
-                recipe=_recipe(method.layer, ranks.get(name, 0), splits.get(name, 0)),
+                recipe=_recipe(method, ranks.get(name, 0), splits.get(name, 0)),
                 float=name in kept,
             )
             for name in layers
@@ -95,10 +102,28 @@ def _ranks(
     return share_out(dict(zip(shapes, asked, strict=True)), shapes, rank, policy)
 
 
-def _recipe(recipe: LayerRecipe, rank: int, split: int) -> LayerRecipe:
+def _splits(model: nn.Module, method: MethodConfig) -> dict[str, int]:
+    """Layer name -> input channels of the first part."""
+    if method.split != "halves":
+        return joins(model) if method.split else {}
+    channels = {name: module.get_parameter("weight").shape[1] for name, module in quantizable(model).items()}
+    return {name: count // 2 for name, count in channels.items() if count % 2 == 0}
+
+
+def _recipe(method: MethodConfig, rank: int, split: int) -> LayerRecipe:
     """The method's recipe with what was decided for one layer; 0: nothing was."""
+    recipe = method.layer
     changes = {
         **({"skip": recipe.skip.model_copy(update={"rank": rank})} if rank else {}),
         **({"split": split} if split else {}),
+        **({"weight": _halved(recipe.weight, split)} if split and method.split == "halves" else {}),
     }
     return recipe.model_copy(update=changes)
+
+
+def _halved(weight: QuantizerConfig, half: int) -> QuantizerConfig:
+    """Ranges of their own for both halves of the input channels, ``half`` channels each; smaller groups stay."""
+    if not isinstance(weight, AbstractRangesConfig):
+        return weight
+    size = min(half, weight.group) if weight.granularity == "group" else half
+    return weight.model_copy(update={"granularity": "group", "group": size})

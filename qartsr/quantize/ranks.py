@@ -18,19 +18,17 @@ _BISECTIONS = 60
 
 @torch.no_grad()
 def complexities(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tensor:
-    """(layers, N) complexity C_s of each layer's padded input for each of ``images`` (N, 3, H, W) in [-1, 1].
+    """(layers, N) :func:`complexity` of each layer's input for each of ``images`` (N, 3, H, W) in [-1, 1].
 
-    C_s: standard deviation over positions, mean over channels (QuantVSR's STCA; its temporal half is void on images).
-    Inputs without positions to differ in count 0. Raises QartsrError without images, or for a layer that never runs.
+    Raises QartsrError without images, or for a layer that never runs.
     """
     if not len(images):
         raise QartsrError("needs calibration images", "method.rank_policy", "plan with the calibration inputs")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
 
-    def look(name: str, op: LayerOp, padded: Tensor) -> None:
+    def look(name: str, op: LayerOp, x: Tensor) -> None:
         if name in found:
-            x = op.channels_last(padded).double()
-            found[name].append(x.reshape(-1, x.shape[-1]).std(0, correction=0).mean().cpu())
+            found[name].append(complexity(x, op).cpu())
 
     look_at_inputs(model, images.split(1), look)
     for name, values in found.items():
@@ -41,12 +39,25 @@ def complexities(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tens
     return torch.stack([torch.stack(values) for values in found.values()])
 
 
+def complexity(x: Tensor, op: LayerOp) -> Tensor:
+    """C_s of one image's input: standard deviation (n - 1) over positions, mean over channels; float64, () in shape.
+
+    Not padded: a border of zeros would make a flat map look busy. NaN where there is one position. QuantVSR's STCA
+    (2508.04485, section 3.2); its temporal half is void on images. For tokens the official code takes the deviation
+    over the channels of each token, the axes being those of a convolution; here it runs over tokens, as the paper says.
+    """
+    last = op.channels_last(x).double()
+    rows = last.reshape(-1, last.shape[-1])
+    return rows.std(0).mean() if len(rows) > 1 else rows.new_tensor(float("nan"))
+
+
 def votes(complexity: Tensor, config: STCAConfig) -> list[int]:
     """The rank each layer asks for: minimum + images at or above the upper quantile - images at or below the lower.
 
-    Quantiles over all layers and images; clipped to minimum .. maximum (QuantVSR, section 3.2; images only).
+    Quantiles over all layers and images; clipped to minimum .. maximum (QuantVSR, section 3.2; images only). A layer
+    without complexity (NaN) is not in the quantiles and asks for the minimum.
     """
-    lower, upper = (torch.quantile(complexity.flatten(), share) for share in (config.lower, config.upper))
+    lower, upper = (torch.nanquantile(complexity.flatten(), share) for share in (config.lower, config.upper))
     asked = config.minimum + (complexity >= upper).sum(1) - (complexity <= lower).sum(1)
     return [int(rank) for rank in asked.clamp(config.minimum, config.maximum)]
 

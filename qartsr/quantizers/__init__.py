@@ -4,13 +4,13 @@ from qartsr.quantizers.fake import fake_quantize, range_grid
 from qartsr.quantizers.family import QUANTIZERS, Quantizer
 from qartsr.quantizers.gptq import GPTQ, gptq
 from qartsr.quantizers.grid import Grid, decode, encode
-from qartsr.quantizers.grouped import Grouped, Sliced, group_size, spread_parts
+from qartsr.quantizers.grouped import Grouped, Sliced, SlicedOwn, group_size, spread_parts
 from qartsr.quantizers.lbq import LBQ
 from qartsr.quantizers.lsq import LSQ
 from qartsr.quantizers.none import NoQuantizer
 from qartsr.quantizers.own_range import OwnRange
 from qartsr.quantizers.ranges import symmetric_grid
-from qartsr.quantizers.rounding import ROUNDINGS, LearnedRounding, Nearest, Rounding
+from qartsr.quantizers.rounding import ROUNDINGS, IntegerBase, LearnedRounding, Nearest, Rounding
 from qartsr.quantizers.static import Static
 from qartsr.quantizers.stats import RangeStats, joined_stats, stats_of, weighted_stats
 
@@ -22,6 +22,7 @@ __all__ = [
     "ROUNDINGS",
     "Grid",
     "Grouped",
+    "IntegerBase",
     "LearnedRounding",
     "Nearest",
     "NoQuantizer",
@@ -30,6 +31,7 @@ __all__ = [
     "RangeStats",
     "Rounding",
     "Sliced",
+    "SlicedOwn",
     "Static",
     "decode",
     "encode",

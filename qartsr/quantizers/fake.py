@@ -1,7 +1,8 @@
 """Fake quantization with learned grids: two autograd functions with closed-form gradients and few passes over x.
 
-Straight-through gradients (QArtSR, Eq. 4; LSQ, 1902.08153). The value is clipped before it is rounded: the other order
-gives the same values, but the wrong gradient in the half step beyond each end.
+Straight-through gradients (QArtSR, Eq. 4; LSQ, 1902.08153). The value is clipped before it is rounded. The public codes
+of PassionSR, EfficientDM and QuantVSR round first: the same values, but what lies up to half a step beyond an end
+counts as inside. ``beyond=HALF_STEP`` gives their gradients.
 """
 
 from __future__ import annotations
@@ -18,38 +19,44 @@ from qartsr.quantizers.grid import Grid, positions
 
 SMALLEST_SCALE = 1e-8
 """Floor of the step: a range that training has turned inside out still gives a finite grid."""
+HALF_STEP = 0.5
+"""How far beyond an end gradients pass where rounding comes before clipping, in steps."""
 
 
 class _FakeQuantize(Function):
     """x, scale s, offset o -> s * round(clip((x - o) / s, 0, levels)) + o.
 
     d/dx = 1 inside, 0 outside;  d/ds = (x_hat - x) / s inside, 0 below, levels above;  d/do = 0 inside, 1 outside.
+    Inside reaches ``beyond`` steps beyond the ends.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor, levels: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor, levels: int, beyond: float) -> Tensor:
         steps = positions(x, scale, offset)
         ctx.save_for_backward(steps, scale)
-        ctx.levels = levels
+        ctx.levels, ctx.beyond = levels, beyond
         return steps.clamp(0, levels).round_().mul_(scale).add_(offset)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         steps, scale = ctx.saved_tensors
-        inner = _inside(grad, steps, ctx.levels)
+        inner = _inside(grad, steps, ctx.levels, ctx.beyond)
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-            return inner, None, None, None
+            return inner, None, None, None, None
         outer = grad - inner
         clipped = steps.clamp(0, ctx.levels)  # outside: 0 or levels, so the dot product picks levels above
-        above = _dot(outer, clipped, scale)
-        return inner, above + _dot(grad, clipped.round().sub_(clipped), scale), outer.sum_to_size(scale.shape), None
+        slope = _dot(outer, clipped, scale) + _dot(grad, clipped.round() - clipped, scale)
+        if ctx.beyond:
+            slope = slope + _dot(inner, clipped.sub_(steps), scale)
+        return inner, slope, outer.sum_to_size(scale.shape), None, None
 
 
-def _inside(grad: Tensor, steps: Tensor, levels: int) -> Tensor:
+def _inside(grad: Tensor, steps: Tensor, levels: int, beyond: float) -> Tensor:
     """``grad`` where 0 <= steps <= levels, else 0; one pass, where comparisons and selections are slow on CPUs."""
     limits = torch.finfo(steps.dtype)
-    passed: Tensor = torch.ops.aten.hardtanh_backward(grad, steps, -limits.tiny, levels * (1 + limits.eps))
+    low, high = -beyond - limits.tiny, (levels + beyond) * (1 + limits.eps)
+    passed: Tensor = torch.ops.aten.hardtanh_backward(grad, steps, low, high)
     return passed
 
 
@@ -97,9 +104,12 @@ class _ScaleGradient(Function):
         return grad * ctx.factor, None, None
 
 
-def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
-    """The nearest grid value of every element of ``x``; differentiable in x, scale and offset."""
-    return _typed(_FakeQuantize.apply(x, grid.scale, grid.offset, grid.levels))
+def fake_quantize(x: Tensor, grid: Grid, beyond: float = 0.0) -> Tensor:
+    """The nearest grid value of every element of ``x``; differentiable in x, scale and offset.
+
+    ``beyond``: how many steps beyond the ends gradients take x for inside, 0 or :data:`HALF_STEP`.
+    """
+    return _typed(_FakeQuantize.apply(x, grid.scale, grid.offset, grid.levels, beyond))
 
 
 def range_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:

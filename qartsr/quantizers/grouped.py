@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from qartsr.quantizers.fake import fake_quantize
 from qartsr.quantizers.family import Quantizer
 from qartsr.quantizers.grid import Grid
+from qartsr.quantizers.own_range import OwnRange
 from qartsr.quantizers.stats import RangeStats
 
 
@@ -51,25 +52,25 @@ class Grouped(nn.Module):
         return self.inner(self._rows(x)).reshape(x.shape)
 
 
-def spread_parts(values: Tensor, widths: Tensor) -> Tensor:
-    """(2,) one value per part -> (C, 1, 1) one per channel."""
-    return values.repeat_interleave(widths)[:, None, None]
+def spread_parts(values: Tensor, widths: Tensor, tail: int) -> Tensor:
+    """(2,) one value per part -> (C, 1, ...) one per channel, followed by ``tail`` dimensions of 1."""
+    return values.repeat_interleave(widths).reshape(-1, *(1,) * tail)
 
 
 class Sliced(nn.Module):
-    """An input joined of two tensors of different range, one range for each (Q-Diffusion's split; PassionSR).
+    """Two parts of an input's channels, one range for each (Q-Diffusion's split; PassionSR; QuantVSR).
 
-    ``inner`` has shape (2, 1); the first ``boundary`` channels of x (B, C, H, W) are the first part. Deviation: only
-    the input is split, at the true boundary; Q-Diffusion also splits the weight, PassionSR halves every layer of the
-    UNet wherever the halves may lie. A weight has one range per output channel or group, which a split refines little.
+    ``inner`` has shape (2, 1); the first ``boundary`` channels of x, (B, C, H, W) or (..., C), are the first part;
+    ``tail``: dimensions that follow the channels. The weight's ranges are its own affair (:class:`Grouped`). Deviation:
+    the parts of a linear layer's input are channels, where PassionSR's code halves the tokens by mistake.
     """
 
     widths: Tensor
 
-    def __init__(self, inner: Quantizer, boundary: int, channels: int) -> None:
+    def __init__(self, inner: Quantizer, boundary: int, channels: int, tail: int = 2) -> None:
         super().__init__()
         self.inner: Quantizer = inner
-        self.boundary = boundary
+        self.boundary, self._tail = boundary, tail
         self.register_buffer("widths", torch.tensor([boundary, channels - boundary]), persistent=False)
 
     def calibrate(self, stats: RangeStats | Tensor) -> None:
@@ -77,14 +78,39 @@ class Sliced(nn.Module):
         self.inner.calibrate(stats)
 
     def grid(self, x: Tensor) -> Grid:
-        """Scale and offset of every channel, (C, 1, 1)."""
+        """Scale and offset of every channel, (C, 1, 1) or (C,)."""
         scale, offset, levels = self.compact(x)
-        return Grid(spread_parts(scale, self.widths), spread_parts(offset, self.widths), levels)
+        scale, offset = (spread_parts(values, self.widths, self._tail) for values in (scale, offset))
+        return Grid(scale, offset, levels)
 
     def compact(self, x: Tensor) -> Grid:
         """Scale and offset of both parts, (2,)."""
         grid = self.inner.grid(x)
         return Grid(grid.scale[:, 0], grid.offset[:, 0], grid.levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fake quantization."""
+        return fake_quantize(x, self.grid(x), getattr(self.inner, "beyond", 0.0))
+
+
+class SlicedOwn(nn.Module):
+    """Two parts of an input's channels, each on the grid between its own ends as they come (QuantVSR's inputs)."""
+
+    def __init__(self, bits: int, boundary: int, channels: int, tail: int) -> None:
+        super().__init__()
+        self.boundary, self._widths, self._tail = boundary, (boundary, channels - boundary), tail
+        self._own = OwnRange(bits)
+
+    def calibrate(self, stats: RangeStats | Tensor) -> None:
+        """Nothing to set: the ranges follow the tensor."""
+
+    def grid(self, x: Tensor) -> Grid:
+        """Scale and offset of every channel, (C, 1, 1) or (C,); constants for the gradient."""
+        first, second = (self._own.grid(part) for part in x.split(self._widths, -1 - self._tail))
+        widths = torch.tensor(self._widths, device=x.device)
+        scale, offset = torch.stack([first.scale, second.scale]), torch.stack([first.offset, second.offset])
+        scale, offset = (spread_parts(values, widths, self._tail) for values in (scale, offset))
+        return Grid(scale, offset, first.levels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake quantization."""

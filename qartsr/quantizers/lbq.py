@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import LBQConfig
-from qartsr.quantizers.fake import fake_quantize, range_grid
+from qartsr.quantizers.fake import HALF_STEP, fake_quantize, range_grid
 from qartsr.quantizers.family import QUANTIZERS, gathered
 from qartsr.quantizers.grid import Grid
 from qartsr.quantizers.ranges import least_squares, usable
@@ -19,12 +19,14 @@ class LBQ(nn.Module):
 
     Gradients, with e = (x_hat - x) / scale, r = zero - lower / scale and L = 2**bits - 1:
     inside d/dupper = e / L = -d/dlower; below d/dupper = r / L, d/dlower = 1 - r / L;
-    above d/dupper = 1 + r / L, d/dlower = -r / L.
+    above d/dupper = 1 + r / L, d/dlower = -r / L. Inside reaches half a step beyond the ends with ``half_step``. In
+    PassionSR's code r is the zero point instead: its zero point divides by the detached step of the call before.
     """
 
     def __init__(self, config: LBQConfig, bits: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.levels, self.shape, self.init = 2**bits - 1, shape, config.init
+        self.beyond = HALF_STEP if config.half_step else 0.0
         self.lower = nn.Parameter(torch.full(shape, -1.0))
         self.upper = nn.Parameter(torch.full(shape, 1.0))
 
@@ -43,4 +45,4 @@ class LBQ(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake quantization."""
-        return fake_quantize(x, self.grid(x))
+        return fake_quantize(x, self.grid(x), self.beyond)

@@ -1,4 +1,4 @@
-"""LSQ and LSQ+: learned step size, and learned offset."""
+"""LSQ and LSQ+: learned step size, and an offset that is learned or a whole number of steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import LSQConfig, StepInit
-from qartsr.quantizers.fake import SMALLEST_SCALE, fake_quantize, scale_gradient
+from qartsr.quantizers.fake import HALF_STEP, SMALLEST_SCALE, fake_quantize, scale_gradient
 from qartsr.quantizers.family import QUANTIZERS, gathered
 from qartsr.quantizers.grid import Grid
 from qartsr.quantizers.ranges import least_squares
 from qartsr.quantizers.stats import RangeStats
+
+SMALLEST_STEP = 1e-5
+"""Of the whole range, at the start."""
 
 
 def _plain_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:
@@ -28,10 +31,12 @@ class _Symmetric(nn.Module):
         self.negative, self.init = negative, init
 
     def start(self, stats: RangeStats, levels: int) -> Tensor:
-        """(G,) step 2 mean|x| / sqrt(positive codes) (LSQ, section 2.1), or max|mu +- 3 sigma| / negative codes.
+        """(G,) step 2 mean|x| / sqrt(positive codes) (LSQ, section 2.1), max|mu +- 3 sigma| / negative, or max|x|.
 
-        The latter is LSQ+'s for weights (section 4.2): with mu - 3 sigma and mu + 3 sigma, the larger magnitude.
+        The second is LSQ+'s for weights (section 4.2): with mu - 3 sigma and mu + 3 sigma, the larger magnitude.
         """
+        if self.init == "minmax":
+            return torch.maximum(stats.lower.abs(), stats.upper.abs()) / (levels - self.negative)
         if self.init == "sigma":
             mean, deviation = stats.moments()
             return (mean.abs() + 3 * deviation) / self.negative
@@ -60,9 +65,36 @@ class _Shifted(nn.Module):
         return scale_gradient(self.value, factor)
 
 
+class _Whole(nn.Module):
+    """A zero point found once: a whole code, so that 0 stays on the grid while the step trains (EfficientDM's code)."""
+
+    zero: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(shape))
+
+    def start(self, stats: RangeStats, levels: int) -> Tensor:
+        """(G,) step from the minimum to the maximum, both joined with 0; zero = round(-minimum / step)."""
+        lower, upper = stats.lower.clamp_max(0), stats.upper.clamp_min(0)
+        step = ((upper - lower) / levels).clamp_min(SMALLEST_STEP / levels)
+        self.zero.copy_((-lower / step).round().reshape(self.zero.shape))
+        return step
+
+    def forward(self, step: Tensor, factor: float) -> Tensor:
+        """The offset that goes with ``step``."""
+        return -self.zero * step
+
+
+def _offset(config: LSQConfig, bits: int, shape: tuple[int, ...]) -> _Symmetric | _Shifted | _Whole:
+    if not config.offset:
+        return _Symmetric(2 ** (bits - 1), config.init)
+    return _Whole(shape) if config.init == "minmax" else _Shifted(shape)
+
+
 @QUANTIZERS.register(LSQConfig)
 class LSQ(nn.Module):
-    """Learned step, symmetric; with ``offset`` learned too (LSQ+).
+    """Learned step, symmetric; with ``offset`` learned too (LSQ+), or a fixed whole zero point (``init: minmax``).
 
     Gradients are multiplied by 1 / sqrt(n * positive codes), n the number of elements that share the step.
     """
@@ -70,15 +102,16 @@ class LSQ(nn.Module):
     def __init__(self, config: LSQConfig, bits: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.levels, self.shape = 2**bits - 1, shape
+        self.beyond = HALF_STEP if config.half_step else 0.0
         self.positive = self.levels if config.offset else 2 ** (bits - 1) - 1
         self.step = nn.Parameter(torch.full(shape, 2.0 / self.levels))
-        self.offset = _Shifted(shape) if config.offset else _Symmetric(2 ** (bits - 1), config.init)
+        self.offset = _offset(config, bits, shape)
 
     @torch.no_grad()
     def calibrate(self, stats: RangeStats | Tensor) -> None:
-        """LSQ: from the mean magnitude or the deviation. LSQ+ (offset): least squared error."""
+        """LSQ: from mean magnitude, deviation or largest magnitude. Offset: least squared error, or the ends."""
         start = self.offset.start(gathered(stats, self.shape), self.levels)
-        self.step.copy_(start.clamp_min(1e-5 / self.levels).reshape(self.shape))
+        self.step.copy_(start.clamp_min(SMALLEST_STEP / self.levels).reshape(self.shape))
 
     def grid(self, x: Tensor) -> Grid:
         """The present grid; gradients carry LSQ's scale for a tensor of ``x``'s size."""
@@ -89,4 +122,4 @@ class LSQ(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake quantization."""
-        return fake_quantize(x, self.grid(x))
+        return fake_quantize(x, self.grid(x), self.beyond)

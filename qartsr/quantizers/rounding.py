@@ -7,8 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from qartsr.config.parts import LearnedRoundingConfig, NearestConfig
+from qartsr.config.parts import IntegerConfig, LearnedRoundingConfig, NearestConfig
 from qartsr.quantizers.family import Quantizer
+from qartsr.quantizers.grid import decode, encode
 from qartsr.registry import Registry
 
 
@@ -42,6 +43,35 @@ class Nearest(nn.Module):
     def forward(self, weight: Tensor, quantizer: Quantizer) -> Tensor:
         """``weight`` itself."""
         return weight
+
+
+@ROUNDINGS.register(IntegerConfig)
+class IntegerBase(nn.Module):
+    """The start's codes on the present grid, and what training adds to the weight since (EfficientDM's QALoRA).
+
+    With an adapter F1 F2 the quantizer sees s (c - z) + F1 F2, c fixed: the base moves with the step, and a code
+    changes when the adapter has moved it by half a step. From the floating-point weight, a tie may be crossed at once.
+    Gradients of the step go through the base too. Deviation: in the official code the step that decodes the base
+    shares storage with the quantizer's, and both are in the optimizer, so it moves twice.
+    """
+
+    codes: Tensor
+    start: Tensor
+
+    def __init__(self, config: IntegerConfig, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.zeros(shape, dtype=torch.int32))
+        self.register_buffer("start", torch.zeros(shape))
+
+    @torch.no_grad()
+    def calibrate(self, weight: Tensor, quantizer: Quantizer, inputs: Tensor) -> None:
+        """Keep the weight and its codes."""
+        self.start.copy_(weight)
+        self.codes.copy_(encode(weight, quantizer.grid(weight)))
+
+    def forward(self, weight: Tensor, quantizer: Quantizer) -> Tensor:
+        """The decoded codes and what ``weight`` has gained since the start."""
+        return decode(self.codes, quantizer.grid(weight)) + (weight - self.start)
 
 
 @ROUNDINGS.register(LearnedRoundingConfig)

@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "minmax": {"weight": {"kind": "minmax"}, "input": {"kind": "minmax"}},
     "lsq": {"weight": {"kind": "lsq", "granularity": "channel"}, "input": {"kind": "lsq"}},
     "lsq+": {"weight": {"kind": "lsq", "offset": True}, "input": {"kind": "lsq", "offset": True}},
+    "lsq whole": {"weight": {"kind": "lsq", "granularity": "channel", "offset": True, "init": "minmax"}},
+    "integer base": {"weight": {"kind": "lsq", "offset": True, "init": "minmax"}, "rounding": {"kind": "integer"}},
     "percentile": {"weight": {"kind": "percentile"}, "input": {"kind": "percentile"}},
     "mse": {"weight": {"kind": "mse", "granularity": "channel"}, "input": {"kind": "mse"}},
     "symmetric": {"weight": {"kind": "minmax", "symmetric": True}, "input": {"kind": "percentile", "symmetric": True}},
@@ -93,11 +95,23 @@ def test_codes_are_those_of_the_quantizer(bits: int) -> None:
     assert packed.codes.numel() == -(-weight.numel() * bits // 8)
 
 
-@pytest.mark.parametrize("kind", ["conv", "strided conv", "pointwise"])
+@pytest.mark.parametrize("kind", LAYERS)
 def test_split_inputs_are_packed(kind: str) -> None:
     layer, x = make(kind, recipe(split=2), 3, 5)
     packed = pack_layer(layer)
     assert packed.spec.input_split == 2 and packed.get_buffer("input.grid").shape == (2, 2)
+    with torch.no_grad():
+        assert torch.equal(packed(x), layer(x))
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_halves_of_inputs_and_weights_with_ranges_as_they_come_are_packed(kind: str) -> None:
+    half = {"linear": 6, "conv": 3}[kind]
+    weight = {"kind": "minmax", "granularity": "group", "group": half}
+    layer, x = make(kind, recipe(weight=weight, input={"kind": "dynamic"}, split=half), 3, 5)
+    packed = pack_layer(layer)
+    assert (packed.spec.input_split, packed.spec.input_dynamic, packed.spec.weight_groups) == (half, True, 2)
+    assert "input.grid" not in packed.state_dict()
     with torch.no_grad():
         assert torch.equal(packed(x), layer(x))
 

@@ -55,3 +55,30 @@ def test_grouped_convolutions_are_refused() -> None:
     model.unet.conv_in = nn.Conv2d(4, 8, 3, groups=2)
     with pytest.raises(ValueError, match="grouped"):
         plan(model, method(), Bits(4, 4))
+
+
+def test_halves_are_of_every_even_input_and_of_its_weight() -> None:
+    layer = {"weight": {"kind": "minmax", "granularity": "channel"}, "input": {"kind": "dynamic"}}
+    model = small()
+    decided = {
+        found.name: found.recipe for found in plan(model, method(layer=layer, split="halves"), Bits(4, 4)).layers
+    }
+    for name, recipe in decided.items():
+        channels = model.get_submodule(name).get_parameter("weight").shape[1]
+        ranges = getattr(recipe.weight, "granularity", ""), getattr(recipe.weight, "group", 0)
+        assert recipe.split == (0 if channels % 2 else channels // 2)
+        assert ranges == (("channel", 64) if channels % 2 else ("group", channels // 2))
+    assert not decided["vae.encoder.conv_in"].split  # three channels
+
+
+def test_halves_keep_smaller_groups() -> None:
+    layer = {"weight": {"kind": "minmax", "granularity": "group", "group": 2}, "input": {"kind": "dynamic"}}
+    decided = plan(small(), method(layer=layer, split="halves"), Bits(4, 4)).layers
+    assert {getattr(found.recipe.weight, "group", 0) for found in decided} == {2}
+
+
+def test_what_cannot_be_split_is_refused_with_a_sentence() -> None:
+    with pytest.raises(ValueError, match="halves have a weight range per output channel"):
+        method(layer={"weight": {"kind": "minmax"}}, split="halves")
+    with pytest.raises(ValueError, match="inputs of kind none have no ranges to split"):
+        method(layer={"input": {"kind": "none"}}, split=True)

@@ -14,9 +14,10 @@ from torch import Tensor
 from qartsr.config import Bits
 from qartsr.config.parts import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
+from qartsr.layer import op_of
 from qartsr.quantize import Plan, plan
 from qartsr.quantize.precision import share_out_bits
-from qartsr.quantize.ranks import complexities, share_out, votes
+from qartsr.quantize.ranks import complexities, complexity, share_out, votes
 from tests.quantize.small import batches, method, small
 
 SHAPE = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])).map(lambda s: (*s, s[2]))
@@ -73,10 +74,10 @@ def test_a_budget_below_the_minimum_is_refused() -> None:
 
 def test_votes_are_quantvsrs() -> None:
     """Thresholds over all layers and images; +1 at or above the upper, -1 at or below the lower; clipped."""
-    complexity = torch.tensor([[0.0, 0.0, 0.0], [5.0, 5.0, 5.0], [9.0, 9.0, 5.0], [9.0, 0.0, 5.0]]).double()
-    flat = complexity.flatten()
+    found_by_layer = torch.tensor([[0.0, 0.0, 0.0], [5.0, 5.0, 5.0], [9.0, 9.0, 5.0], [9.0, 0.0, 5.0]]).double()
+    flat = found_by_layer.flatten()
     assert (torch.quantile(flat, 0.25), torch.quantile(flat, 0.75)) == (0.0, 6.0)
-    found = votes(complexity, STCAConfig(minimum=2, maximum=3, multiple=1, lower=0.25, upper=0.75))
+    found = votes(found_by_layer, STCAConfig(minimum=2, maximum=3, multiple=1, lower=0.25, upper=0.75))
     assert found == [2, 2, 3, 2]  # -3, 0, +2, +1 - 1
 
 
@@ -86,9 +87,34 @@ def test_complexity_is_the_deviation_over_positions() -> None:
     inputs: list[Tensor] = []
     model.get_submodule(name).register_forward_pre_hook(lambda m, a: inputs.append(a[0]))
     found = complexities(model, images, [name, "vae.encoder.conv_in"])
-    padded = torch.nn.functional.pad(torch.cat(inputs), (1, 1, 1, 1)).double()
-    torch.testing.assert_close(found[0], padded.flatten(2).std(2, correction=0).mean(1))
+    torch.testing.assert_close(found[0], torch.cat(inputs).double().flatten(2).std(2).mean(1))
     assert found.shape == (2, 4)
+
+
+def test_complexity_does_not_see_the_border_of_zeros() -> None:
+    """A flat map is flat, however it will be padded; and one position has no deviation."""
+    flat, conv = torch.full((1, 3, 4, 5), 7.0), op_of(torch.nn.Conv2d(3, 2, 3, padding=1))
+    assert complexity(flat, conv) == 0
+    assert complexity(torch.ones(1, 8), op_of(torch.nn.Linear(8, 2))).isnan()
+    assert complexity(torch.randn(1, 3, 1, 1), conv).isnan()
+    tokens = torch.tensor([[[0.0, 5.0], [2.0, 5.0]]])  # over tokens, not over the channels of each
+    assert float(complexity(tokens, op_of(torch.nn.Linear(2, 2)))) == pytest.approx(2**0.5 / 2)
+
+
+def test_layers_without_positions_vote_for_the_minimum_and_move_no_quantile() -> None:
+    """The embedding layers: with them at 0 the lower quantile would be theirs and the others' votes would change."""
+    seen = torch.tensor([[1.0, 2.0], [3.0, 9.0], [5.0, 9.0]]).double()
+    config = STCAConfig(minimum=3, maximum=9, multiple=1, lower=0.25, upper=0.75)
+    alone = votes(seen, config)
+    with_nan = torch.cat([seen, torch.full((4, 2), float("nan")).double()])
+    assert votes(with_nan, config) == [*alone, 3, 3, 3, 3] and alone == [3, 4, 4]
+    assert votes(torch.cat([seen, torch.zeros(4, 2).double()]), config)[:3] != alone
+
+
+def test_the_embeddings_of_a_model_get_the_least_rank() -> None:
+    names = ["unet.time_embedding.linear_1", "unet.down_blocks.0.resnets.0.conv1"]
+    found = complexities(small(), torch.cat(batches()), names)
+    assert found[0].isnan().all() and found[1].isfinite().all()
 
 
 def _sizes(found: Plan) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qartsr.config.parts import LSQConfig
 from qartsr.quantizers import LSQ, Grid, fake_quantize, range_grid
-from qartsr.quantizers.fake import scale_gradient
+from qartsr.quantizers.fake import HALF_STEP, scale_gradient
 from tests.quantizers.reference import closed_form_bounds, composed, composed_bounds
 
 SHAPES = {
@@ -139,3 +139,28 @@ def test_gradient_scale_keeps_the_value_and_the_floor() -> None:
     out = scale_gradient(x, 0.25, 1e-8)
     out.sum().backward()
     assert out.tolist() == [x[0].item(), pytest.approx(1e-8)] and x.grad is not None and x.grad.tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("bits", [2, 4])
+def test_gradients_of_rounding_before_clipping(case: str, bits: int) -> None:
+    """``beyond``: the values stay, the half step beyond each end counts as inside."""
+    shape, ranges = SHAPES[case]
+    x, grad, levels = _random(shape, 0).requires_grad_(), _random(shape, 1), 2**bits - 1
+    scale = (1.2 / levels * (1 + 0.3 * torch.rand(ranges, dtype=torch.float64))).requires_grad_()
+    offset = (-0.6 + 0.1 * _random(ranges, 3)).requires_grad_()
+    leaves = [x, scale, offset]
+    ours, plain = (fake_quantize(x, Grid(scale, offset, levels), beyond) for beyond in (HALF_STEP, 0.0))
+    torch.testing.assert_close(ours, plain, rtol=0, atol=0)
+    found = _gradients(ours, grad, leaves)
+    steps = ((x - offset) / scale).detach()
+    inner = (steps >= -0.5) & (steps <= levels + 0.5)
+    error = torch.where(inner, steps.round() - steps, (steps > 0) * float(levels))
+    expected = [
+        torch.where(inner, grad, 0),
+        (grad * error).sum_to_size(scale.shape),
+        torch.where(inner, 0, grad).sum_to_size(offset.shape),
+    ]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+    assert not torch.equal(found[0], _gradients(plain, grad, leaves)[0])

@@ -15,8 +15,10 @@ from qartsr.config.parts import QuantizerConfig
 from qartsr.quantizers import (
     QUANTIZERS,
     Grouped,
+    OwnRange,
     Quantizer,
     Sliced,
+    SlicedOwn,
     decode,
     encode,
     group_size,
@@ -87,23 +89,41 @@ def test_gradients_of_groups_are_those_of_their_rows(kind: str) -> None:
         torch.testing.assert_close(parameter.grad, theirs.get_parameter(name.removeprefix("inner.")).grad)
 
 
+def _joined(tail: int) -> tuple[Tensor, list[Tensor]]:
+    """An input of a convolution (two dimensions behind the channels) or of a linear layer, and its parts."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [torch.randn(2, 3, 5, 4, generator=generator), 30 * torch.rand(2, 5, 5, 4, generator=generator)]
+    parts = [part.movedim(1, -1 - tail) for part in parts]
+    return torch.cat(parts, -1 - tail), parts
+
+
+@pytest.mark.parametrize("tail", [2, 0])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_both_parts_of_an_input_have_the_ranges_they_come_with(bits: int, tail: int) -> None:
+    x, parts = _joined(tail)
+    sliced, alone = SlicedOwn(bits, 3, 8, tail), OwnRange(bits)
+    assert torch.equal(sliced(x), torch.cat([alone(part) for part in parts], -1 - tail))
+    assert torch.equal(decode(encode(x, sliced.grid(x)), sliced.grid(x)), sliced(x))
+    assert not torch.equal(sliced(x), alone(x))
+
+
+@pytest.mark.parametrize("tail", [2, 0])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_both_parts_of_a_joined_input_are_quantized_as_if_alone(kind: str, bits: int) -> None:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.cat([torch.randn(2, 3, 5, 4, generator=generator), 30 * torch.rand(2, 5, 5, 4, generator=generator)], 1)
-    sliced = Sliced(_build(kind, bits, (2, 1)), 3, 8)
-    parts = [x[:, :3], x[:, 3:]]
+def test_both_parts_of_a_joined_input_are_quantized_as_if_alone(kind: str, bits: int, tail: int) -> None:
+    x, parts = _joined(tail)
+    sliced = Sliced(_build(kind, bits, (2, 1)), 3, 8, tail)
     sliced.calibrate(joined_stats([stats_of(part, 1) for part in parts]))
     out, grid = sliced(x), sliced.grid(x)
     assert torch.equal(decode(encode(x, grid), grid), out) and sliced.compact(x).scale.shape == (2,)
-    for part, found in zip(parts, (out[:, :3], out[:, 3:]), strict=True):
+    for part, found in zip(parts, out.split((3, 5), -1 - tail), strict=True):
         alone = _build(kind, bits, ())
         alone.calibrate(part)
         torch.testing.assert_close(alone(part), found)
     whole = _build("minmax", bits, ())
     whole.calibrate(x)
-    assert kind != "minmax" or (out - x)[:, :3].square().mean() < (whole(x) - x)[:, :3].square().mean()
+    first, of_whole = ((made - x).narrow(-1 - tail, 0, 3).square().mean() for made in (out, whole(x)))
+    assert kind != "minmax" or first < of_whole
 
 
 def test_joined_statistics_are_those_of_the_parts() -> None:

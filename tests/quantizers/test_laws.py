@@ -27,7 +27,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "mse symmetric": {"kind": "mse", "symmetric": True},
     "lsq": {"kind": "lsq"},
     "lsq sigma": {"kind": "lsq", "init": "sigma"},
+    "lsq minmax": {"kind": "lsq", "init": "minmax"},
     "lsq+": {"kind": "lsq", "offset": True},
+    "lsq whole": {"kind": "lsq", "offset": True, "init": "minmax"},
     "lbq": {"kind": "lbq"},
     "lbq mse": {"kind": "lbq", "init": "mse"},
 }

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from qartsr.config.parts import (
     GPTQConfig,
+    IntegerConfig,
     LBQConfig,
     LearnedRoundingConfig,
+    LSQConfig,
     MinMaxConfig,
     NearestConfig,
     RoundingConfig,
@@ -24,10 +26,12 @@ from qartsr.errors import QartsrError
 from qartsr.quantizers import (
     GPTQ,
     LBQ,
+    LSQ,
     QUANTIZERS,
     ROUNDINGS,
     Grid,
     Grouped,
+    IntegerBase,
     LearnedRounding,
     Quantizer,
     encode,
@@ -214,3 +218,45 @@ def test_nearest_changes_nothing() -> None:
     weight = _draw(0, 3, 5)
     assert ROUNDINGS.build(NearestConfig(), shape=(3, 5))(weight, _channelwise(weight, 3)) is weight
     assert isinstance(_channelwise(weight, 3).grid(weight), Grid)
+
+
+def _integer(adapter: Tensor) -> tuple[LSQ, IntegerBase, Tensor]:
+    weight = torch.randn(4, 30, generator=torch.Generator().manual_seed(3)).double()
+    config = LSQConfig(granularity="channel", offset=True, init="minmax")
+    quantizer, rounding = LSQ(config, 3, (4, 1)).double(), IntegerBase(IntegerConfig(), (4, 30)).double()
+    quantizer.calibrate(weight)
+    rounding.calibrate(weight, quantizer, torch.empty(0))
+    return quantizer, rounding, weight + adapter
+
+
+def test_an_integer_base_needs_half_a_step_to_change_a_code() -> None:
+    """Whatever the weight was: of the floating-point weights, some lie next to a tie and change at once."""
+    quantizer, rounding, weight = _integer(torch.zeros(()).double())
+    step, start = quantizer.step.detach(), encode(weight, quantizer.grid(weight))
+    for share, moves in ((0.0, False), (0.49, False), (-0.49, False), (0.51, True), (-0.51, True)):
+        moved = encode(rounding(weight + share * step, quantizer), quantizer.grid(weight))
+        free = (start + (1 if share > 0 else -1)).clamp(0, 7)  # end codes have nowhere to go
+        assert torch.equal(moved, free if moves else start)
+    assert not torch.equal(encode(weight + 0.49 * step, quantizer.grid(weight)), start)
+
+
+def test_an_integer_base_moves_with_the_step() -> None:
+    """Its codes stay while the step trains; the gradient of the step goes through base and quantizer."""
+    quantizer, rounding, weight = _integer(
+        0.1 * torch.randn(4, 30, generator=torch.Generator().manual_seed(4)).double()
+    )
+    start = encode(rounding(weight, quantizer), quantizer.grid(weight))
+    with torch.no_grad():
+        quantizer.step.mul_(1.7)
+    clean = encode(rounding(rounding.start, quantizer), quantizer.grid(weight))
+    assert torch.equal(clean, rounding.codes) and not torch.equal(start, rounding.codes)
+    g = torch.randn(4, 30, generator=torch.Generator().manual_seed(5)).double()
+    quantizer(rounding(weight, quantizer)).backward(g)
+    step, zero = quantizer.step.detach().clone().requires_grad_(True), quantizer.offset.zero
+    base = step * (rounding.codes - zero)
+    position = (base + (weight - rounding.start)) / step + zero
+    held = torch.where((position >= 0) & (position <= 7), position, position.detach().clamp(0, 7))
+    out = step * (held + (held.round() - held).detach() - zero)
+    out.backward(g)
+    factor = 1 / (7 * 30) ** 0.5  # LSQ's, for n weights a step and 7 codes above the lowest
+    torch.testing.assert_close(quantizer.step.grad, step.grad * factor)
