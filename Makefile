@@ -73,3 +73,4 @@ $(STAMP): pyproject.toml constraints.txt
 		$(BIN)/python -m pip install --quiet -e ".[all]" -c constraints.txt; \
 	fi
 	@touch $(STAMP)
+	@$(BIN)/qartsr fetch-metric-weights niqe || echo "NIQE will not be measured; everything else is"

@@ -22,7 +22,7 @@ def main() -> None:
     scores = evaluate_quantized(model.to(device), args.data, args.reference, args.out, measure)
     scores.write(args.out, args.metrics)
     with open_run(params.profile, f"evaluate@{args.bits}", params.evaluate.model_dump()) as run:
-        run.metrics(scores.averages(), 0)
+        run.metrics(scores.tracked(), 0)
         run.artifact(args.out / "grid.png")
         run.artifact(args.out / "per_image.csv")
 

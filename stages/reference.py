@@ -21,7 +21,7 @@ def main() -> None:
     with open_run(params.profile, "reference", params.evaluate.model_dump()) as run:
         for subject, result, metrics in zip(subjects, scores, (args.bicubic, args.fp), strict=True):
             result.write(args.out / subject, metrics)
-            run.metrics({f"{subject}_{name}": value for name, value in result.averages().items()}, 0)
+            run.metrics({f"{subject}_{name}": value for name, value in result.tracked().items()}, 0)
             run.artifact(args.out / subject / "grid.png", subject)
             run.artifact(args.out / subject / "per_image.csv", subject)
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.table import Table
 
-    from qartsr.evaluate import Scores
+    from qartsr.evaluate import Row, Scores
     from qartsr.metrics import Meter
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pred", metavar="DIR", type=Path, required=True, help="images to judge (PNG, JPEG or WebP)")
     parser.add_argument("--ref", metavar="DIR", type=Path, required=True, help="their references, of the same names")
-    names = "comma-separated: psnr, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa"
+    names = "comma-separated: psnr, psnr_rgb, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa"
     parser.add_argument("--metrics", metavar="NAMES", type=_names, required=True, help=names)
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write means, scores and what is unavailable")
@@ -56,12 +56,14 @@ def _run(args: argparse.Namespace) -> None:
         raise QartsrError("none of these can be measured here", "--metrics", "fetch the weights of one, or add psnr")
 
 
-def _measure_all(pairs: tuple[Pair, ...], meter: Meter) -> tuple[tuple[str, dict[str, float]], ...]:
+def _measure_all(pairs: tuple[Pair, ...], meter: Meter) -> tuple[Row, ...]:
+    from qartsr.evaluate import Row
+
     rows = []
     with bar(len(pairs)) as drawn:
         for pair in pairs:
             drawn.begin(pair.name)
-            rows.append((pair.name, _measure(pair, meter)))
+            rows.append(Row(pair.name, "images", _measure(pair, meter)))
     return tuple(rows)
 
 
@@ -106,8 +108,8 @@ def _table(scores: Scores) -> Table:
     table.add_column("image", "mean")
     for name, mean in means.items():
         table.add_column(name, f"{mean:.4f}", justify="right")
-    for image, row in scores.rows:
-        table.add_row(Text(image), *(f"{value:.4f}" for value in row.values()))
+    for row in scores.rows:
+        table.add_row(Text(row.image), *(f"{value:.4f}" for value in row.scores.values()))
     return table
 
 
@@ -117,7 +119,7 @@ def _write(scores: Scores, csv: Path | None, json: Path | None) -> None:
     if csv is not None:
         write_text(csv, scores.as_csv())
     if json is not None:
-        each = [{"image": name, **row} for name, row in scores.rows]
+        each = [{"image": row.image, **row.scores} for row in scores.rows]
         write_json(json, {"metrics": scores.averages(), "per_image": each, "unavailable": dict(scores.unavailable)})
 
 

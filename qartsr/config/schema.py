@@ -70,7 +70,7 @@ BackboneConfig = Annotated[SampleBackboneConfig | OSEDiffBackboneConfig, Field(d
 class EvaluateConfig(Config):
     """Metrics on the test split, full-size images, no border crop."""
 
-    metrics: tuple[Literal["psnr", "ssim", "lpips", "dists", "niqe", "musiq", "maniqa", "clipiqa"], ...]
+    metrics: tuple[Literal["psnr", "psnr_rgb", "ssim", "lpips", "dists", "niqe", "musiq", "maniqa", "clipiqa"], ...]
 
 
 class PublishConfig(Config):

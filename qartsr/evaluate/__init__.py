@@ -5,11 +5,12 @@ The page that shows it all is :mod:`qartsr.evaluate.report`; it needs matplotlib
 
 from qartsr.evaluate.meter import meter
 from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
-from qartsr.evaluate.scores import Scores
+from qartsr.evaluate.scores import Row, Scores
 from qartsr.evaluate.sheet import contact_sheet
 from qartsr.evaluate.subjects import evaluate_quantized, evaluate_reference
 
 __all__ = [
+    "Row",
     "Scene",
     "Scenes",
     "Scores",

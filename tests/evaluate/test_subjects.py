@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from PIL import Image
 
 from qartsr.config.training import LPIPSConfig
 from qartsr.errors import QartsrError
-from qartsr.evaluate import evaluate_quantized, evaluate_reference, meter, open_scenes
+from qartsr.evaluate import Row, Scores, evaluate_quantized, evaluate_reference, meter, open_scenes
 from qartsr.files import sha256_tree, write_json
 from qartsr.losses import LPIPS
 from qartsr.metrics import Meter
+from qartsr.metrics.niqe import UndefinedError
 from qartsr.models import OneStepSR
 from tests.evaluate.conftest import SCENES, read_json_file, read_rows
 from tests.metrics import reference as truth
@@ -23,7 +25,7 @@ from tests.metrics import reference as truth
 
 @pytest.fixture()
 def measure() -> Meter:
-    return Meter(["psnr"])
+    return Meter(["psnr", "psnr_rgb"])
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -34,7 +36,8 @@ def test_reference_writes_outputs_errors_and_scores(
     model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path
 ) -> None:
     bicubic, fp = evaluate_reference(model, test_set, tmp_path / "reference", measure)
-    assert set(bicubic.averages()) == {"psnr", "psnr_to_fp"} and set(fp.averages()) == {"psnr"}
+    assert set(fp.averages()) == {"psnr", "psnr_rgb"}
+    assert set(bicubic.averages()) == {"psnr", "psnr_rgb", "psnr_to_fp", "psnr_rgb_to_fp"}
     for name in SCENES:
         lr = Image.open(test_set / "test" / "LR" / f"{name}.png")
         expected = np.asarray(lr.resize((4 * lr.width, 4 * lr.height), Image.Resampling.BICUBIC))
@@ -57,9 +60,13 @@ def test_scores_are_those_of_the_written_images(
         hr = _pixels(test_set / "test" / "HR" / f"{row['image']}.png")
         assert float(row["psnr"]) == pytest.approx(truth.psnr(image, hr), abs=1e-4)
         assert float(row["psnr_to_fp"]) == pytest.approx(truth.psnr(image, fp), abs=1e-4)
-    mean = np.mean([float(row["psnr"]) for row in rows])
-    stored = read_json_file(tmp_path / "metrics" / "bicubic.json")
-    assert stored["photographs"]["psnr"] == pytest.approx(mean, abs=1e-5)  # type: ignore[index]
+        assert float(row["psnr_rgb"]) == pytest.approx(truth.psnr_rgb(image, hr), abs=1e-4)
+        assert float(row["psnr_rgb_to_fp"]) == pytest.approx(truth.psnr_rgb(image, fp), abs=1e-4)
+    stored: Any = read_json_file(tmp_path / "metrics" / "bicubic.json")["photographs"]
+    each = [float(row["psnr"]) for row in rows]
+    assert stored["psnr"] == pytest.approx(np.mean(each), abs=1e-5)
+    assert {name: values["pictures"] for name, values in stored["sets"].items()} == {"photographs": 1, "wallpapers": 1}
+    assert [values["psnr"] for values in stored["sets"].values()] == pytest.approx(each, abs=1e-5)
 
 
 def test_an_equal_model_is_80_db_from_fp_and_another_is_not(
@@ -80,6 +87,31 @@ def test_same_inputs_same_bytes(model: OneStepSR, test_set: Path, measure: Meter
         scores = evaluate_reference(model, test_set, tmp_path / run, measure)[1]
         scores.write(tmp_path / run / "fp", tmp_path / run / "fp.json")
     assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
+
+
+def test_a_metric_without_a_value_on_one_image_is_left_out_of_all(
+    model: OneStepSR, test_set: Path, tmp_path: Path
+) -> None:
+    """One of the two test images is wider than 120 pixels."""
+
+    def choosy(image: torch.Tensor, reference: torch.Tensor) -> float:
+        if image.shape[-1] > 120:
+            raise UndefinedError("too wide")
+        return 1.0
+
+    bicubic, _ = evaluate_reference(model, test_set, tmp_path / "reference", Meter(["psnr"], {"choosy": choosy}))
+    assert set(bicubic.averages()) == {"psnr", "psnr_to_fp", "psnr_rgb_to_fp"}
+    assert bicubic.unavailable == {"choosy": "is not defined on astronaut: too wide"}
+
+
+def test_sets_have_their_own_means(tmp_path: Path) -> None:
+    sets = {"a": "one", "b": "two", "c": "two"}
+    rows = tuple(Row(name, sets[name], {"psnr": value}) for name, value in zip("abc", (20.0, 30.0, 33.0), strict=True))
+    scores = Scores("photographs", rows, {})
+    means = {"one": {"pictures": 1, "psnr": 20.0}, "two": {"pictures": 2, "psnr": 31.5}}
+    scores.write(tmp_path, tmp_path / "metrics.json")
+    assert read_json_file(tmp_path / "metrics.json") == {"photographs": {"psnr": pytest.approx(83 / 3), "sets": means}}
+    assert scores.tracked()["two/psnr"] == 31.5 and scores._replace(rows=rows[1:]).tracked() == {"psnr": 31.5}
 
 
 def test_lr_of_another_scale_is_refused(model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path) -> None:

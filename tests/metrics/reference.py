@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -17,6 +21,12 @@ def luma(image: NDArray[np.uint8]) -> Array:
 def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     """10 log10(1 / (mse + 1e-8))."""
     return float(10 * np.log10(1 / (np.mean((luma(image) - luma(reference)) ** 2) + 1e-8)))
+
+
+def psnr_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    """The same over the three channels of 0 to 1."""
+    error = (image.astype(np.float64) - reference.astype(np.float64)) / 255
+    return float(10 * np.log10(1 / (np.mean(error**2) + 1e-8)))
 
 
 def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
@@ -39,3 +49,11 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     vx, vy, cxy = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
     contrast = np.maximum((2 * cxy + c2) / (vx + vy + c2), 0)
     return float(np.mean((2 * mx * my + c1) / (mx**2 + my**2 + c1) * contrast))
+
+
+def drealsr(root: Path) -> Path:
+    """OSEDiff's published outputs with their figures; skips where they are absent."""
+    folder = Path(os.environ.get("QARTSR_DATA", root.parent / "shared" / "data")) / "drealsr"
+    if not folder.is_dir():
+        pytest.skip(f"the published OSEDiff outputs are not at {folder}; set QARTSR_DATA to the folder above drealsr")
+    return folder

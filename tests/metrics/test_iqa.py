@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ Picture = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def meter() -> Meter:
-    return Meter(["psnr", "ssim"])
+    return Meter(["psnr", "psnr_rgb", "ssim"])
 
 
 def _photograph() -> Picture:
@@ -46,19 +45,31 @@ def test_agrees_with_the_float64_reference(meter: Meter, kind: str) -> None:
     image, truth = _damaged(kind), _photograph()
     scores = meter.measure(Image.fromarray(image), Image.fromarray(truth))
     assert scores["psnr"] == pytest.approx(reference.psnr(image, truth), abs=1e-4)
+    assert scores["psnr_rgb"] == pytest.approx(reference.psnr_rgb(image, truth), abs=1e-4)
     assert scores["ssim"] == pytest.approx(reference.ssim(image, truth), abs=1e-5)
 
 
 def test_identical_images_score_80_db_and_1(meter: Meter) -> None:
     image = Image.fromarray(_photograph())
-    assert meter.measure(image, image) == {"psnr": pytest.approx(80.0, abs=1e-6), "ssim": pytest.approx(1.0, abs=1e-9)}
+    same = pytest.approx(80.0, abs=1e-6)
+    assert meter.measure(image, image) == {"psnr": same, "psnr_rgb": same, "ssim": pytest.approx(1.0, abs=1e-9)}
 
 
 def test_a_grey_shift_has_a_closed_form(meter: Meter) -> None:
     """All channels up by d levels move Y by 219 d / 255 levels."""
     images = [Image.new("RGB", (32, 24), (100 + d,) * 3) for d in (0, 7)]
     expected = 20 * np.log10(255 / (7 * 219 / 255))
-    assert meter.measure(images[1], images[0])["psnr"] == pytest.approx(expected, abs=1e-3)
+    scores = meter.measure(images[1], images[0])
+    assert scores["psnr"] == pytest.approx(expected, abs=1e-3)
+    assert scores["psnr_rgb"] == pytest.approx(20 * np.log10(255 / 7), abs=1e-3)
+
+
+def test_only_rgb_sees_lost_colour(meter: Meter) -> None:
+    """(200, 100, 50) and the grey of its luma: Y differs by rounding only, R, G and B by dozens of levels."""
+    colour, grey = (Image.new("RGB", (32, 24), value) for value in ((200, 100, 50), (124,) * 3))
+    scores = meter.measure(grey, colour)
+    expected = 10 * np.log10(255**2 / np.mean([76**2, 24**2, 74**2]))
+    assert scores["psnr"] > 50 and scores["psnr_rgb"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_sizes_must_agree(meter: Meter) -> None:
@@ -78,15 +89,9 @@ def test_measuring_leaves_the_random_state_alone(meter: Meter) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def _drealsr(root: Path) -> Path:
-    return Path(os.environ.get("QARTSR_DATA", root.parent / "shared" / "data")) / "drealsr"
-
-
 def test_equals_the_published_figures_of_osediff(meter: Meter, root: Path) -> None:
     """The authors' own per-image PSNR and SSIM of their full-precision outputs, to three decimals."""
-    folder = _drealsr(root)
-    if not folder.is_dir():
-        pytest.skip(f"the published OSEDiff outputs are not at {folder}; set QARTSR_DATA to the folder above drealsr")
+    folder = reference.drealsr(root)
     with (folder / "osediff_fp_metrics.csv").open() as handle:
         published = list(csv.DictReader(handle))
     assert len(published) == 24

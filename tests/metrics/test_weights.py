@@ -36,7 +36,7 @@ def test_the_configuration_offers_exactly_these_metrics() -> None:
 
 
 def test_psnr_and_ssim_need_nothing(empty_caches: Path) -> None:
-    assert [availability(name) for name in ("psnr", "ssim")] == [(True, ""), (True, "")]
+    assert {availability(name) for name in ("psnr", "psnr_rgb", "ssim")} == {(True, "")}
 
 
 @pytest.mark.parametrize("name", FETCHABLE)
@@ -58,7 +58,7 @@ def test_a_metric_without_weights_is_listed_and_not_measured(empty_caches: Path)
 def test_what_has_weights_is_no_metric_for_that() -> None:
     for make in (Meter, lambda names: build(names[0])):
         for name in ("lpips-vgg", "vmaf"):
-            with pytest.raises(QartsrError, match=f"unknown metric '{name}'; choose from psnr, ssim"):
+            with pytest.raises(QartsrError, match=f"unknown metric '{name}'; choose from psnr, psnr_rgb, ssim"):
                 make([name])
 
 
@@ -92,7 +92,7 @@ def test_evaluating_opens_no_connection(tmp_path: Path) -> None:
     code = _WATCHED + "from qartsr.metrics import METRICS, Meter; print(Meter(METRICS).names)"
     environment = {**os.environ, "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == "('psnr', 'ssim')", done.stderr
+    assert done.stdout.strip() == "('psnr', 'psnr_rgb', 'ssim')", done.stderr
 
 
 def test_unknown_names_are_refused() -> None:

@@ -34,6 +34,13 @@ def test_averages_of_what_every_data_set_has(package: Path) -> None:
     }
 
 
+def test_means_over_parts_of_a_data_set_are_no_tags(package: Path) -> None:
+    parts = {"sets": {"photographs": {"pictures": 3, "psnr": 10.0}}}
+    describe(package, 30.0, 30.25, metrics={"one": {"psnr": 30.0, **parts}}, fp={"one": {"psnr": 31.0, **parts}})
+    tags = package_tags(package, "sample")
+    assert (tags["psnr"], tags["fp_psnr"]) == ("30.000000", "31.000000") and not {"sets", "fp_sets"} & set(tags)
+
+
 def test_what_made_it(package: Path, tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

@@ -35,6 +35,9 @@ class Subject(NamedTuple):
     title: str
     folder: Path
     scores: dict[str, float]
+    """means over all pictures"""
+    sets: dict[str, dict[str, float]]
+    """the same for every set of pictures"""
     per_image: dict[str, dict[str, float]]
     bytes: int
     """size on disk; 0 for bicubic"""
@@ -87,10 +90,10 @@ def _quantized(inputs: Inputs, bits: str, dataset: str) -> Subject:
 
 def _subject(inputs: Inputs, key: str, title: str, folder: Path, dataset: str, size: int) -> Subject:
     file = inputs.metrics / f"{key}.json"
-    scores = read_json(file)
-    if "psnr" not in scores.get(dataset, {}):
+    scores = read_json(file).get(dataset, {})
+    if "psnr" not in scores:
         do = "list psnr under evaluate.metrics and run the evaluation again"
         raise QartsrError(f"has no PSNR on {dataset}", str(file), do)
     rows = read_table(folder / "per_image.csv")
     per_image = {row["image"]: {n: float(v) for n, v in row.items() if n != "image"} for row in rows}
-    return Subject(key, title, folder, scores[dataset], per_image, size, {})
+    return Subject(key, title, folder, scores, scores.pop("sets", {}), per_image, size, {})

@@ -27,8 +27,10 @@ class Tile(NamedTuple):
 
 KNOWN = (
     Column("psnr", "PSNR, dB", "↑", 2),
+    Column("psnr_rgb", "PSNR RGB, dB", "↑", 2),
     Column("ssim", "SSIM", "↑", 4),
     Column("psnr_to_fp", "PSNR to FP, dB", "↑", 2),
+    Column("psnr_rgb_to_fp", "PSNR RGB to FP, dB", "↑", 2),
     Column("lpips_random", "LPIPS, random features", "↓", 4),
     Column("lpips", "LPIPS", "↓", 4),
     Column("dists", "DISTS", "↓", 4),
@@ -48,10 +50,26 @@ def columns(contents: Contents) -> list[Column]:
     return [column for column in KNOWN if column.key in measured]
 
 
-def table(contents: Contents) -> list[tuple[Subject, list[str], str]]:
-    """Subject, its scores as text, its size."""
+def tables(contents: Contents) -> list[tuple[str, list[tuple[Subject, list[str], str]]]]:
+    """Which pictures, and rows of (subject, its means over them, its size): all pictures, then set by set."""
+    sets, subjects = contents.scenes.sets(), contents.subjects
+    every = _pictures("all" if len(sets) > 1 else next(iter(sets)), len(contents.scenes.items))
+    found = [(every, [s.scores for s in subjects])]
+    for name, items in sets.items() if len(sets) > 1 else ():
+        found.append((_pictures(name, len(items)), [s.sets.get(name, {}) for s in subjects]))
+    return [(title, _rows(contents, means)) for title, means in found]
+
+
+def _rows(contents: Contents, means: list[dict[str, float]]) -> list[tuple[Subject, list[str], str]]:
     shown = columns(contents)
-    return [(s, [_score(s.scores, column) for column in shown], megabytes(s.bytes)) for s in contents.subjects]
+    return [
+        (subject, [_score(scores, column) for column in shown], megabytes(subject.bytes))
+        for subject, scores in zip(contents.subjects, means, strict=True)
+    ]
+
+
+def _pictures(name: str, count: int) -> str:
+    return f"{name}, {count} picture{'s' if count > 1 else ''}"
 
 
 def headline(contents: Contents) -> list[Tile]:

@@ -13,7 +13,7 @@ from qartsr.evaluate.error_map import RANGE
 from qartsr.evaluate.report import curves, plots, theme
 from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri
 from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
-from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, table, unavailable
+from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
 from qartsr.evaluate.sheet import contact_sheet
 from qartsr.files import write_bytes, write_text
 from qartsr.upscale import write_image
@@ -35,7 +35,7 @@ def write_report(inputs: Inputs, out: Path) -> None:
         scenes=[_embedded(scene) for scene in scenes],
         headline=headline(contents),
         columns=columns(contents),
-        rows=table(contents),
+        tables=tables(contents),
         artifacts=artifacts(contents),
         per_image=per_image(contents),
         unavailable=unavailable(contents),
