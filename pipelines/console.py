@@ -17,7 +17,7 @@ from prefect.settings import (
 )
 from rich.console import Console
 
-from pipelines.table import results_table, rich_table
+from pipelines.table import not_measured, results_table, rich_tables
 
 _HINTS = re.compile(
     r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core|Use `dvc push`"
@@ -55,7 +55,10 @@ def show(folder: Path) -> None:
     """Print the results and where to look further."""
     console = Console()
     rows = results_table(folder)
-    console.print(rich_table(rows))
+    for table in rich_tables(rows):
+        console.print(table)
+    for name, reason in not_measured(folder).items():
+        console.print(f"{name} was not measured: it {reason}", soft_wrap=True, highlight=False)
     places = {row.model: row.uri for row in rows if row.uri}
     places |= {
         "report": str(folder / "build" / "report" / "index.html"),

@@ -1,26 +1,40 @@
-"""The results of a run in one table, read from what the stages wrote."""
+"""The results of a run as tables, read from what the stages wrote.
+
+``python -m pipelines.table`` prints them as Markdown; ``python -m pipelines.table README.md`` puts them into a file,
+between the lines that begin with ``<!-- results`` and ``<!-- end of results``, so that no figure there is typed.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.table import Table
 
 from qartsr.config import load_params
+from qartsr.errors import QartsrError
+from qartsr.files import read_json, write_text
 
-COLUMNS = ("data", "model", "PSNR", "SSIM", "PSNR to FP", "file", "version", "stored at")
+COLUMNS = ("pictures", "model", "PSNR", "PSNR RGB", "SSIM", "NIQE", "PSNR to FP", "file", "version", "stored at")
+_METRICS = {"psnr": 2, "psnr_rgb": 2, "ssim": 4, "niqe": 3, "psnr_to_fp": 2}
+_BLOCK = re.compile(r"(?<=\n)(<!-- results[^\n]*-->\n)(.*?)(<!-- end of results[^\n]*-->\n)", re.DOTALL)
 
 
 class Result(NamedTuple):
     """One row, ready to print; a cell without a value is empty."""
 
-    data: str
+    pictures: str
+    """which pictures the means are over, and how many they are"""
     model: str
     psnr: str
+    psnr_rgb: str
     ssim: str
+    niqe: str
     psnr_to_fp: str
     file: str
     version: str
@@ -28,41 +42,104 @@ class Result(NamedTuple):
 
 
 def results_table(folder: Path) -> list[Result]:
-    """Rows of every data set: bicubic, fp, then the bit-widths of params.yaml. A missing file leaves cells empty."""
+    """Bicubic, fp, then the bit-widths of params.yaml: over all pictures of a data set, then over each of its sets.
+
+    A missing file leaves cells empty.
+    """
     subjects = ("bicubic", "fp", *load_params(folder / "params.yaml").bits)
     metrics = {subject: _json(folder / "metrics" / f"{subject}.json") for subject in subjects}
     datasets = sorted({dataset for values in metrics.values() for dataset in values})
-    return [_row(folder, dataset, name, metrics[name].get(dataset, {})) for dataset in datasets for name in subjects]
+    return [
+        _row(folder, pictures, subject, means.get(subject, {}))
+        for dataset in datasets
+        for pictures, means in _parts(dataset, {name: metrics[name].get(dataset, {}) for name in subjects})
+        for subject in subjects
+    ]
 
 
-def rich_table(rows: Iterable[Result]) -> Table:
-    """For a terminal; addresses are left out, they would be broken into pieces."""
-    table = Table(title="PSNR in dB and SSIM against HR on the test split")
-    for name in COLUMNS[:-1]:
-        table.add_column(name, justify="right" if name in COLUMNS[2:6] else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row[:-1])
-    return table
+def not_measured(folder: Path) -> dict[str, str]:
+    """Columns of the table that could not be measured, and why."""
+    reasons = _json(folder / "build" / "evaluated" / "reference" / "fp" / "unavailable.json")
+    return {name.upper(): reasons[name] for name in _METRICS if name in reasons}
+
+
+def rich_tables(rows: Iterable[Result]) -> list[Table]:
+    """For a terminal, one for every group of pictures; addresses are left out, they would be broken into pieces."""
+    tables = []
+    for pictures, cells in _grouped(rows):
+        table = Table(title=f"Means over {pictures}: PSNR in dB, PSNR and SSIM against HR")
+        columns = [n for n in _filled(cells) if COLUMNS[n] != "stored at"]
+        for n in columns:
+            right = COLUMNS[n] not in ("model", "version")
+            table.add_column(COLUMNS[n].replace(" ", "\n", 1), justify="right" if right else "left", no_wrap=True)
+        for row in cells:
+            table.add_row(*(row[n] for n in columns))
+        tables.append(table)
+    return tables
 
 
 def markdown(rows: Iterable[Result]) -> str:
-    """For a Prefect artifact."""
-    cells = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    """For a Prefect artifact: every row and column."""
+    return _lines(COLUMNS, ["---"] * len(COLUMNS), rows)
 
 
-def _row(folder: Path, dataset: str, subject: str, values: Mapping[str, float]) -> Result:
+def readme(rows: Iterable[Result]) -> str:
+    """For people: one table for every group of pictures, without versions and addresses."""
+    parts = []
+    for pictures, cells in _grouped(rows):
+        columns = [n for n in _filled(cells) if COLUMNS[n] not in ("model", "version", "stored at")]
+        heads = [f"{COLUMNS[n]}, dB" if COLUMNS[n].startswith("PSNR") else COLUMNS[n] for n in columns]
+        named = [[_title(row.model), *(row[n] for n in columns)] for row in cells]
+        table = _lines(["", *heads], ["---", *(["--:"] * len(columns))], named)
+        parts.append(f"Means over {pictures}:\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def put(file: Path, text: str) -> None:
+    """Replace what stands between the two markers of ``file``. Raises QartsrError where it has not exactly one pair."""
+    whole = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if len(_BLOCK.findall(whole)) != 1:
+        what = "needs one line `<!-- results -->` and, below it, one `<!-- end of results -->`"
+        raise QartsrError(what, str(file), "mark the place of the table")
+    write_text(file, _BLOCK.sub(lambda found: f"{found[1]}\n{text}\n\n{found[3]}", whole))
+
+
+def _parts(dataset: str, metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Which pictures, and the means over them by subject."""
+    sizes = {name: each["pictures"] for values in metrics.values() for name, each in values.get("sets", {}).items()}
+    several = len(sizes) > 1
+    yield _pictures("all" if several else next(iter(sizes), dataset), sum(sizes.values())), metrics
+    for name, size in sizes.items() if several else ():
+        yield _pictures(name, size), {s: values.get("sets", {}).get(name, {}) for s, values in metrics.items()}
+
+
+def _pictures(name: str, count: int) -> str:
+    return f"{name}, {count} picture{'s' if count > 1 else ''}" if count else name
+
+
+def _row(folder: Path, pictures: str, subject: str, values: Mapping[str, float]) -> Result:
     receipt = _json(folder / "build" / "receipts" / f"{subject}.json")
-    return Result(
-        dataset,
-        subject,
-        _number(values.get("psnr"), 2),
-        _number(values.get("ssim"), 4),
-        _number(values.get("psnr_to_fp"), 2),
-        _size(_bytes(folder, subject)),
-        f"v{receipt['version']}" if receipt else "",
-        receipt.get("uri", ""),
-    )
+    numbers = (_number(values.get(name), digits) for name, digits in _METRICS.items())
+    version = f"v{receipt['version']}" if receipt else ""
+    size, uri = _size(_bytes(folder, subject)), receipt.get("uri", "")
+    return Result._make([pictures, subject, *numbers, size, version, uri])
+
+
+def _grouped(rows: Iterable[Result]) -> list[tuple[str, list[Result]]]:
+    return [(pictures, list(group)) for pictures, group in groupby(rows, key=lambda row: row.pictures)]
+
+
+def _filled(rows: Sequence[Result]) -> list[int]:
+    """Columns but the first in which any row has a value."""
+    return [n for n in range(1, len(COLUMNS)) if any(row[n] for row in rows)]
+
+
+def _lines(heads: Sequence[str], rule: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in line) for line in (heads, rule, *rows))
+
+
+def _title(subject: str) -> str:
+    return subject if subject == "bicubic" else subject.upper()
 
 
 def _bytes(folder: Path, subject: str) -> int:
@@ -72,7 +149,7 @@ def _bytes(folder: Path, subject: str) -> int:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    values: dict[str, Any] = read_json(path) if path.is_file() else {}
     return values
 
 
@@ -82,3 +159,26 @@ def _number(value: float | None, digits: int) -> str:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.2f} MB" if count else ""
+
+
+def main() -> int:
+    """Print the tables, or put them into a file; exit status 1 before the first run."""
+    parser = argparse.ArgumentParser("python -m pipelines.table", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, help="write between the markers of this file instead")
+    args = parser.parse_args()
+    try:
+        rows = results_table(Path.cwd())
+        if not rows:
+            raise QartsrError("has no results yet", "metrics", "run `make demo` first")
+        if args.file:
+            put(args.file, readme(rows))
+        else:
+            print(readme(rows))
+    except QartsrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,6 @@ from PIL import Image
 
 from qartsr import OneStepSRPipeline
 from qartsr.cli import main
-from qartsr.config.schema import PromoteConfig
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file, write_json
 from qartsr.packing import write_package
@@ -36,6 +35,7 @@ from qartsr.release import Receipt, model_name, package_tags, promote, publish
 from qartsr.remote import open_store
 from qartsr.serving import _load_pyfunc
 from tests.packing.tiny import quantize, recipe, tiny_model
+from tests.release.conftest import gate
 
 pytestmark = pytest.mark.services
 START = 400  # seconds; some thirty on an idle machine
@@ -46,7 +46,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real package of the smallest model."""
     folder, model = tmp_path_factory.mktemp("package"), tiny_model()
     write_package(folder / "model.safetensors", model, quantize(model, "w4a4", recipe()), {"profile": "test"})
-    quality = {"one": {"psnr": 30.0}}
+    quality = {"one": {"psnr": 30.0, "psnr_rgb": 29.0, "psnr_rgb_to_fp": 40.0}}
     identity = {"bits": "w4a4", "method": "test", "sha256": sha256_file(folder / "model.safetensors")}
     write_json(folder / "summary.json", {**identity, "metrics": quality, "fp": quality})
     return folder
@@ -58,7 +58,7 @@ def champion(package: Path, servers: dict[str, str]) -> Receipt:
     profile = f"test-{uuid.uuid4().hex[:12]}"
     name = model_name(profile, "w4a4")
     receipt = publish(package / "model.safetensors", name, package_tags(package, profile), "qartsr")
-    promote(profile, "w4a4", PromoteConfig(max_psnr_loss={"w4a4": 0.5}))
+    promote(profile, "w4a4", gate("w4a4", 0.5, 0.5, 30.0))
     return receipt
 
 

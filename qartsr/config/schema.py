@@ -72,6 +72,14 @@ class EvaluateConfig(Config):
 
     metrics: tuple[Literal["psnr", "psnr_rgb", "ssim", "lpips", "dists", "niqe", "musiq", "maniqa", "clipiqa"], ...]
 
+    @field_validator("metrics")
+    @classmethod
+    def _what_others_read(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        missing = [name for name in ("psnr", "psnr_rgb") if name not in metrics]
+        if missing:
+            raise ValueError(f"lacks {' and '.join(missing)}, which the report and the gate of promote read")
+        return metrics
+
 
 class PublishConfig(Config):
     """Where packages go. Address and credentials of the store come from the AWS environment variables."""
@@ -83,7 +91,11 @@ class PromoteConfig(Config):
     """The gate before a version becomes ``champion``; a bit-width without an entry cannot be promoted."""
 
     max_psnr_loss: dict[str, float] = Field(
-        description="allowed loss of PSNR against HR relative to FP, in dB, per bit-width"
+        description="allowed loss of luma PSNR against HR relative to FP, in dB, per bit-width"
+    )
+    max_psnr_rgb_loss: dict[str, float] = Field(description="the same on RGB, which sees lost colour")
+    min_psnr_rgb_to_fp: dict[str, float] = Field(
+        description="least RGB PSNR to the FP model's output, in dB, per bit-width"
     )
 
 

@@ -1,12 +1,13 @@
 """From a package on disk to a version people use: S3 object, registered version, aliases, and back to a local file."""
 
 from qartsr.release.fetch import fetch
-from qartsr.release.promote import Promotion, Rollback, promote, rollback
+from qartsr.release.promote import Check, Promotion, Rollback, promote, rollback
 from qartsr.release.publish import Receipt, publish
 from qartsr.release.registry import model_name
 from qartsr.release.tags import package_tags
 
 __all__ = [
+    "Check",
     "Promotion",
     "Receipt",
     "Rollback",

@@ -1,14 +1,16 @@
 """Promotion: the alias ``champion`` moves to a version that passes the gate; ``previous`` remembers the one before.
 
-The gate: the version is READY, its average PSNR against HR is at most ``max_psnr_loss`` dB below the floating-point
-model's, and the store gives back the very bytes that were registered. ``previous`` is written before ``champion``, so a
-crash between the two leaves the champion as it was.
+The gate: the version is READY, its average PSNR against HR is at most so many dB below the floating-point model's, on
+luma and on RGB, its RGB PSNR to that model's output at least so many dB, and the store gives back the very bytes that
+were registered. Luma alone would let a model pass that has lost all colour. ``previous`` is written before
+``champion``, so a crash between the two leaves the champion as it was.
 """
 
 from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,21 +23,42 @@ CHAMPION, PREVIOUS = "champion", "previous"
 
 
 @dataclass(frozen=True)
+class Check:
+    """A number of a version, in dB, and its limit: ``rule`` names it in ``promote`` and says whether most or least."""
+
+    rule: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """A value that is not a number does not pass."""
+        return self.value >= self.limit if self.rule.startswith("min") else self.value <= self.limit
+
+    def __str__(self) -> str:
+        if self.rule.startswith("min"):
+            return f"{_RULES[self.rule]} is {self.value:.2f} dB, needed are {self.limit:.2f} dB"
+        place = "above" if self.value < 0 else "below"
+        return f"{_RULES[self.rule]} is {abs(self.value):.2f} dB {place} FP, allowed are {self.limit:.2f} dB"
+
+
+_RULES = {"max_psnr_loss": "PSNR", "max_psnr_rgb_loss": "RGB PSNR", "min_psnr_rgb_to_fp": "RGB PSNR to FP's output"}
+
+
+@dataclass(frozen=True)
 class Promotion:
     """What a promotion did; ``str`` says it in one sentence. Numbers are versions, 0 where there was none."""
 
     model: str
     version: int
     before: int
-    psnr_loss: float
-    limit: float
+    checks: tuple[Check, ...]
 
     def __str__(self) -> str:
         if self.before == self.version:
             return f"{self.model} version {self.version} is champion already; nothing was changed."
         old = f"version {self.before} is previous" if self.before else "there was no champion before"
-        place = "below" if self.psnr_loss >= 0 else "above"
-        gate = f"PSNR {abs(self.psnr_loss):.2f} dB {place} FP, allowed {self.limit:.2f} dB, hash verified in storage"
+        gate = "; ".join([*map(str, self.checks), "hash verified in storage"])
         return f"{self.model} version {self.version} is champion ({gate}); {old}."
 
 
@@ -54,21 +77,19 @@ class Rollback:
 def promote(profile: str, bits: str, gate: PromoteConfig, version: int | None = None) -> Promotion:
     """Make the newest version of ``qartsr-<profile>-<bits>`` (or ``version``) champion, if it passes the gate.
 
-    Raises QartsrError naming the number that failed.
+    Raises QartsrError naming the numbers that failed.
     """
     registry, name = open_registry(), model_name(profile, bits)
     candidate, champion = _candidate(registry, name, version), registry.alias(name, CHAMPION)
-    limit = _limit(gate, bits)
-    loss = candidate.number_tag("fp_psnr") - candidate.number_tag("psnr")
+    checks = _checks(candidate, gate, bits)
     if champion is not None and champion.number == candidate.number:
-        return Promotion(name, candidate.number, champion.number, loss, limit)
-    _examine(candidate, loss, limit)
+        return Promotion(name, candidate.number, champion.number, checks)
+    _examine(candidate, checks, bits)
     if champion is not None:
         registry.set_alias(champion, PREVIOUS)
     registry.set_alias(candidate, CHAMPION)
-    gate_passed = f"psnr loss {loss:.4f} dB, allowed {limit:.4f} dB"
-    registry.set_tags(candidate, {**_audit("promoted"), "promotion_gate": gate_passed})
-    return Promotion(name, candidate.number, champion.number if champion else 0, loss, limit)
+    registry.set_tags(candidate, {**_audit("promoted"), "promotion_gate": "; ".join(map(str, checks))})
+    return Promotion(name, candidate.number, champion.number if champion else 0, checks)
 
 
 def rollback(profile: str, bits: str) -> Rollback:
@@ -110,22 +131,28 @@ def _candidate(registry: Registry, name: str, number: int | None) -> Version:
     raise QartsrError(f"has no version {number}", name, f"choose among {known}")
 
 
-def _limit(gate: PromoteConfig, bits: str) -> float:
-    if bits not in gate.max_psnr_loss:
-        raise QartsrError(f"has no limit for {bits}", "promote.max_psnr_loss", f"add {bits} to it in params.yaml")
-    return gate.max_psnr_loss[bits]
+def _checks(version: Version, gate: PromoteConfig, bits: str) -> tuple[Check, ...]:
+    limits: dict[str, dict[str, float]] = gate.model_dump()
+    for rule, by_bits in limits.items():
+        if bits not in by_bits:
+            raise QartsrError(f"has no limit for {bits}", f"promote.{rule}", f"add {bits} to it in params.yaml")
+    values = {
+        "max_psnr_loss": version.number_tag("fp_psnr") - version.number_tag("psnr"),
+        "max_psnr_rgb_loss": version.number_tag("fp_psnr_rgb") - version.number_tag("psnr_rgb"),
+        "min_psnr_rgb_to_fp": version.number_tag("psnr_rgb_to_fp"),
+    }
+    return tuple(Check(rule, value, limits[rule][bits]) for rule, value in values.items())
 
 
-def _examine(version: Version, loss: float, limit: float) -> None:
+def _examine(version: Version, checks: Sequence[Check], bits: str) -> None:
     """The gate."""
     if version.status != "READY":
         raise QartsrError(f"is {version.status}, not READY", str(version), "wait, or publish it again")
-    if not loss <= limit:  # a loss that is not a number does not pass
-        raise QartsrError(
-            f"is not promoted: its PSNR is {loss:.2f} dB below FP, allowed are {limit:.2f} dB",
-            str(version),
-            f"train a better one, or raise promote.max_psnr_loss.{version.tag('bits')} in params.yaml",
-        )
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        ways = [f"{'lower' if c.rule.startswith('min') else 'raise'} promote.{c.rule}.{bits}" for c in failed]
+        what = f"is not promoted: its {' and its '.join(map(str, failed))}"
+        raise QartsrError(what, str(version), f"train a better one, or {' and '.join(ways)} in params.yaml")
     verify(version)
 
 

@@ -26,7 +26,11 @@ def tiny() -> dict[str, Any]:
     values["retrain"] |= {"steps": 3, "probe_steps": 1, "probe_bits": ["w4a4"], "batch": 2}
     values["quantize"] |= {"steps_per_module": 1, "batch": 2}
     values["extend"] |= {"steps": 2, "batch": 2}
-    values["promote"]["max_psnr_loss"] = {"w4a4": 40.0, "w2a2": 0.01}
+    values["promote"] = {
+        "max_psnr_loss": {"w4a4": 40.0, "w2a2": 0.01},
+        "max_psnr_rgb_loss": {"w4a4": 40.0, "w2a2": 40.0},
+        "min_psnr_rgb_to_fp": {"w4a4": 0.0, "w2a2": 0.0},
+    }
     return values
 
 

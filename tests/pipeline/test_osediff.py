@@ -23,7 +23,7 @@ def test_from_photographs_to_package(tmp_path: Path) -> None:
     values["retrain"] |= {"steps": 2, "probe_steps": 1, "probe_crop": 64}
     values["quantize"] |= {"steps_per_module": 1}
     values["extend"] |= {"steps": 2}
-    values["evaluate"] = {"metrics": ["psnr"]}
+    values["evaluate"] = {"metrics": ["psnr", "psnr_rgb"]}
     (tmp_path / "project").mkdir()
     project = copy_project(tmp_path / "project", values)
     run = subprocess.run(

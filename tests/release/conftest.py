@@ -16,7 +16,14 @@ from qartsr.files import sha256_file, write_json
 from qartsr.release import Receipt, model_name, package_tags, publish
 
 BITS = "w4a4"
-GATE = PromoteConfig(max_psnr_loss={BITS: 0.5})
+
+
+def gate(bits: str, luma: float, rgb: float, to_fp: float) -> PromoteConfig:
+    """Limits of one bit-width, in dB."""
+    return PromoteConfig(max_psnr_loss={bits: luma}, max_psnr_rgb_loss={bits: rgb}, min_psnr_rgb_to_fp={bits: to_fp})
+
+
+GATE = gate(BITS, 0.5, 1.0, 30.0)
 
 
 @pytest.fixture()
@@ -50,8 +57,14 @@ def describe(folder: Path, psnr: float, fp_psnr: float, **changes: Any) -> None:
         "sha256": sha256_file(folder / "model.safetensors"),
         "bits": BITS,
         "method": "qartsr",
-        "metrics": {"one": {"psnr": psnr - 1, "ssim": 0.8, "niqe": 5.0}, "two": {"psnr": psnr + 1, "ssim": 0.9}},
-        "fp": {"one": {"psnr": fp_psnr - 1, "ssim": 0.9}, "two": {"psnr": fp_psnr + 1, "ssim": 0.9}},
+        "metrics": {
+            "one": {"psnr": psnr - 1, "ssim": 0.8, "niqe": 5.0, "psnr_rgb": 28.0, "psnr_rgb_to_fp": 39.0},
+            "two": {"psnr": psnr + 1, "ssim": 0.9, "psnr_rgb": 30.0, "psnr_rgb_to_fp": 41.0},
+        },
+        "fp": {
+            "one": {"psnr": fp_psnr - 1, "ssim": 0.9, "psnr_rgb": 29.5},
+            "two": {"psnr": fp_psnr + 1, "ssim": 0.9, "psnr_rgb": 29.5},
+        },
     }
     write_json(folder / "summary.json", {**summary, **changes})
 

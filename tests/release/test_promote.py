@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from qartsr.config.schema import PromoteConfig
 from qartsr.errors import QartsrError
-from qartsr.release import Promotion, Receipt, Rollback, promote, rollback
+from qartsr.release import Check, Promotion, Receipt, Rollback, promote, rollback
 from qartsr.remote import open_store
 from tests.release.conftest import BITS, GATE, Ship, aliases
 
@@ -28,11 +28,12 @@ def test_the_first_champion(ship: Ship, profile: str, name: str, client: MlflowC
     assert (done.version, done.before) == (1, 0)
     assert aliases(client, name) == {"champion": 1}
     assert str(done) == (
-        f"{name} version 1 is champion (PSNR 0.25 dB below FP, allowed 0.50 dB, hash verified in storage); "
+        f"{name} version 1 is champion (PSNR is 0.25 dB below FP, allowed are 0.50 dB; RGB PSNR is 0.50 dB below FP, "
+        "allowed are 1.00 dB; RGB PSNR to FP's output is 40.00 dB, needed are 30.00 dB; hash verified in storage); "
         "there was no champion before."
     )
     tags = client.get_model_version(name, "1").tags
-    assert tags["promotion_gate"] == "psnr loss 0.2500 dB, allowed 0.5000 dB"
+    assert tags["promotion_gate"].startswith("PSNR is 0.25 dB below FP, allowed are 0.50 dB; RGB PSNR is 0.50 dB below")
     assert tags["promoted_by"] and tags["promoted_at"].endswith("+00:00")
 
 
@@ -50,7 +51,7 @@ def test_twice_is_once(ship: Ship, profile: str, name: str, client: MlflowClient
     promote(profile, BITS, GATE)
     before = aliases(client, name), client.get_model_version(name, "2").tags
     again = promote(profile, BITS, GATE)
-    assert again == Promotion(name, 2, 2, again.psnr_loss, 0.5)
+    assert again == Promotion(name, 2, 2, again.checks)
     assert str(again) == f"{name} version 2 is champion already; nothing was changed."
     assert (aliases(client, name), client.get_model_version(name, "2").tags) == before
 
@@ -79,7 +80,7 @@ def test_the_gate_names_the_number(ship: Ship, profile: str, name: str, client: 
 
 def test_the_very_limit_passes(ship: Ship, profile: str) -> None:
     ship(psnr=30.0, fp=30.5)
-    assert promote(profile, BITS, GATE).psnr_loss == 0.5
+    assert promote(profile, BITS, GATE).checks[0] == Check("max_psnr_loss", 0.5, 0.5)
 
 
 def test_other_bytes_in_storage(ship: Ship, profile: str, name: str, client: MlflowClient, tmp_path: Path) -> None:
@@ -149,8 +150,9 @@ def test_nothing_published(servers: dict[str, str], profile: str, name: str) -> 
 
 def test_no_limit_for_the_bits(ship: Ship, profile: str) -> None:
     ship()
-    with pytest.raises(QartsrError, match=r"promote.max_psnr_loss: has no limit for w4a4; add w4a4 to it"):
-        promote(profile, BITS, PromoteConfig(max_psnr_loss={"w2a2": 1.0}))
+    for rule in PromoteConfig.model_fields:
+        with pytest.raises(QartsrError, match=f"promote.{rule}: has no limit for w4a4; add w4a4 to it"):
+            promote(profile, BITS, GATE.model_copy(update={rule: {"w2a2": 1.0}}))
 
 
 def test_a_version_registered_by_hand(profile: str, name: str, client: MlflowClient) -> None:
@@ -158,6 +160,9 @@ def test_a_version_registered_by_hand(profile: str, name: str, client: MlflowCli
     client.create_model_version(name, "s3://qartsr/anything", tags={"fp_psnr": "much"})
     with pytest.raises(QartsrError, match="version 1: tag 'fp_psnr' is not a number"):
         promote(profile, BITS, GATE)
+    client.create_model_version(name, "s3://qartsr/anything", tags={"fp_psnr": "30", "psnr": "30"})
+    with pytest.raises(QartsrError, match="version 2: has no tag 'fp_psnr_rgb'; register it with the publish stage"):
+        promote(profile, BITS, GATE)
     client.create_model_version(name, "s3://qartsr/anything")
-    with pytest.raises(QartsrError, match="version 2: has no tag 'fp_psnr'; register it with the publish stage"):
+    with pytest.raises(QartsrError, match="version 3: has no tag 'fp_psnr'; register it with the publish stage"):
         promote(profile, BITS, GATE)

@@ -28,8 +28,11 @@ def test_averages_of_what_every_data_set_has(package: Path) -> None:
         "bits": "w4a4",
         "method": "qartsr",
         "psnr": "30.000000",
+        "psnr_rgb": "29.000000",
+        "psnr_rgb_to_fp": "40.000000",
         "ssim": "0.850000",
         "fp_psnr": "30.250000",
+        "fp_psnr_rgb": "29.500000",
         "fp_ssim": "0.900000",
     }
 
