@@ -6,6 +6,7 @@ phase takes a share of the one budget, and the learning rates that are tried are
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -41,6 +42,7 @@ class ModelPhase(Config):
     rates: RoleRates
     loss: ImageLossConfig
     latent_loss: float = Field(0.0, ge=0)
+    encoder_loss: float = Field(0.0, ge=0)
     feature_loss: float = Field(0.0, ge=0)
 
 
@@ -76,6 +78,20 @@ class BudgetConfig(Config):
     pairs: int = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
     lr_size: int = Field(ge=8, description="side of their LR in pixels; HR is 4x")
     rates: tuple[float, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
+    more_rates: int = Field(0, ge=0, le=8, description="tried at most beyond an end, while the best lies there")
+
+    @field_validator("rates")
+    @classmethod
+    def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in pairwise((0.0, *rates))):
+            raise ValueError("rates are positive and ascend, so that it is known what lies beyond an end")
+        return rates
+
+    @model_validator(mode="after")
+    def _beyond_an_end(self) -> BudgetConfig:
+        if self.more_rates and len(self.rates) < 2:
+            raise ValueError("more_rates goes on in the steps of rates, which need at least two")
+        return self
 
 
 class CommonConfig(Config):

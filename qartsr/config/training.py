@@ -85,6 +85,7 @@ class ExtendConfig(Config):
     weight_decay: float = Field(0.0, ge=0)
     loss: ImageLossConfig
     latent_loss: float = Field(0.0, ge=0, description="weight of the MSE of Z_H over the FP Z_H's variance")
+    encoder_loss: float = Field(0.0, ge=0, description="weight of the MSE of the encoder's latent over its variance")
     feature_loss: float = Field(
         0.0,
         ge=0,

@@ -1,7 +1,8 @@
 """One cell of the comparison: a method at a bit-width, its learning rate chosen, all seeds trained and measured.
 
 Every trained row tries the same rates on the first seed, at the full budget, and keeps the one whose images come
-closest to the floating-point model's on calibration pairs that were not trained on. Test images choose nothing.
+closest to the floating-point model's on calibration pairs that were not trained on. Where that is the first or
+the last, further rates are tried beyond it, up to a bound. Test images choose nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ class Cell(NamedTuple):
 def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge: Judge) -> dict[str, Any]:
     """Results of all seeds as JSON; what an interrupted process finished is read back."""
     tried = {rate: _run(cell, seeds[0], rate, judge) for rate in (rates if cell.row.phases else (0.0,))}
+    for _ in range(cell.budget.more_rates if len(tried) > 1 else 0):
+        rate = beyond({rate: run["choice"] for rate, run in tried.items()})
+        if rate is None:
+            break
+        tried[rate] = _run(cell, seeds[0], rate, judge)
+    tried = dict(sorted(tried.items()))
     best = max(tried, key=lambda rate: tried[rate]["choice"])
     runs = {str(seed): tried[best] if seed == seeds[0] else _run(cell, seed, best, judge) for seed in seeds}
     return {
@@ -55,6 +62,17 @@ def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge
         "seeds": {seed: {key: run[key] for key in ("samples", "sets", "means")} for seed, run in runs.items()},
         "layers": runs[str(seeds[0])]["layers"],
     }
+
+
+def beyond(choices: Mapping[float, float]) -> float | None:
+    """The rate to try next, as far beyond the end as its neighbour lies within; None where the best is no end.
+
+    ``choices``: rate -> what it is chosen by, the larger the better; of equals the smaller rate is the best.
+    """
+    rates = sorted(choices)
+    best = max(rates, key=lambda rate: choices[rate])
+    ends = {rates[0]: rates[1], rates[-1]: rates[-2]}
+    return float(f"{best * best / ends[best]:.3g}") if best in ends else None
 
 
 def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[str, Windows], out: Path) -> None:

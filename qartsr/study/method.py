@@ -108,7 +108,7 @@ def _modules(phase: ModulesPhase, steps: int, batch: int) -> QuantizeConfig:
 def _model(phase: ModelPhase, steps: int, batch: int) -> ExtendConfig:
     return ExtendConfig(
         steps=steps, batch=batch, lr=phase.rates, loss=phase.loss, latent_loss=phase.latent_loss,
-        feature_loss=phase.feature_loss,
+        encoder_loss=phase.encoder_loss, feature_loss=phase.feature_loss,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""Losses inside the network while the whole of it trains: on Z_H, and on the output of every module.
+"""Losses inside the network while the whole of it trains: on the latents, and on the output of every module.
 
 With M_k the hidden output of module k along the quantized path, and Z_H the output of the UNet's last module (Eq. 6):
 
     latent_loss  = w MSE(Z_H_q, Z_H_fp) / Var(Z_H_fp)              PassionSR; EfficientDM's and Q-DM's loss on the noise
+    encoder_loss = w MSE(Z_L_q, Z_L_fp) / Var(Z_L_fp)              PassionSR's code, for the encoder; Z_L its output
     feature_loss = w mean_k MSE(M_k_q, M_k_fp) / Var(M_k_fp)       feature mimicking (Q-DM), module-output distillation
 
 The error of Z_H is that of the noise times sqrt((1 - abar) / abar), so at one fixed timestep a loss on Z_H is a loss on
@@ -34,11 +35,12 @@ def inside(teacher: OneStepSR, lq: Tensor, config: ExtendConfig) -> Forward:
 
     The teacher's outputs for all of ``lq`` (N, 3, H, W) are computed once and held in memory.
     """
-    if not (config.latent_loss or config.feature_loss):
+    if not (config.latent_loss or config.encoder_loss or config.feature_loss):
         return plain
     sequence = units(teacher)
-    latent = max(number for number, unit in enumerate(sequence) if unit.name.startswith("unet."))
-    kept = range(len(sequence)) if config.feature_loss else [latent]
+    unet = [number for number, unit in enumerate(sequence) if unit.name.startswith("unet.")]
+    latent, encoder = max(unet), min(unet) - 1
+    kept = range(len(sequence)) if config.feature_loss else [encoder, latent]
     targets = _outputs(teacher, lq, sequence, kept)
 
     def forward(student: OneStepSR, low: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -50,6 +52,8 @@ def inside(teacher: OneStepSR, lq: Tensor, config: ExtendConfig) -> Forward:
         losses = {}
         if config.latent_loss:
             losses["latent_loss"] = config.latent_loss * errors[latent]
+        if config.encoder_loss:
+            losses["encoder_loss"] = config.encoder_loss * errors[encoder]
         if config.feature_loss:
             losses["feature_loss"] = config.feature_loss * sum(errors.values(), start=low.new_zeros(())) / len(errors)
         return state.hidden, losses

@@ -54,13 +54,38 @@ def test_an_unknown_key_is_named_with_its_neighbour(values: Any, tmp_path: Path)
 
 
 def test_ablations_need_a_rate(values: Any, tmp_path: Path) -> None:
-    values["tables"]["table4_bits"].append("w3a3")
-    assert "table4_bits has w3a3, whose rate table3_bits does not choose" in _refused(values, tmp_path / "p.yaml")
+    values["tables"]["table4_bits"].append("w5a5")
+    assert "table4_bits has w5a5, whose rate table3_bits does not choose" in _refused(values, tmp_path / "p.yaml")
 
 
 def test_tables_have_what_they_compare_with(values: Any, tmp_path: Path) -> None:
     values["tables"]["longer"].remove("qartsr")
     assert "must name it" in _refused(values, tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize("rates", [[1e-2, 1e-3], [1e-3, 1e-3], [0.0, 1e-3]])
+def test_rates_ascend(values: Any, tmp_path: Path, rates: list[float]) -> None:
+    values["budget"]["rates"] = rates
+    assert "rates are positive and ascend" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_more_rates_need_a_step(values: Any, tmp_path: Path) -> None:
+    values["budget"] |= {"rates": [1e-3], "more_rates": 2}
+    assert "need at least two" in _refused(values, tmp_path / "p.yaml")
+
+
+def test_the_budget_is_fair(values: Any) -> None:
+    """At least 1600 samples, rates over a factor of 1000 with room beyond, three seeds, two ranks, three bit-widths."""
+    budget, tables, rows = values["budget"], values["tables"], values["methods"]
+    assert budget["steps"] >= 400 and budget["batch"] == 4 and len(values["seeds"]) == 3
+    assert budget["rates"][-1] / budget["rates"][0] >= 999 and budget["more_rates"] > 0
+    assert tables["table3_bits"] == ["w4a4", "w3a3", "w2a2"]
+    ranks: dict[str, set[int]] = {}
+    for name in tables["table3"]:
+        rank = rows[name]["layer"].get("skip", {}).get("rank")
+        if rank:
+            ranks.setdefault(name.removesuffix("-r16"), set()).add(rank)
+    assert ranks and all(found == {4, 16} for found in ranks.values()), ranks
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from qartsr.config.training import LPIPSConfig
 from qartsr.files import read_json
 from qartsr.models import OneStepSR
 from qartsr.study import cell as cells
-from qartsr.study.cell import Cell, run_cell, write_cell
+from qartsr.study.cell import Cell, beyond, run_cell, write_cell
 from qartsr.study.measure import Judge, means
 from qartsr.study.method import Job, Trained, train_method
 from qartsr.study.sets import Windows
@@ -70,6 +70,28 @@ def test_the_best_rate_of_the_first_seed_serves_all_and_nothing_runs_twice(
     write_cell(cell, found, 5, WINDOWS, tmp_path / "out")
     assert read_json(tmp_path / "out" / "results.json") == found
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "images.safetensors", "curves.csv"}
+
+
+def test_a_best_rate_at_an_end_is_looked_beyond(
+    model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]
+) -> None:
+    """0.2 is the best (see ``cheap``) and lies beyond the list; the bound stops a search that finds no turn."""
+    cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
+    cell = cell._replace(budget=cell.budget.model_copy(update={"more_rates": 3}))
+    found = run_cell(cell, (5,), (0.4, 0.8), judge)
+    assert [rate for _, rate in cheap] == [0.4, 0.8, 0.2, 0.1] and found["rate"] == 0.2
+    assert list(found["tried"]) == ["0.1", "0.2", "0.4", "0.8"]
+    assert run_cell(cell, (5,), (0.4, 0.8), judge) == found and len(cheap) == 4
+    cheap.clear()
+    bounded = cell._replace(scratch=tmp_path / "more", budget=cell.budget.model_copy(update={"more_rates": 1}))
+    assert run_cell(bounded, (5,), (0.8, 1.6), judge)["rate"] == 0.4 and len(cheap) == 3
+    assert run_cell(bounded, (5,), (0.2,), judge)["rate"] == 0.2  # one rate is given, not searched for
+
+
+def test_where_the_next_rate_lies() -> None:
+    assert beyond({1e-3: 1.0, 1e-2: 2.0}) == 0.1
+    assert beyond({1e-3: 3.0, 1e-2: 2.0, 1e-1: 1.0}) == 1e-4
+    assert beyond({1e-3: 1.0, 1e-2: 2.0, 1e-1: 1.0}) is None
 
 
 def test_a_row_without_phases_tries_nothing(model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]) -> None:

@@ -6,8 +6,9 @@ Shapes, bits, paddings and settings come from the files, so that another set in 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ FOLDER = Path(os.environ.get("QARTSR_FIXTURES", ROOT.parent / "shared" / "fixtur
 MISSING = f"the methods' tensors are not at {FOLDER}; set QARTSR_FIXTURES to the folder that holds them"
 
 Facts = dict[str, Any]
-Kind = Callable[[Facts, Collection[str]], bool]
-"""What the file says of a case, the names of its tensors -> whether a test is made for it."""
+Kind = Callable[[Facts, Mapping[str, Sequence[int]]], bool]
+"""What the file says of a case, its tensors by name with their shapes -> whether a test is made for it."""
 
 
 def _has(*names: str) -> Kind:
@@ -53,7 +54,10 @@ KINDS: dict[str, dict[str, Kind]] = {
         "left out": _lacks("inputs", "c_spatial"),
     },
     "quantvsr_hadamard": {"matrix": _has("random")},
-    "efficientdm_quantizer": {"weight": _lacks("start_delta", "grad_zero"), "input": _has("grad_zero")},
+    "efficientdm_quantizer": {
+        "weight": lambda _, found: math.prod(found["delta"]) > 1,
+        "input": lambda _, found: math.prod(found["delta"]) == 1,
+    },
     "efficientdm_qalora_conv2d": {"layer": _has("dequantized")},
     "efficientdm_qalora_linear": {"layer": _has("dequantized")},
     "lsq": {"step": _has("stepped_adam")},
@@ -94,15 +98,16 @@ def _tensors(file: str) -> dict[str, Tensor]:
     return load_file(FOLDER / f"{file}.safetensors")
 
 
-def names(file: str, case: str) -> set[str]:
+def shapes(file: str, case: str) -> dict[str, Sequence[int]]:
     """The tensors of a case."""
-    return {key.removeprefix(f"{case}/") for key in header(file)["tensors"] if key.startswith(f"{case}/")}
+    found = header(file)["tensors"].items()
+    return {key.partition("/")[2]: entry["shape"] for key, entry in found if key.partition("/")[0] == case}
 
 
 def kinds(file: str, case: str) -> list[str]:
     """What a case is; one kind, if all is well."""
     facts = header(file)["cases"][case]
-    return [kind for kind, fits in KINDS.get(file, {}).items() if fits(facts, names(file, case))]
+    return [kind for kind, fits in KINDS.get(file, {}).items() if fits(facts, shapes(file, case))]
 
 
 def load(file: str, case: str) -> Case:
