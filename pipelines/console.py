@@ -18,6 +18,7 @@ from prefect.settings import (
 from rich.console import Console
 
 from pipelines.table import not_measured, results_table, rich_tables
+from qartsr.remote import split_user
 
 _HINTS = re.compile(
     r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core|Use `dvc push`"
@@ -51,6 +52,12 @@ def quiet_prefect() -> Iterator[None]:
         yield
 
 
+def unreachable(error: BaseException) -> str:
+    """The sentence for what Prefect raises when its server does not answer."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    return f"error: Prefect: {first}; run `make services` or unset PREFECT_API_URL."
+
+
 def show(folder: Path) -> None:
     """Print the results and where to look further."""
     console = Console()
@@ -62,8 +69,8 @@ def show(folder: Path) -> None:
     places = {row.model: row.uri for row in rows if row.uri}
     places |= {
         "report": str(folder / "build" / "report" / "index.html"),
-        "MLflow": os.environ.get("MLFLOW_TRACKING_URI", "not in use (MLFLOW_TRACKING_URI is unset)"),
-        "Prefect": os.environ.get("PREFECT_API_URL", "").removesuffix("/api") or "ended with the flow",
+        "MLflow": split_user(os.environ.get("MLFLOW_TRACKING_URI", "not in use (MLFLOW_TRACKING_URI is unset)"))[0],
+        "Prefect": split_user(os.environ.get("PREFECT_API_URL", ""))[0].removesuffix("/api") or "ended with the flow",
         "stop the services": "make stop",
     }
     for name, place in places.items():

@@ -29,7 +29,7 @@ def read_graph(folder: Path) -> Graph:
 
 def read_frozen(folder: Path) -> Set[str]:
     """Stages that DVC does not run again; they are only asked whether their outputs are there."""
-    definition = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    definition = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return frozenset(name for name, stage in definition.items() if stage.get("frozen"))
 
 
@@ -119,5 +119,15 @@ def _ordered(graph: Graph) -> list[str]:
 def _dvc(folder: Path, *arguments: str) -> str:
     result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, text=True)
     if result.returncode:
-        raise QartsrError(f"DVC: {' '.join(result.stderr.split())}", "dvc " + " ".join(arguments), "mend dvc.yaml")
+        said = " ".join(result.stderr.split())
+        raise QartsrError(f"DVC: {said}", "dvc " + " ".join(arguments), _mend(said))
     return result.stdout
+
+
+def _mend(said: str) -> str:
+    """What to do about a complaint of DVC's."""
+    if "dvc.lock" in said:
+        return "mend dvc.lock, or delete it: the next run looks its results up in the run cache"
+    if "not inside of a DVC repository" in said or ".dvc" in said or "git" in said.lower():
+        return "run it in a clone of the repository, with its .git and .dvc"
+    return "mend dvc.yaml or params.yaml"

@@ -14,9 +14,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipelines.console import quiet_prefect
+from pipelines.console import quiet_prefect, unreachable
 from qartsr.config import load_params
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.release import promote, rollback
 
 
@@ -53,11 +53,19 @@ def main() -> int:
     choice.add_argument("--version", type=int, metavar="N", help="this version (default: the newest)")
     choice.add_argument("--rollback", action="store_true", help="make the champion before this one champion again")
     args = parser.parse_args()
+    speak_anyhow()
     with quiet_prefect():
-        if args.rollback:
-            state = roll_back_model(args.bits, return_state=True)
-        else:
-            state = promote_model(args.bits, args.version, return_state=True)
+        try:
+            if args.rollback:
+                state = roll_back_model(args.bits, return_state=True)
+            else:
+                state = promote_model(args.bits, args.version, return_state=True)
+        except Exception as error:  # Prefect's answers to an address without a server are of many kinds
+            print(unreachable(error), file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted; look with `qartsr inspect` or in MLflow which version is champion", file=sys.stderr)
+            return 130
     if not state.is_completed():
         print(f"error: {state.message}", file=sys.stderr)
         return 1

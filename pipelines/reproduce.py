@@ -23,12 +23,12 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipelines.console import quiet_prefect, show, worth_reading
+from pipelines.console import quiet_prefect, show, unreachable, worth_reading
 from pipelines.graph import DVC, read_changed, read_frozen, read_graph, stale
 from pipelines.process import Processes
 from pipelines.table import markdown, results_table
 from qartsr.config import load_params
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, speak_anyhow
 
 _LAST_LINES = 15
 _THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))  # _run counts the lanes
@@ -65,7 +65,9 @@ def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> Sta
     """
     folder = Path.cwd()
     try:
-        lanes = lanes or load_params(folder / "params.yaml").compute.lanes
+        lanes = load_params(folder / "params.yaml").compute.lanes if lanes is None else lanes
+        if lanes < 1:
+            raise QartsrError(f"{lanes} lanes can run nothing", "lanes", "choose 1 or more")
         changed = read_changed(folder)
         plan = stale(read_graph(folder), changed, targets or [], read_frozen(folder)) if changed or targets else {}
     except QartsrError as error:
@@ -112,11 +114,12 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", metavar="STAGE", help="these stages and what they need")
     parser.add_argument("--lanes", type=int, metavar="N", help="stages side by side (default: compute.lanes)")
     args = parser.parse_args()
+    speak_anyhow()
     with quiet_prefect():
         try:
             state = reproduce(args.targets, args.lanes, return_state=True)
-        except RuntimeError as error:  # Prefect's answer to an address without a server
-            print(f"error: Prefect: {error}; run `make services` or unset PREFECT_API_URL.", file=sys.stderr)
+        except (RuntimeError, OSError) as error:  # Prefect's answer to an address without a server
+            print(unreachable(error), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\ninterrupted: the running stages were stopped; the next run resumes them", file=sys.stderr)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 
 class QartsrError(Exception):
     """A mistake or a condition outside the program, told in one sentence.
@@ -21,3 +24,10 @@ class QartsrError(Exception):
 
     def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
         return QartsrError, (self.what, self.where, self.do)
+
+
+def speak_anyhow() -> None:
+    """Let what a terminal cannot show, a file's name most of all, be printed escaped instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

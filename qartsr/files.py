@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,13 +43,44 @@ def sha256_tree(path: Path) -> str:
     return sha256_bytes("\n".join(lines).encode())
 
 
+def scratch_beside(path: Path) -> Path:
+    """A hidden name of this thread's own beside ``path``, short however long that is: names end at 255 bytes."""
+    word = sha256_bytes(os.fsencode(path.name))[:16]
+    return path.with_name(f".{word}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
+def advice(error: OSError) -> str:
+    """What to do about a file that cannot be written."""
+    known = {
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EACCES: "mend the permissions of the folder or choose another",
+        errno.EPERM: "mend the permissions of the folder or choose another",
+        errno.EROFS: "choose another folder",
+    }
+    return known.get(error.errno or 0, "free some disk space or choose another folder")
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/qartsr``, ``~/.cache/qartsr``, or a folder of the user's among temporary files, without a home.
+
+    A home that cannot be written to, as in many containers (``HOME=/``), is none.
+    """
+    if told := os.environ.get("XDG_CACHE_HOME", "").strip():
+        return Path(told) / "qartsr"
+    with suppress(RuntimeError, OSError):  # no HOME, and a user id without a name
+        cache = Path.home() / ".cache"
+        if os.access(cache if cache.is_dir() else cache.parent, os.W_OK):
+            return cache / "qartsr"
+    return Path(tempfile.gettempdir()) / f"qartsr-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it becomes ``path`` in one rename.
 
     A crash or an exception leaves the old file (or none), never half a file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = scratch_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -55,9 +88,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise QartsrError(
-            f"cannot be written ({error.strerror or error})", str(path), "free some disk space or choose another folder"
-        ) from error
+        raise QartsrError(f"cannot be written ({error.strerror or error})", str(path), advice(error)) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -70,8 +101,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) atomically."""
-    write_bytes(path, text.encode())
+    """Write ``text`` (UTF-8) atomically; what no text can hold of a file's name is escaped as JSON does it."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -82,7 +113,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON. Raises QartsrError when the file is missing or not JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise QartsrError(
             f"cannot be read ({error.strerror})", str(path), "run the stage that makes it, or check the path"

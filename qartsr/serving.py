@@ -1,6 +1,6 @@
 """What ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` call for a published version (docs/serving.md).
 
-In and out goes a data frame with the column ``image``: base64 of a PNG, JPEG or WebP file in, of a PNG file out.
+In and out goes a data frame with the column ``image``: base64 of an image file in, of a PNG file out.
 Needs the extra [serve], full MLflow: mlflow-skinny has no pandas.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
@@ -18,13 +19,14 @@ import yaml
 from qartsr.api import OneStepSRPipeline
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
+from qartsr.images import READABLE, decode_image, encode_png
 from qartsr.release.flavour import COLUMN, CONFIG, MLMODEL
 from qartsr.release.registry import WEIGHTS
-from qartsr.upscale import decode_image, encode_png
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_LOG = logging.getLogger("qartsr")
 _META = "registered_model_meta"
 """Where MLflow writes which version it has downloaded."""
 
@@ -64,22 +66,27 @@ class ImageModel:
 
     def _upscaled(self, text: str, where: str) -> str:
         try:
-            data = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError, TypeError) as error:
-            raise QartsrError("is not base64", where, "send the bytes of a PNG, JPEG or WebP file in base64") from error
+            data = base64.b64decode("".join(text.split()), validate=True)  # many encoders break it into lines
+        except (binascii.Error, ValueError, TypeError, AttributeError) as error:
+            do = f"send the bytes of a {READABLE} file in base64"
+            raise QartsrError("is not base64", where, do) from error
         image = decode_image(data, where)
+        for note in image.notes:
+            _LOG.warning("%s: %s", where, note)
         with self._lock:
             result = self._pipe(image)
-        return base64.b64encode(encode_png(result, image)).decode()
+        return base64.b64encode(encode_png(result)).decode()
 
 
 def _registered(folder: Path) -> str:
     """The SHA-256 to expect, from the registry where MLflow says which version this is."""
     if not (folder / _META).is_file():
-        return _text(yaml.safe_load((folder / MLMODEL).read_text()).get("metadata") or {}, str(folder / MLMODEL))
+        return _text(
+            yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8")).get("metadata") or {}, str(folder / MLMODEL)
+        )
     from mlflow import MlflowClient
 
-    meta = yaml.safe_load((folder / _META).read_text())
+    meta = yaml.safe_load((folder / _META).read_text(encoding="utf-8"))
     name, number = meta["model_name"], str(meta["model_version"])
     return _text(MlflowClient().get_model_version(name, number).tags, f"{name} version {number}")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, speak_anyhow
 
 
 def arguments(doc: str | None, *names: str, bits: bool = False, method: bool = False) -> argparse.Namespace:
@@ -32,6 +32,7 @@ def stage(main: Callable[[], None]) -> None:
 
     SIGTERM, which a cancelled flow sends, unwinds like an interrupt, so that the tracked run is marked as killed.
     """
+    speak_anyhow()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()

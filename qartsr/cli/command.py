@@ -19,6 +19,12 @@ class Command(NamedTuple):
     """does it. Raises QartsrError"""
 
 
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that reads images may be told."""
+    most = "read images of up to so many pixels (default: QARTSR_MAX_PIXELS, else 536870912)"
+    parser.add_argument("--max-pixels", metavar="N", type=positive, help=most)
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     value = int(text)

@@ -20,7 +20,7 @@ from qartsr.cli.inspect import INSPECT
 from qartsr.cli.promote import PROMOTE
 from qartsr.cli.rollback import ROLLBACK
 from qartsr.cli.upscale import UPSCALE
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, speak_anyhow
 
 COMMANDS = (
     UPSCALE,
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 interrupted, 141 whoever read the output has gone.
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not used here
+    speak_anyhow()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # third parties warn of each other, in pages a user cannot act on

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import Command
+from qartsr.cli.command import Command, add_image_options
 from qartsr.cli.counterparts import Pair, match
 from qartsr.cli.jobs import demand_file
-from qartsr.cli.show import bar, show
+from qartsr.cli.show import bar, say, show, some
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pred", metavar="DIR", type=Path, required=True, help="images to judge (PNG, JPEG or WebP)")
+    parser.add_argument("--pred", metavar="DIR", type=Path, required=True, help="images to judge")
     parser.add_argument("--ref", metavar="DIR", type=Path, required=True, help="their references, of the same names")
     names = "comma-separated: psnr, psnr_rgb, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa"
     parser.add_argument("--metrics", metavar="NAMES", type=_names, required=True, help=names)
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write means, scores and what is unavailable")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_image_options(parser)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -47,28 +48,43 @@ def _run(args: argparse.Namespace) -> None:
     from qartsr.evaluate import Scores  # which loads them
     from qartsr.upscale import choose_device
 
-    pairs = match(args.pred, args.ref)
+    matched = match(args.pred, args.ref)
+    for folder, ignored in matched.ignored:
+        say(f"note: {folder}: left out, being no images: {some(ignored)}")
     meter = Meter(args.metrics, device=choose_device(args.device))
-    scores = Scores("images", _measure_all(pairs, meter), meter.unavailable)
+    rows, failed = _measure_all(matched.pairs, meter, args.max_pixels)
+    scores = Scores("images", rows, meter.unavailable)
     _tell(scores)
     _write(scores, args.csv, args.json)
+    if failed:
+        what = f"{failed} of {len(matched.pairs)} images could not be measured and count in no mean"
+        raise QartsrError(what, str(args.pred), "see the sentences above, one for each")
     if not meter.names:
         raise QartsrError("none of these can be measured here", "--metrics", "fetch the weights of one, or add psnr")
 
 
-def _measure_all(pairs: tuple[Pair, ...], meter: Meter) -> tuple[Row, ...]:
+def _measure_all(pairs: tuple[Pair, ...], meter: Meter, most: int | None) -> tuple[tuple[Row, ...], int]:
+    """The scores, and how many images have none: one of them must not cost those of the others."""
     from qartsr.evaluate import Row
 
-    rows = []
+    rows, failed = list[Row](), 0
     with bar(len(pairs)) as drawn:
         for pair in pairs:
             drawn.begin(pair.name)
-            rows.append(Row(pair.name, "images", _measure(pair, meter)))
-    return tuple(rows)
+            try:
+                rows.append(Row(pair.name, "images", _measure(pair, meter, most)))
+            except QartsrError as error:
+                if len(pairs) == 1:
+                    raise
+                failed += 1
+                say(f"error: {error}")
+    return tuple(rows), failed
 
 
-def _measure(pair: Pair, meter: Meter) -> dict[str, float]:
-    image, reference = _upright(pair.image), _upright(pair.reference)
+def _measure(pair: Pair, meter: Meter, most: int | None) -> dict[str, float]:
+    from qartsr.images import read_rgb
+
+    image, reference = (read_rgb(path, True, most) for path in (pair.image, pair.reference))
     if image.size != reference.size:
         what = f"has {_size(image)} pixels, {pair.reference} has {_size(reference)}"
         raise QartsrError(what, str(pair.image), "compare images of equal size")
@@ -78,14 +94,6 @@ def _measure(pair: Pair, meter: Meter) -> dict[str, float]:
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         what = f"cannot be measured ({reason})"
         raise QartsrError(what, str(pair.image), "leave it out, or choose other metrics") from error
-
-
-def _upright(path: Path) -> Image.Image:
-    from PIL import ImageOps
-
-    from qartsr.data.images import read_rgb
-
-    return ImageOps.exif_transpose(read_rgb(path))
 
 
 def _size(image: Image.Image) -> str:

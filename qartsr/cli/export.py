@@ -37,7 +37,8 @@ def _run(args: argparse.Namespace) -> None:
     graph = build_model(model, size, _facts(args.source, model))
     write = write_onnx if args.to == "onnx" else write_openvino
     write(args.output, graph)
-    written = [path for path in (args.output, args.output.with_suffix(".bin")) if path.is_file()]
+    parts = (args.output, args.output.with_suffix(".bin")) if args.to == "openvino" else (args.output,)
+    written = [path for path in parts if path.is_file()]
     say(f"{args.output}: {sum(path.stat().st_size for path in written):,} bytes")
 
 

@@ -55,7 +55,7 @@ def _file(source: Path, target: Path) -> Jobs:
 
 
 def _folder(source: Path, target: Path) -> Jobs:
-    from qartsr.upscale import is_image
+    from qartsr.images import READABLE, is_image, target_name
 
     if target.exists() and not target.is_dir():
         raise QartsrError("is a file", str(target), f"name a folder for the images of {source}")
@@ -63,6 +63,18 @@ def _folder(source: Path, target: Path) -> Jobs:
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
     images = [entry for entry in entries if is_image(entry) and not entry.is_dir()]
     if not images:
-        raise QartsrError("has no PNG, JPEG or WebP images", str(source), "check the path")
+        raise QartsrError(f"has no {READABLE} images", str(source), "check the path")
     ignored = tuple(entry.name for entry in entries if entry not in images)
-    return Jobs(tuple((image, target / image.name) for image in images), ignored)
+    files = tuple((image, target / target_name(image.name)) for image in images)
+    _demand_distinct(files)
+    return Jobs(files, ignored)
+
+
+def _demand_distinct(files: tuple[tuple[Path, Path], ...]) -> None:
+    """A BMP or GIF file becomes a PNG file, which may be there already."""
+    sources: dict[Path, Path] = {}
+    for source, target in files:
+        if target in sources:
+            what = f"would become {target.name}, as {sources[target].name} does"
+            raise QartsrError(what, str(source), "rename one of them")
+        sources[target] = source

@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
-_UNBOUNDED = 10_000
+_UNBOUNDED, _LISTED = 10_000, 5
 
 
 def say(text: str) -> None:
     """A line on stderr, above the bar if there is one."""
     print(text, file=sys.stderr, flush=True)
+
+
+def some(names: tuple[str, ...]) -> str:
+    """The first few of them."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def show(*tables: Table) -> None:

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import Command, natural, positive
+from qartsr.cli.command import Command, add_image_options, natural, positive
 from qartsr.cli.jobs import Jobs, plan_jobs
 from qartsr.cli.osediff_options import add_options, given, osediff_options
-from qartsr.cli.show import Bar, bar, say
+from qartsr.cli.show import Bar, bar, say, some
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from qartsr.api import OneStepSRPipeline
+    from qartsr.images import Picture
     from qartsr.upscale.osediff import OSEDiffPipeline
 
 TILE, OVERLAP = 512, 64
 """Those of :mod:`qartsr.upscale`, which would load torch for the sake of a help text; a test compares them."""
-_SCALE, _LISTED = 4, 5
+_SCALE = 4
 _NO_MEMORY = re.compile("out of memory|allocate memory")
 """In torch's words, for a GPU and for the CPU; each is a RuntimeError."""
+
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What stops one file from being written stops all."""
 
 Load = Callable[[], "OneStepSRPipeline | OSEDiffPipeline"]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", type=Path, help="a PNG, JPEG or WebP image, or a folder of them")
+    parser.add_argument("input", metavar="IN", type=Path, help="an image, or a folder of them")
     parser.add_argument("output", metavar="OUT", type=Path, help="the image to write, or a folder for all of them")
     source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
     parser.add_argument("--model", metavar="SOURCE", help=source)
@@ -43,6 +46,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     engine = "what executes the model; an unknown name lists them, and a given one says why (default: auto)"
     parser.add_argument("--engine", metavar="NAME", help=engine)
     parser.add_argument("--threads", metavar="N", type=positive, help="CPU threads (default: what torch chooses)")
+    add_image_options(parser)
+    strip = "leave out EXIF (date, place, camera), XMP, colour profile and all else that is no pixel"
+    parser.add_argument("--strip-metadata", action="store_true", help=strip)
     add_options(parser)
 
 
@@ -50,9 +56,9 @@ def _run(args: argparse.Namespace) -> None:
     _demand_one_model(args)
     jobs = plan_jobs(args.input, args.output)
     if jobs.ignored:
-        say(f"note: left out, being no PNG, JPEG or WebP: {_some(jobs.ignored)}")
+        say(f"note: left out, being no images: {some(jobs.ignored)}")
     with bar(len(jobs.files)) as drawn:
-        failed = _upscale(jobs, _loader(args), drawn, bool(args.official))
+        failed = _upscale(jobs, _loader(args), drawn, args)
     if failed:
         what = f"{failed} of {len(jobs.files)} images failed"
         raise QartsrError(what, str(args.input), "see the sentences above, one for each")
@@ -101,40 +107,42 @@ def _load(args: argparse.Namespace) -> OneStepSRPipeline:
     return pipe
 
 
-def _upscale(jobs: Jobs, load: Load, drawn: Bar, official: bool) -> int:
+def _upscale(jobs: Jobs, load: Load, drawn: Bar, args: argparse.Namespace) -> int:
     """How many of several images failed; one image alone raises. So does what would fail for all of them."""
     failed = 0
     for source, target in jobs.files:
         drawn.begin(source.name)
         try:
-            image = _image(source, target, upright=not official)
+            image = _image(source, target, args)
         except QartsrError as error:
             if len(jobs.files) == 1:
                 raise
             failed += 1
             say(f"error: {error}")
             continue
-        _write(source, target, image, load(), drawn, official)
+        failed += _made(source, target, image, load(), drawn, args.strip_metadata, alone=len(jobs.files) == 1)
     return failed
 
 
-def _image(source: Path, target: Path, upright: bool) -> Image.Image:
-    from qartsr.upscale import check_target, read_image
+def _image(source: Path, target: Path, args: argparse.Namespace) -> Picture:
+    from qartsr.images import check_target, read_image
 
-    image = read_image(source, upright=upright)
+    image = read_image(source, upright=not args.official, max_pixels=args.max_pixels)
     check_target(target, image, _SCALE)
     return image
 
 
-def _write(
+def _made(
     source: Path,
     target: Path,
-    image: Image.Image,
+    image: Picture,
     pipe: OneStepSRPipeline | OSEDiffPipeline,
     drawn: Bar,
-    official: bool,
-) -> None:
-    from qartsr.upscale import write_image
+    strip: bool,
+    alone: bool,
+) -> bool:
+    """Upscale and write; True when the file cannot be written for a reason of its own."""
+    from qartsr.images import write_image
 
     try:
         result = pipe(image, drawn.tiles)
@@ -143,13 +151,17 @@ def _write(
             raise
         do = "choose a smaller --tile (with --lora: --latent-tile), or a smaller image"
         raise QartsrError("there is not enough memory for it", str(source), do) from error
-    write_image(target, result, result if official else image)  # the script keeps nothing of the input file
+    try:
+        notes = write_image(target, result, strip=strip)
+    except QartsrError as error:
+        if alone or getattr(error.__cause__, "errno", None) in _HOPELESS:
+            raise
+        say(f"error: {error}")
+        return True
+    for note in (*image.notes, *notes):
+        say(f"note: {source}: {note}")
     say(f"{target}: {result.width}x{result.height}")
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return False
 
 
 UPSCALE = Command("upscale", "make images exactly four times as wide and high", _arguments, _run)

@@ -31,6 +31,9 @@ class FolderConfig(Config):
     layout: Literal["div2k", "realsr", "urban100", "drealsr", "plain"] = "plain"
     train_root: str
     test_root: str
+    lr: Literal["given", "made"] = Field(
+        "given", description="LR of the test split: the files of the layout, or made from HR by data.degradation"
+    )
 
 
 DataSourceConfig = Annotated[PhotographsConfig | FolderConfig, Field(discriminator="source")]

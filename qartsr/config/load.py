@@ -25,7 +25,7 @@ def load_params(path: Path) -> Params:
 def load_config(schema: type[Schema], path: Path) -> Schema:
     """As :func:`load_params`, for a file of another schema."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
     except UnicodeDecodeError as error:

@@ -26,7 +26,7 @@ AlignKind = Literal["none", "adain", "wavelet"]
 class ComputeConfig(Config):
     """How a stage computes. Not a DVC dependency: changing it makes nothing stale."""
 
-    device: str = Field("auto", pattern=r"auto|cpu|cuda(:\d+)?")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     threads: int = Field(1, ge=1, description="CPU threads of one stage; results are reproducible for a fixed count")
     threads_alone: int = Field(2, ge=1, description="CPU threads of stages that run alone (pretrain, retrain)")
     lanes: int = Field(2, ge=1, description="stages that may run at the same time")
@@ -84,7 +84,7 @@ class EvaluateConfig(Config):
 class PublishConfig(Config):
     """Where packages go. Address and credentials of the store come from the AWS environment variables."""
 
-    bucket: str = Field("qartsr", pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+    bucket: str = Field("qartsr", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 
 class PromoteConfig(Config):
@@ -102,7 +102,7 @@ class PromoteConfig(Config):
 class Params(Config):
     """Everything a run depends on."""
 
-    profile: str = Field(pattern=r"[a-z0-9][a-z0-9-]*")
+    profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     seed: int = Field(0, ge=0)
     compute: ComputeConfig = ComputeConfig()
     bits: tuple[str, ...] = Field(min_length=1)

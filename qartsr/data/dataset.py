@@ -12,12 +12,12 @@ from PIL import Image
 from qartsr.config.data import DataConfig, DegradationConfig, FolderConfig, PhotographsConfig
 from qartsr.data.degrade import degrade
 from qartsr.data.folders import Split, folder_items
-from qartsr.data.images import read_rgb
 from qartsr.data.pairs import SCALE, image_tensor
 from qartsr.data.photographs import PHOTOGRAPHS, photograph_file
 from qartsr.data.whole import whole_folder
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file, write_json
+from qartsr.images import read_rgb
 
 _MULTIPLE = 16
 
@@ -83,7 +83,8 @@ def _test(item: Item, degradation: DegradationConfig, seed: int, root: Path) -> 
     else:
         lr = _given(item.lr, whole.size).crop((0, 0, hr.width // SCALE, hr.height // SCALE))
     high = _saved(root, "hr", "sha256_hr", f"test/HR/{item.name}.png", hr)
-    return _entry(item, hr) | high | _saved(root, "lr", "sha256_lr", f"test/LR/{item.name}.png", lr)
+    made = {"lr_origin": degradation.kind if item.lr is None else item.lr.name}
+    return _entry(item, hr) | made | high | _saved(root, "lr", "sha256_lr", f"test/LR/{item.name}.png", lr)
 
 
 def _given(path: Path, size: tuple[int, int]) -> Image.Image:

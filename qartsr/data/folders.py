@@ -8,17 +8,20 @@ from typing import Literal, NamedTuple
 
 from qartsr.config.data import FolderConfig
 from qartsr.errors import QartsrError
+from qartsr.images import is_image
 
 Split = Literal["train", "test"]
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 class Found(NamedTuple):
-    """One image of a folder; ``lr`` is where its layout wants LR to be, whether it is there or not."""
+    """One image of a folder."""
 
     name: str
     hr: Path
     lr: Path | None
+    """its LR file; while looking for it, the name that its layout gives it"""
+    others: tuple[Path, ...] = ()
+    """names that it has in other copies of the data set"""
 
 
 class _Layout(NamedTuple):
@@ -28,9 +31,11 @@ class _Layout(NamedTuple):
 
 
 def folder_items(config: FolderConfig, split: Split) -> list[Found]:
-    """Every image of a split, sorted by name; ``lr`` is None when the folder brings none.
+    """Every image of a split, sorted by name; ``lr`` is None where LR is to be made from HR.
 
-    Raises QartsrError for a missing or empty folder, and when only some of its images have an LR file.
+    That is so in a plain folder, in the train split, whose LR nobody reads, and where ``config.lr`` says so. Else a
+    missing LR file is an error: made by bicubic, a real benchmark would become another one. Raises QartsrError for
+    that, and for a missing or empty folder.
     """
     root, key = Path(config.train_root if split == "train" else config.test_root), f"data.images.{split}_root"
     if not root.is_dir():
@@ -40,14 +45,27 @@ def folder_items(config: FolderConfig, split: Split) -> list[Found]:
     if not found:
         expected = layout.expected.format(split=split, div2k=_div2k_kind(split))
         raise QartsrError(f"has no {expected}, which layout {config.layout} expects", str(root), f"correct {key}")
-    missing = [item.lr for item in found if item.lr is not None and not item.lr.is_file()]
-    if missing and len(missing) < len(found):
-        raise QartsrError("is missing, though other images have their LR", str(missing[0]), "complete the folder")
-    return [item._replace(lr=None) for item in found] if missing else found
+    if config.lr == "made" or split == "train":
+        return [item._replace(lr=None) for item in found]
+    return [item if item.lr is None else item._replace(lr=_present(item, config.layout)) for item in found]
+
+
+def _present(item: Found, layout: str) -> Path:
+    """The LR file that is there."""
+    names = [path for path in (item.lr, *item.others) if path is not None]
+    for path in names:
+        if path.is_file():
+            return path
+    also = f" (nor are {', '.join(str(path) for path in names[1:])})" if names[1:] else ""
+    what = f"is not there{also}, though layout {layout} has it as the LR of {item.hr.name}"
+    raise QartsrError(what, str(names[0]), "complete the folder, or set data.images.lr to made to make LR from HR")
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
+    """Without hidden files, among them the companions that macOS leaves (``._0801.png``)."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if is_image(p) and p.is_file() and p.name[0] != ".")
 
 
 def _plain(root: Path, split: Split) -> list[Found]:
@@ -56,8 +74,13 @@ def _plain(root: Path, split: Split) -> list[Found]:
 
 def _div2k(root: Path, split: Split) -> list[Found]:
     kind = _div2k_kind(split)
-    low = root / f"DIV2K_{kind}_LR_bicubic" / "X4"
-    return [Found(p.stem, p, low / f"{p.stem}x4.png") for p in _images(root / f"DIV2K_{kind}_HR")]
+    low = root / f"DIV2K_{kind}_LR_bicubic"
+
+    def others(stem: str) -> tuple[Path, ...]:
+        return tuple(low / folder / name for folder in ("X4", "x4") for name in (f"{stem}x4.png", f"{stem}.png"))[1:]
+
+    high = _images(root / f"DIV2K_{kind}_HR")
+    return [Found(p.stem, p, low / "X4" / f"{p.stem}x4.png", others(p.stem)) for p in high]
 
 
 def _div2k_kind(split: Split) -> str:
@@ -76,7 +99,13 @@ def _side_by_side(high: str, low: str) -> Callable[[Path, Split], list[Found]]:
 
 def _drealsr(root: Path, split: Split) -> list[Found]:
     prefix = next((p for p in ("", f"{split}_") if (root / f"{p}HR").is_dir()), "")
-    return [Found(p.stem, p, root / f"{prefix}LR" / p.name) for p in _images(root / f"{prefix}HR")]
+    low = root / f"{prefix}LR"
+
+    def others(path: Path) -> tuple[Path, ...]:
+        stem = path.stem.removesuffix("_x1")
+        return (low / f"{stem}_x4{path.suffix}", low / f"{stem}{path.suffix}") if stem != path.stem else ()
+
+    return [Found(p.stem, p, low / p.name, others(p)) for p in _images(root / f"{prefix}HR")]
 
 
 _LAYOUTS: dict[str, _Layout] = {

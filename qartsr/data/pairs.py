@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json
+from qartsr.images import read_image
 
 SCALE = 4
 
@@ -62,10 +63,9 @@ def load_pairs(folder: Path, split: Literal["train", "test"]) -> list[Pair]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise QartsrError(f"cannot be read as an image ({error})", str(path), "run the data stage again") from error
+        return read_image(path).convert("RGB")
+    except QartsrError as error:
+        raise QartsrError(error.what, str(path), "run the data stage again") from error
 
 
 def crop_batch(pairs: list[Pair], batch: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from qartsr.config.data import DegradationConfig
 from qartsr.data.degrade import degrade
 from qartsr.data.dice import Dice
-from qartsr.data.images import read_rgb
 from qartsr.data.pairs import image_tensor
 from qartsr.errors import QartsrError
 from qartsr.files import read_json
+from qartsr.images import read_rgb
 
 _RESIZE_MODES = ("area", "bilinear", "bicubic")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qartsr.errors import QartsrError
+from qartsr.files import scratch_beside
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
     Raises QartsrError when the disk refuses.
     """
-    temporary = out.with_name(out.name + ".tmp")
+    temporary = scratch_beside(out)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
-from qartsr.files import sha256_tree, write_bytes
+from qartsr.files import cache_folder, sha256_tree, write_bytes
 from qartsr.models import OneStepSR, architecture
 from qartsr.packing import PackedLayer
 
@@ -41,7 +40,7 @@ class Cache:
 
     def __init__(self, core: Any) -> None:
         self._core = core
-        self._folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qartsr" / "openvino"
+        self._folder = cache_folder() / "openvino"
         rooms = Path(__file__).parent.parent
         code = [sha256_tree(rooms / room) for room in _CODE]
         self._where = (core.get_versions("CPU")["CPU"].build_number, core.get_property("CPU", "FULL_DEVICE_NAME"), code)

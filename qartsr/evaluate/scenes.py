@@ -9,7 +9,7 @@ from PIL import Image
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json
-from qartsr.upscale import read_image
+from qartsr.images import read_image
 
 
 class Scene(NamedTuple):

@@ -15,9 +15,10 @@ from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
 from qartsr.evaluate.scores import Row, Scores
 from qartsr.evaluate.sheet import GRID, contact_sheet, fitted
 from qartsr.files import write_json
+from qartsr.images import read_image, write_image
 from qartsr.metrics import Meter
 from qartsr.models import OneStepSR
-from qartsr.upscale import read_image, upscale_image, write_image
+from qartsr.upscale import upscale_image
 
 Upscale = Callable[[Image.Image], Image.Image]
 """8-bit RGB LR image -> 8-bit RGB image, exactly 4 times as wide and high."""
@@ -55,7 +56,7 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
         image = upscale(lr)
         errors = error_map(image, hr)
         for kind, picture in (("images", image), ("errors", errors)):
-            write_image(out / kind / f"{scene.name}.png", picture, picture)
+            write_image(out / kind / f"{scene.name}.png", picture)
         scores, undefined = meter.attempt(image, hr)
         lost |= {name: f"is not defined on {scene.name}: {reason}" for name, reason in undefined.items()}
         if fp is not None:
@@ -65,7 +66,7 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
         if len(strips) < GRID:
             strips.append([fitted(picture) for picture in (lr, image, hr, errors)])
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
-    write_image(out / "grid.png", sheet, sheet)
+    write_image(out / "grid.png", sheet)
     return Scores(scenes.dataset, tuple(row.without(lost) for row in rows), {**meter.unavailable, **lost})
 
 

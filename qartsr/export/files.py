@@ -20,7 +20,8 @@ def check_target(path: Path, form: str) -> None:
     """Raises QartsrError when ``path`` does not end as files of this format do, or is a folder."""
     if path.suffix != FORMATS[form]:
         raise QartsrError(f"is no name for {form}", str(path), f"let it end in {FORMATS[form]}")
-    if folder := next((each for each in (path, path.with_suffix(".bin")) if each.is_dir()), None):
+    files = (path, path.with_suffix(".bin")) if form == "openvino" else (path,)
+    if folder := next((each for each in files if each.is_dir()), None):
         raise QartsrError("is a folder", str(folder), "choose another name")
 
 

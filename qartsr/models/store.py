@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, write_json
+from qartsr.files import read_json, scratch_beside, write_json
 from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.one_step import OneStepSR
 
@@ -46,7 +46,7 @@ def skeleton(arch: dict[str, Any]) -> OneStepSR:
 
 def save_model(model: OneStepSR, folder: Path) -> None:
     """Write the model; the folder appears whole or not at all. fp32 weights, deterministic bytes."""
-    temporary = folder.with_name(folder.name + ".tmp")
+    temporary = scratch_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     for name, part in (("unet", model.unet), ("vae", model.vae)):
         (temporary / name).mkdir(parents=True)

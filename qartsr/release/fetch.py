@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from qartsr.errors import QartsrError
-from qartsr.files import replacing, sha256_file
+from qartsr.files import cache_folder, replacing, sha256_file
 from qartsr.release.registry import WEIGHTS, Version, open_registry
 from qartsr.remote import open_store
 
@@ -24,7 +23,7 @@ def fetch(uri: str, cache: Path | None = None) -> Path:
     sha256 = version.tag("sha256")
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
         raise QartsrError("its tag 'sha256' is not a SHA-256", str(version), "publish it again")
-    file = (cache or _cache()) / sha256 / WEIGHTS
+    file = (cache or cache_folder()) / sha256 / WEIGHTS
     if not file.is_file() or sha256_file(file) != sha256:
         _download(version, sha256, file)
     return file
@@ -60,7 +59,3 @@ def _download(version: Version, sha256: str, file: Path) -> None:
                 f"s3://{bucket}/{key}",
                 "publish the package again",
             )
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qartsr"

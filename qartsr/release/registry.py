@@ -8,7 +8,7 @@ from typing import Any
 
 from qartsr.config import parse_bits
 from qartsr.errors import QartsrError
-from qartsr.remote import Mlflow, open_mlflow, split_uri
+from qartsr.remote import REGISTRY, Mlflow, open_mlflow, split_uri
 
 WEIGHTS = "model.safetensors"
 
@@ -111,8 +111,8 @@ class Registry:
 
 
 def open_registry() -> Registry:
-    """The registry MLFLOW_TRACKING_URI names."""
-    return Registry(open_mlflow())
+    """The registry that MLFLOW_REGISTRY_URI names, or else MLFLOW_TRACKING_URI."""
+    return Registry(open_mlflow(variable=REGISTRY))
 
 
 def _version(answer: Mapping[str, Any]) -> Version:

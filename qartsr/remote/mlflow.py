@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
+from qartsr.remote.address import split_user
 
 _AGAIN = (429, 502, 503, 504)
 _FINAL = (400, 404, 409, 413, 422)
+TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -30,34 +33,42 @@ class RefusedError(QartsrError):
     """The server is there and says no: asking again would not help."""
 
 
-def open_mlflow(timeout: float = 10.0) -> Mlflow:
-    """The server MLFLOW_TRACKING_URI names.
+def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
+    """The server that an environment variable names, MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
 
+    As in MLflow's own client, the latter falls back to the former, and a user and password in the address are used.
     Raises QartsrError when it is unset or not an http(s) address, or MLFLOW_TRACKING_SERVER_CERT_PATH no certificate.
     """
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    variable = variable if _told(variable) else TRACKING
+    address = _told(variable)
     if not address:
         raise QartsrError(
             "is not set, so there is no model registry to ask",
-            "MLFLOW_TRACKING_URI",
+            TRACKING,
             "load that of the local services (`make services`, `set -a; . .services/env; set +a`) or name a server",
         )
     if not _is_http(address):
         raise QartsrError(
-            f"{address} is not the address of an MLflow server",
-            "MLFLOW_TRACKING_URI",
+            f"{split_user(address)[0]} is not the address of an MLflow server",
+            variable,
             "begin it with http:// or https:// and a host",
         )
     return Mlflow(address.rstrip("/"), timeout)
+
+
+def _told(variable: str) -> str:
+    """An environment variable without the line's end that a secret's file brings along."""
+    return os.environ.get(variable, "").strip()
 
 
 class Mlflow:
     """One MLflow server. ``timeout`` is for each call, in seconds; a busy server (429, 502-504) is asked thrice."""
 
     def __init__(self, address: str, timeout: float) -> None:
-        self.address, self.timeout = address, timeout
+        self.address, self._own = split_user(address)
+        self.timeout = timeout
         handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=_tls())]
-        if urllib.parse.urlsplit(address).hostname in _LOOPBACK:
+        if urllib.parse.urlsplit(self.address).hostname in _LOOPBACK:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -92,8 +103,8 @@ class Mlflow:
         return answer
 
     def _send(self, request: urllib.request.Request, expected: Sequence[str]) -> bytes:
-        for name, value in _authorization().items():
-            request.add_unredirected_header(name, value)
+        if value := self._own or _authorization():
+            request.add_unredirected_header("Authorization", value)
         for pause in (0.5, 1.0, None):
             try:
                 with self._opener.open(request, timeout=self.timeout) as answer:
@@ -104,14 +115,22 @@ class Mlflow:
                         time.sleep(pause)
                         continue
                     return self._refusal(error, expected)
-            except (OSError, http.client.HTTPException) as error:  # the second: an answer that is not HTTP
-                reason = str(getattr(error, "reason", error)).strip()
-                raise QartsrError(
-                    f"MLflow does not answer ({reason})",
-                    self.address,
-                    "start the local services with `make services`, or check MLFLOW_TRACKING_URI and the server",
-                ) from error
+            except (
+                OSError,
+                http.client.HTTPException,
+                ValueError,
+            ) as error:  # an answer that is not HTTP, or a request
+                raise self._silence(error) from error
         raise AssertionError("unreachable")
+
+    def _silence(self, error: Exception) -> QartsrError:
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            what = f"MLflow's certificate is not trusted ({cause.verify_message})"
+            do = f"name its authority's PEM file in {CERTIFICATE} (or REQUESTS_CA_BUNDLE)"
+            return QartsrError(what, self.address, do)
+        do = "start the local services with `make services`, or check MLFLOW_TRACKING_URI and the server"
+        return QartsrError(f"MLflow does not answer ({str(cause).strip()})", self.address, do)
 
     def _stranger(self) -> QartsrError:
         return QartsrError("answers, but not as an MLflow server", self.address, "check MLFLOW_TRACKING_URI")
@@ -143,20 +162,24 @@ def _is_http(address: str) -> bool:
         return False
 
 
-def _authorization() -> dict[str, str]:
+def _authorization() -> str:
     """From the environment variables MLflow's own client reads."""
-    user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
+    user, token = _told("MLFLOW_TRACKING_USERNAME"), _told("MLFLOW_TRACKING_TOKEN")
     if user:
-        pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
-        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-    return {"Authorization": f"Bearer {token}"} if token else {}
+        pair = f"{user}:{_told('MLFLOW_TRACKING_PASSWORD')}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+    return f"Bearer {token}" if token else ""
 
 
 def _tls() -> ssl.SSLContext:
-    file = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None
+    """Certificates are checked with those MLflow's client, and `requests` below it, would be told to use."""
+    if _told("MLFLOW_TRACKING_INSECURE_TLS").lower() in ("true", "1"):
+        return ssl._create_unverified_context()
+    variable = next((name for name in (CERTIFICATE, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if _told(name)), "")
+    place = _told(variable) if variable else ""
     try:
-        return ssl.create_default_context(cafile=file)
+        if place and Path(place).is_dir():
+            return ssl.create_default_context(capath=place)
+        return ssl.create_default_context(cafile=place or None)
     except OSError as error:
-        raise QartsrError(
-            f"{file} is not a certificate ({error.strerror})", "MLFLOW_TRACKING_SERVER_CERT_PATH", "name a PEM file"
-        ) from error
+        raise QartsrError(f"{place} is not a certificate ({error.strerror})", variable, "name a PEM file") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
+from qartsr.remote.address import split_user
 
 _BLOCK = 1 << 20
 _ABSENT = ("404", "NoSuchKey", "NotFound")
@@ -27,12 +28,15 @@ def split_uri(uri: str) -> tuple[str, str]:
 def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str = "") -> Store:
     """A store; what is not given comes from the AWS environment variables. Nothing is sent yet.
 
-    Raises QartsrError when the endpoint is no address.
+    MLFLOW_S3_ENDPOINT_URL goes first, as with MLflow, whose server reads what is written here. Raises QartsrError when
+    the endpoint is no address.
     """
     import boto3.session  # half a second, which a run without a store need not pay
     from botocore.config import Config
+    from botocore.exceptions import InvalidRegionError
 
-    address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    told = (endpoint, *(os.environ.get(name, "").strip() for name in _ENDPOINTS))
+    address = next((each for each in told if each), "")
 
     def client(read: float, attempts: int) -> Any:
         retries = {"mode": "standard", "total_max_attempts": attempts}
@@ -40,12 +44,16 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
         config = Config(connect_timeout=3, read_timeout=read, retries=retries, **proxies)
         return session.client("s3", endpoint_url=address or None, config=config)
 
-    with _sentences(address or "the S3 store"):
+    shown = split_user(address)[0] or "the S3 store"
+    with _sentences(shown):
         try:
             session = boto3.session.Session(key or None, secret or None, region_name=region or None)
-            return Store(client(30, 3), client(5, 1), address or "the S3 store")
+            return Store(client(30, 3), client(5, 1), shown)
+        except InvalidRegionError as error:
+            name = session.region_name
+            raise QartsrError(f"{name!r} is not the name of a region", "AWS_DEFAULT_REGION", _REGION) from error
         except ValueError as error:
-            raise QartsrError("is not the address of an S3 store", address, _SCHEME) from error
+            raise QartsrError("is not the address of an S3 store", shown, _SCHEME) from error
 
 
 class Store:
@@ -125,6 +133,13 @@ def _sentences(where: str, bucket: str = "") -> Iterator[None]:
 
 def _refused(response: dict[str, Any], where: str, bucket: str) -> QartsrError:
     code = str(response["Error"]["Code"])
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region") or response["Error"].get("Region")
+    if code in _ELSEWHERE:
+        there = f"; the bucket is in {region}" if region else ""
+        return QartsrError(f"the S3 store refuses ({code}{there})", where, f"check the region: {_REGION}")
+    if code in _ABSENT and not any(name.startswith("x-amz-") or name == "x-trans-id" for name in headers):
+        return QartsrError(f"answers, but not as an S3 store ({code})", where, _ADDRESS)
     if code in ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
         return QartsrError(f"the S3 store refuses the credentials ({code})", where, _CREDENTIALS)
     if code == "NoSuchBucket" or (code in _ABSENT and not where.startswith("s3://")):
@@ -139,6 +154,10 @@ def _loopback(address: str) -> bool:
     return urllib.parse.urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
 
 
+_ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_ELSEWHERE = ("301", "400", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+_REGION = "set AWS_DEFAULT_REGION to one such as eu-central-1"
+_ADDRESS = f"check {_ENDPOINTS[1]} (or {_ENDPOINTS[0]}): another server is there"
 _SCHEME = "begin AWS_ENDPOINT_URL_S3 with http:// or https:// and a host"
 _ENDPOINT = "start the local services with `make services`, or check AWS_ENDPOINT_URL_S3 and the store"
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `set -a; . .services/env; set +a`"

@@ -51,7 +51,7 @@ def _stop(root: Path, names: tuple[str, ...]) -> None:
 
 def _env(root: Path) -> None:
     try:
-        print((root / "env").read_text(), end="")
+        print((root / "env").read_text(encoding="utf-8"), end="")
     except OSError as error:
         raise QartsrError(
             "the services were never started here", str(root), "run `python -m qartsr.services start`"

@@ -51,7 +51,7 @@ class Record(BaseModel):
 def read_record(root: Path, name: str) -> Record | None:
     """The record of a service, or None when it was never started (or its file is damaged)."""
     try:
-        return Record.model_validate_json(_path(root, name).read_text())
+        return Record.model_validate_json(_path(root, name).read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         return None
 

@@ -80,7 +80,7 @@ def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[
     folder = _folder(cell, seed, results["rate"])
     images = load_file(folder / "images.safetensors")
     write_bytes(out / "images.safetensors", save({name: images[name] for name in windows}))
-    write_text(out / "curves.csv", (folder / "curves.csv").read_text())
+    write_text(out / "curves.csv", (folder / "curves.csv").read_text(encoding="utf-8"))
     write_json(out / "results.json", results)
 
 

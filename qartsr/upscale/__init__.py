@@ -1,11 +1,11 @@
-"""Images of any size and mode through a one-step model: files and tiles.
+"""Images of any size and mode through a one-step model, in tiles.
 
 The pipelines, :mod:`qartsr.upscale.pipeline` and :mod:`qartsr.upscale.osediff`, are not imported here: they bring
 packages and engines along, which the stages that upscale in tiles must not depend on.
 """
 
+from qartsr.images import check_target, decode_image, encode_png, is_image, read_image, write_image
 from qartsr.upscale.device import choose_device
-from qartsr.upscale.image_files import check_target, decode_image, encode_png, is_image, read_image, write_image
 from qartsr.upscale.tiles import OVERLAP, TILE, upscale_image
 
 __all__ = [

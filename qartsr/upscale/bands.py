@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qartsr.data.pairs import to_unit
+from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 from qartsr.upscale.places import Place, cut, grid, spread
 from qartsr.upscale.statistics import count_norms, imposed, observe
@@ -22,7 +23,7 @@ Report = Callable[[int, int], None]
 
 
 def bands(model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None) -> Iterator[Tensor]:
-    """The network's output for uint8 ``lq`` (3, H, W), clamped: float (3, rows, W) on the CPU, from the top."""
+    """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W) on the CPU, from the top."""
     height, width = (-(-side // model.factor) * model.factor for side in lq.shape[1:])
     rows = grid(height, width, tile, overlap, model.multiple)
     places = [place for row in rows for place in row]
@@ -46,10 +47,21 @@ def _runner(model: OneStepSR, lq: Tensor, size: tuple[int, int], seed: int | Non
         else:
             rows, columns = (slice(side.start // factor, side.stop // factor) for side in (place.rows, place.columns))
             output = model(part, noise[:, :, rows, columns].to(device))
-        result: Tensor = output[0].float().clamp(-1, 1).cpu()
-        return result
+        result: Tensor = output[0].float()
+        demand_finite(result)
+        return result.clamp(-1, 1).cpu()
 
     return run
+
+
+def demand_finite(result: Tensor) -> None:
+    """Raise QartsrError for NaN and infinities, which would pass every clamp as black or white."""
+    if not bool(result.isfinite().all()):
+        raise QartsrError(
+            "the network's result is not a number (NaN or overflow)",
+            "the model",
+            "check its weights, or compute in a wider format",
+        )
 
 
 def _counted(run: Callable[[Place], Tensor], total: int, report: Report) -> Callable[[Place], Tensor]:

@@ -22,14 +22,17 @@ PEAK = 32767
 
 
 def finish(kind: str, bands: Iterable[Tensor], lq: Tensor) -> Tensor:
-    """Colour fix, clamp, round: ``bands`` of (3, rows, W) float in [-1, 1] and ``lq`` uint8 (3, H, W) -> as ``lq``.
+    """Colour fix, clamp, round: ``bands`` of (3, rows, W) float in [-1, 1] and ``lq`` (3, H, W) -> (3, H, W).
 
-    Equals ``align(kind, image, lq)`` of the whole image up to fp32 rounding, with AdaIN up to 1/500 of a grey level.
+    uint8 where ``lq`` is, uint16 where it is float. Equals ``align(kind, image, lq)`` of the whole image up to fp32
+    rounding, with AdaIN up to 1/500 of a grey level.
     """
-    result, top = torch.empty_like(lq), 0
+    wide = lq.is_floating_point()
+    half, top = (32767.5 if wide else 127.5), 0
+    result = torch.empty_like(lq, dtype=torch.uint16 if wide else torch.uint8)
     for fixed in _FIXES[kind](bands, lq):
         rows = slice(top, top + fixed.shape[1])
-        result[:, rows] = (fixed.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+        result[:, rows] = (fixed.clamp(-1, 1) * half + half).round().to(result.dtype)
         top = rows.stop
     return result
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, replacing, sha256_file, sha256_tree, write_json
+from qartsr.files import read_json, replacing, scratch_beside, sha256_file, sha256_tree, write_json
 from qartsr.models import OneStepSR, load_model, save_model
 from qartsr.packing import PackedLayer, load_package, read_header
 from qartsr.quantize import quant_layers
@@ -115,7 +114,7 @@ def save(origin: Origin, folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise QartsrError("is a file", str(folder), "name a folder")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = scratch_beside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         origin.write(temporary)

@@ -10,11 +10,14 @@ from PIL import Image
 
 from qartsr.data.pairs import SCALE
 from qartsr.errors import QartsrError
+from qartsr.images import Picture, Some, as_image
+from qartsr.images.metadata import kept
 from qartsr.models import OneStepSR
 from qartsr.models.base import MIRROR
 from qartsr.models.osediff import load_osediff
 from qartsr.upscale.bands import Report
 from qartsr.upscale.device import choose_device
+from qartsr.upscale.enlarge import visible
 from qartsr.upscale.official import Tiling, restore_image
 from qartsr.upscale.official.sizes import enlarged
 from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
@@ -73,17 +76,24 @@ class OSEDiffPipeline:
         model = load_osediff(options.base, options.lora, options.align, options.prompt, merge=options.merge)
         return cls(model.to(device), options)
 
-    def __call__(self, image: Image.Image, report: Report = silent) -> Image.Image:
-        """Upscale one image; ``report`` is called after each tile, with ``official`` once."""
-        size = self._options.process_size
+    def __call__(self, image: Some, report: Report = silent) -> Picture:
+        """Upscale one image; ``report`` is called after each tile, with ``official`` once.
+
+        As :meth:`qartsr.upscale.pipeline.OneStepSRPipeline.__call__`; with ``official`` the result is 8-bit RGB.
+        """
+        picture, size = as_image(image), self._options.process_size
         if self._options.official:
-            result = restore_image(self.model, image, 512 if size is None else size, self._tiling, self._seed)
+            seen = visible(picture)
+            result = restore_image(self.model, seen, 512 if size is None else size, self._tiling, self._seed)
             report(1, 1)
-            return result
-        larger = enlarged(image, size or 0)
-        result = upscale_image(self.model, larger, self._tile, self._overlap, report, self._seed)
-        wanted = image.width * SCALE, image.height * SCALE
-        return result if result.size == wanted else result.resize(wanted, Image.Resampling.BICUBIC)
+            return Picture.of(result, kept(picture.info, result.size))
+        larger = enlarged(picture, size or 0)
+        given = picture if larger is picture else Picture.of(larger, picture.info)
+        made = upscale_image(self.model, given, self._tile, self._overlap, report, self._seed)
+        wanted = picture.width * SCALE, picture.height * SCALE
+        if made.size == wanted:
+            return made
+        return Picture.of(made.resize(wanted, Image.Resampling.BICUBIC), kept(picture.info, wanted))
 
 
 def _script_tiling(options: OSEDiffOptions) -> Tiling:

@@ -7,15 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from PIL import Image
-
 from qartsr.engines import choose, demand_known
 from qartsr.errors import QartsrError
+from qartsr.images import (
+    READABLE,
+    Picture,
+    Some,
+    as_image,
+    check_target,
+    is_image,
+    read_image,
+    target_name,
+    write_image,
+)
 from qartsr.models import OneStepSR
 from qartsr.upscale.bands import Report
 from qartsr.upscale.device import choose_device
-from qartsr.upscale.image_files import check_target, is_image, read_image, write_image
-from qartsr.upscale.inputs import Picture, as_image
 from qartsr.upscale.origin import Memory, Origin, open_source, save
 from qartsr.upscale.sources import local
 from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
@@ -72,26 +79,31 @@ class OneStepSRPipeline:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str as well
-        self, image: Picture, report: Report = silent
-    ) -> Image.Image: ...
+        self, image: Some, report: Report = silent
+    ) -> Picture: ...
 
     @overload
-    def __call__(self, image: Sequence[Picture], report: Report = silent) -> list[Image.Image]: ...
+    def __call__(self, image: Sequence[Some], report: Report = silent) -> list[Picture]: ...
 
-    def __call__(self, image: Picture | Sequence[Picture], report: Report = silent) -> Image.Image | list[Image.Image]:
+    def __call__(self, image: Some | Sequence[Some], report: Report = silent) -> Picture | list[Picture]:
         """Upscale one image, or each of a list or tuple; the result has its image's mode (L, LA, RGB or RGBA).
 
-        An image is Pillow's, an array of uint8 or a path, see :func:`qartsr.upscale.inputs.as_image`. ``report`` is
-        called after each tile. Raises QartsrError for what is no image.
+        An image is Pillow's, an array of uint8 or uint16, or a path, see :func:`qartsr.images.as_image`. The result is
+        a Pillow image whose ``save`` writes metadata and 16 bits along, see :class:`qartsr.images.Picture`. ``report``
+        is called after each tile. Raises QartsrError for what is no image.
         """
         if isinstance(image, list | tuple):
             return [self(each, report) for each in image]
-        return upscale_image(self.model, as_image(image), self._tile, self._overlap, report)  # type: ignore[arg-type]
+        picture = as_image(image)  # type: ignore[arg-type]
+        if not isinstance(image, Picture):  # whoever has one has seen what it notes
+            for note in picture.notes:
+                _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
+        return upscale_image(self.model, picture, self._tile, self._overlap, report)
 
     def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:
-        """Upscale every PNG, JPEG and WebP file in ``source`` to one of the same name and format in ``target``.
+        """Upscale every image file in ``source`` to one of the same name and format in ``target``; BMP and GIF to PNG.
 
-        Subfolders and hidden files are left alone; ICC profiles are kept. Returns what was written, by name. Raises
+        Subfolders and hidden files are left alone; metadata are kept. Returns what was written, by name. Raises
         QartsrError at the first image that cannot be read or written; those before it are written.
         """
         source, target = Path(source), Path(target)
@@ -101,14 +113,18 @@ class OneStepSRPipeline:
             raise QartsrError("is both the input and the output", str(source), "name another output")
         files = sorted(file for file in source.iterdir() if is_image(file) and file.is_file() and file.name[0] != ".")
         if not files:
-            raise QartsrError("has no PNG, JPEG or WebP images", str(source), "check the path")
+            raise QartsrError(f"has no {READABLE} images", str(source), "check the path")
         if target.exists() and not target.is_dir():
             raise QartsrError("is a file", str(target), "name a folder")
-        for file in files:
+        written = {target / target_name(file.name): file for file in files}
+        if len(written) < len(files):
+            raise QartsrError("has images that would become one file", str(source), "rename one of them")
+        for path, file in written.items():
             image = read_image(file)
-            check_target(target / file.name, image, 4)
-            write_image(target / file.name, self(image, report), image)
-        return [target / file.name for file in files]
+            check_target(path, image, 4)
+            for note in (*image.notes, *write_image(path, self(image, report))):
+                _LOG.warning("%s: %s", file, note)
+        return list(written)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``folder`` such that ``from_pretrained(folder)`` loads the same model; it appears whole or not at all.

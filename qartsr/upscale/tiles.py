@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
-from qartsr.data.pairs import upsample
 from qartsr.errors import QartsrError
+from qartsr.images import Picture, Some, as_image
 from qartsr.models import OneStepSR
 from qartsr.upscale.bands import Report, bands
 from qartsr.upscale.colour import finish
-from qartsr.upscale.modes import colour, like, normal
+from qartsr.upscale.enlarge import enlarged, like
 
 TILE, OVERLAP = 512, 64
 """Default side of a tile and least overlap of neighbours, in output pixels."""
@@ -33,34 +31,32 @@ def silent(done: int, total: int) -> None:
 
 def upscale_image(
     model: OneStepSR,
-    image: Image.Image,
+    image: Some,
     tile: int = TILE,
     overlap: int = OVERLAP,
     report: Report = silent,
     seed: int | None = None,
-) -> Image.Image:
-    """The image, exactly 4 times as wide and high, in its own mode (L, LA, RGB or RGBA).
+) -> Picture:
+    """The image, exactly 4 times as wide and high, in its own mode (L, LA, RGB or RGBA), with its metadata.
+
+    16 bits per channel stay 16, in ``wide`` of the result. What is under alpha 0 has no influence on what is visible.
 
     Parameters
     ----------
     tile, overlap: output pixels; rounded up to multiples of ``model.multiple``. ``overlap`` is at most half a tile.
     seed: of a sample of the encoder's posterior; None takes its mode.
 
-    Raises QartsrError for an image without pixels or with more than 8 (grey: 16) bits per channel, and for a tile
-    or overlap that cannot work.
+    Raises QartsrError for what is no image (:func:`qartsr.images.as_image`), for an image without pixels or with 32
+    bits per channel, for a tile or overlap that cannot work, and for a result that is not a number.
     """
     tile, overlap = usable(tile, overlap, model.multiple)
-    source = normal(image)
-    lq = _pixels(upsample(colour(source)))
+    picture = as_image(image)
+    source = enlarged(picture)
     with torch.no_grad():
-        restored = finish(model.align, bands(model, lq, tile, overlap, report, seed), lq)
-    del lq
-    return like(Image.fromarray(restored.permute(1, 2, 0).numpy()), source)
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    """(3, H, W) uint8 of an RGB image; in memory the channels stay together, so nothing is copied on the way back."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        restored = finish(model.align, bands(model, source.lq, tile, overlap, report, seed), source.lq)
+    cut = restored[:, source.rows, source.columns]
+    del source, restored
+    return like(np.ascontiguousarray(cut.permute(1, 2, 0).numpy()), picture)
 
 
 def usable(tile: int, overlap: int, multiple: int) -> tuple[int, int]:

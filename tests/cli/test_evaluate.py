@@ -71,7 +71,8 @@ def test_psnr_and_ssim_are_the_published_ones(count: int, qartsr: Qartsr, publis
 def test_table_csv_and_json_agree(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
     files = ("--csv", tmp_path / "new" / "s.csv", "--json", tmp_path / "s.json")
     said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr, lpips,ssim,psnr", *files)
-    assert (said.status, said.err) == (0, "")
+    assert said.status == 0
+    assert said.err == f"note: {folders[0]}: left out, being no images: scores.txt\n"
     with (tmp_path / "new" / "s.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert [list(row) for row in rows] == [["image", "psnr", "ssim"]] * 2
@@ -139,20 +140,47 @@ def test_images_that_cannot_be_compared_are_named(qartsr: Qartsr, folders: tuple
     with Image.open(images / "b.webp") as opened:
         image = opened.convert("RGB")
     image.crop((0, 0, 31, 24)).save(images / "b.webp")
-    assert f"{images}/b.webp: has 31x24 pixels, {references}/b.png has 32x24" in sentence(qartsr, *folders)
+    assert f"{images}/b.webp: has 31x24 pixels, {references}/b.png has 32x24" in others_count(qartsr, *folders)
     (images / "b.webp").write_bytes(b"damaged")
-    assert f"{images}/b.webp: cannot be read as an image" in sentence(qartsr, *folders)
+    assert f"{images}/b.webp: cannot be read as PNG, JPEG" in others_count(qartsr, *folders)
     for folder in folders:
         (folder / "b.webp").unlink(missing_ok=True)
         image.crop((0, 0, 5, 5)).save(folder / "b.png")
-    assert f"{images}/b.png: cannot be measured (" in sentence(qartsr, *folders, "ssim")
+    assert f"{images}/b.png: cannot be measured (" in others_count(qartsr, *folders, "ssim")
     image.save(images / "b.jpg")
     assert f"{images}/b.png: has the same name as b.jpg" in sentence(qartsr, *folders)
 
 
+def others_count(qartsr: Qartsr, images: Path, references: Path, metrics: str = "psnr") -> str:
+    """What is said of the one image that cannot be measured; the scores of the other are told and written."""
+    target = images.parent / "scores.csv"
+    target.unlink(missing_ok=True)
+    said = qartsr("evaluate", "--pred", images, "--ref", references, "--metrics", metrics, "--csv", target)
+    assert said.status == 1 and "│ a " in said.out
+    assert [row["image"] for row in csv.DictReader(target.read_text().splitlines())] == ["a"]
+    assert "1 of 2 images could not be measured" in said.err.splitlines()[-1]
+    return said.err
+
+
+def test_names_of_every_kind_are_matched_shown_and_written(qartsr: Qartsr, tmp_path: Path) -> None:
+    """Composed and decomposed, in no encoding, and long; a folder called like an image is none."""
+    pred, ref = tmp_path / "p", tmp_path / "r"
+    names = [("e\u0301.png", "\u00e9.png"), (os.fsdecode(b"latin1_\xe9.png"),) * 2, ("n" * 251 + ".png",) * 2]
+    for folder, index in ((pred, 0), (ref, 1)):
+        (folder / "x.png").mkdir(parents=True)
+        for both in names:
+            Image.new("RGB", (16, 16), (9 * index, 0, 0)).save(folder / both[index])
+    files = ("--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json")
+    said = qartsr("evaluate", "--pred", pred, "--ref", ref, "--metrics", "psnr", *files)
+    assert said.status == 0 and "x.png" in said.err
+    found = {row["image"] for row in json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["per_image"]}
+    assert found == {"\u00e9", os.fsdecode(b"latin1_\xe9"), "n" * 251}
+    assert len((tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
 def test_folders_must_hold_images(qartsr: Qartsr, folders: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "empty: has no PNG, JPEG or WebP images" in sentence(qartsr, folders[0], tmp_path / "empty")
+    assert "empty: has no PNG, JPEG, WebP" in sentence(qartsr, folders[0], tmp_path / "empty")
     assert "nothing: is not a folder" in sentence(qartsr, tmp_path / "nothing", folders[1])
 
 

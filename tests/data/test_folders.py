@@ -60,14 +60,49 @@ def test_given_lr_is_used_and_cropped_with_its_hr(tmp_path: Path, layout: Layout
     manifest = write_dataset(build(tmp_path, layout, paint), 0, tmp_path / "out")
     high, low = (tmp_path / "test" / name for name in FILES[layout]["test"])
     [entry] = manifest["test"]
-    assert manifest["name"] == layout and entry["source"] == high.name
+    assert manifest["name"] == layout and entry["source"] == high.name and entry["lr_origin"] == low.name
     hr, lr = (np.array(Image.open(tmp_path / "out" / entry[key])) for key in ("hr", "lr"))
     np.testing.assert_array_equal(hr, np.array(Image.open(high))[:32, :48])
     np.testing.assert_array_equal(lr, np.array(Image.open(low))[:8, :12])
 
 
-def test_lr_is_made_where_the_folder_has_none(tmp_path: Path, layout: Layout, paint: Painter) -> None:
-    [entry] = write_dataset(build(tmp_path, layout, paint, lr=False), 0, tmp_path / "out")["test"]
+def test_missing_lr_is_an_error_that_names_it(tmp_path: Path, layout: Layout, paint: Painter) -> None:
+    """Made by bicubic in silence, a real benchmark would become another one."""
+    low = Path(FILES[layout]["test"][1]).name
+    with pytest.raises(QartsrError, match=rf"{low}: is not there.* the LR of .*; complete .*data.images.lr to made"):
+        write_dataset(build(tmp_path, layout, paint, lr=False), 0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "high", "low"),
+    [
+        ("drealsr", "test_HR/DSC_1286_x1.png", "test_LR/DSC_1286_x4.png"),
+        ("div2k", "DIV2K_valid_HR/0801.png", "DIV2K_valid_LR_bicubic/x4/0801x4.png"),
+        ("div2k", "DIV2K_valid_HR/0801.png", "DIV2K_valid_LR_bicubic/X4/0801.png"),
+    ],
+)
+def test_other_spellings_of_lr_are_found(layout: Layout, high: str, low: str, tmp_path: Path, paint: Painter) -> None:
+    paint(tmp_path / high, 32, 32)
+    paint(tmp_path / low, 8, 8)
+    (tmp_path / high).with_name(f"._{Path(high).name}").write_bytes(b"what macOS leaves")
+    found = folder_items(FolderConfig(layout=layout, train_root="-", test_root=str(tmp_path)), "test")
+    assert [item.lr for item in found] == [tmp_path / low]
+
+
+@pytest.mark.parametrize("low", ["Canon_001_LR.png", "Canon_001_LR2.png"])
+def test_lr_of_another_name_or_scale_is_not_taken(low: str, tmp_path: Path, paint: Painter) -> None:
+    paint(tmp_path / "Canon_001_HR.png", 32, 32)
+    paint(tmp_path / low, 8, 8)
+    with pytest.raises(QartsrError, match=r"Canon_001_LR4\.png: is not there"):
+        folder_items(FolderConfig(layout="realsr", train_root="-", test_root=str(tmp_path)), "test")
+
+
+def test_lr_is_made_where_that_is_wished(tmp_path: Path, layout: Layout, paint: Painter) -> None:
+    data = build(tmp_path, layout, paint)
+    wished = data.model_copy(update={"images": data.images.model_copy(update={"lr": "made"})})
+    [entry] = write_dataset(wished, 0, tmp_path / "out")["test"]
+    assert entry["lr_origin"] == "bicubic"
     hr = Image.open(tmp_path / "out" / entry["hr"])
     made = np.array(Image.open(tmp_path / "out" / entry["lr"]))
     np.testing.assert_array_equal(made, np.array(hr.resize((12, 8), Image.Resampling.BICUBIC)))
@@ -85,7 +120,7 @@ def test_lr_for_some_images_only_is_refused(tmp_path: Path, layout: Layout, pain
     data = build(tmp_path, layout, paint)
     high = tmp_path / "test" / FILES[layout]["test"][0]
     paint(high.with_name(f"more_{high.name}"), 48, 32, 5)
-    with pytest.raises(QartsrError, match="is missing, though other images have their LR"):
+    with pytest.raises(QartsrError, match="is not there"):
         write_dataset(data, 0, tmp_path / "out")
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr.data.images import read_rgb
 from qartsr.errors import QartsrError
+from qartsr.images import read_rgb
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -45,13 +45,16 @@ def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
         read_rgb(tmp_path / "glass.png")
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "absent"])
-def test_unreadable_files_are_named(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [("text", "cannot be read as PNG, JPEG"), ("cut", "cannot be read as PNG"), ("absent", "does not")],
+)
+def test_unreadable_files_are_named(tmp_path: Path, damage: str, what: str) -> None:
     path = tmp_path / "broken.png"
     if damage == "text":
         path.write_text("not an image")
     elif damage == "cut":
         Image.effect_noise((64, 64), 50).save(path)
         path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(QartsrError, match=r"broken\.png: cannot be read as an image"):
+    with pytest.raises(QartsrError, match=rf"broken\.png: {what}"):
         read_rgb(path)

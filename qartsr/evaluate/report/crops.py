@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from qartsr.evaluate.report.inputs import Contents, Subject
 from qartsr.evaluate.scenes import Scene
-from qartsr.upscale import read_image
+from qartsr.images import read_image
 
 SIDE = 96
 """Crop in HR pixels; a smaller image is shown whole."""

@@ -16,7 +16,7 @@ from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
 from qartsr.evaluate.sheet import contact_sheet
 from qartsr.files import write_bytes, write_text
-from qartsr.upscale import write_image
+from qartsr.images import write_image
 
 _ENLARGED = 2
 
@@ -50,7 +50,7 @@ def write_report(inputs: Inputs, out: Path) -> None:
     )
     write_text(out / "index.html", page)
     sheet = _comparison(scenes)
-    write_image(out / "comparison.png", sheet, sheet)
+    write_image(out / "comparison.png", sheet)
     write_bytes(out / "rate_quality.png", theme.png([rate]))
     if losses:
         write_bytes(out / "curves.png", theme.png(losses))

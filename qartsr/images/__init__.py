@@ -1,0 +1,27 @@
+"""Image files, bytes, arrays and Pillow images in, image files out: the same for every door of the project."""
+
+from qartsr.images.inputs import Some, as_image
+from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque
+from qartsr.images.read import READABLE, decode_image, is_image, read_image
+from qartsr.images.rgb import read_rgb
+from qartsr.images.write import check_target, encode_png, target_name, write_image
+
+__all__ = [
+    "MODES",
+    "READABLE",
+    "Picture",
+    "Some",
+    "Wide",
+    "as_image",
+    "as_picture",
+    "check_target",
+    "decode_image",
+    "encode_png",
+    "is_image",
+    "narrowed",
+    "opaque",
+    "read_image",
+    "read_rgb",
+    "target_name",
+    "write_image",
+]

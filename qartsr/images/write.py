@@ -1,0 +1,216 @@
+"""Pictures out: PNG, JPEG, WebP, TIFF and AVIF, with what is kept of the metadata and 16 bits where the format can."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from qartsr.errors import QartsrError
+from qartsr.files import replacing
+from qartsr.images import exif as exif_block
+from qartsr.images import png
+from qartsr.images.metadata import DIRECTORIES, LOOK, TEXTS, TURN, UNREADABLE, WORDS, Info, kept
+from qartsr.images.picture import Picture, Wide, opaque
+
+
+class _Format(NamedTuple):
+    longest: int
+    """pixels of the longest side it can hold"""
+    wide: bool
+    """whether it holds 16 bits per channel"""
+    options: Mapping[str, Any]
+
+
+_FORMATS = {
+    "PNG": _Format((1 << 31) - 1, True, {}),
+    "JPEG": _Format(65500, False, {"quality": 95, "subsampling": 0}),
+    "WEBP": _Format(16383, False, {"lossless": True, "exact": True}),
+    "TIFF": _Format((1 << 31) - 1, True, {}),
+    "AVIF": _Format(16384, False, {"quality": 95, "subsampling": "4:4:4"}),
+}
+WRITABLE = {
+    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".jif": "JPEG"},
+    **{".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF"},
+}
+"""Format by the end of a file's name."""
+_SAID = {"icc_profile": "ICC profile", "exif": "EXIF data", "xmp": "XMP data", "dpi": "dpi"}
+_STRIP = 1 << 20
+_CANNOT = (*UNREADABLE, ArithmeticError)
+
+
+def known(name: str) -> str | None:
+    """The format that a suffix, or Pillow, calls ``name``; None for one that is not written here."""
+    return WRITABLE.get(name.lower(), name.upper() if name.upper() in _FORMATS else None)
+
+
+def target_name(name: str) -> str:
+    """The name that a file gets in another folder: its own, with ``.png`` in the place of what is only read."""
+    path = Path(name)
+    return name if path.suffix.lower() in WRITABLE else f"{path.stem}.png"
+
+
+def check_target(path: Path, image: Image.Image, scale: int = 1) -> None:
+    """Raise QartsrError when ``path`` could not hold ``image``, ``scale`` times as wide and high.
+
+    That is an unknown suffix, JPEG for an image that is transparent somewhere, a side that is too long for the format
+    and a name that is too long for the folder.
+    """
+    kind = WRITABLE.get(path.suffix.lower())
+    if kind is None:
+        raise QartsrError("has no suffix of an image format", str(path), f"end it in {', '.join(WRITABLE)}")
+    if kind == "JPEG" and not opaque(image):
+        raise QartsrError("JPEG cannot hold the transparency of this image", str(path), "write .png or .webp")
+    if scale * max(image.size) > _FORMATS[kind].longest:
+        size = f"{scale * image.width}x{scale * image.height}"
+        raise QartsrError(f"{kind} cannot hold {size} pixels", str(path), "write .png")
+    if len(os.fsencode(path.name)) > 255:
+        raise QartsrError("its name has more than 255 bytes", str(path), "choose a shorter one")
+
+
+def encode_png(image: Image.Image, like: Image.Image | None = None, strip: bool = False) -> bytes:
+    """The bytes of a PNG file, with the metadata of ``like`` (default: of the image) unless ``strip``."""
+    return encode(_with(image, like, strip), "PNG")[0]
+
+
+def write_image(
+    path: Path, image: Image.Image, like: Image.Image | None = None, strip: bool = False
+) -> tuple[str, ...]:
+    """Write atomically in the format of the suffix; PNG, WebP and TIFF are lossless. Returns what was lost, in words.
+
+    With the metadata of ``like`` (default: of the image) unless ``strip``. Raises QartsrError, see
+    :func:`check_target`.
+    """
+    check_target(path, image)
+    data, notes = encode(_with(image, like, strip), WRITABLE[path.suffix.lower()])
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return notes
+
+
+def _with(image: Image.Image, like: Image.Image | None, strip: bool) -> Picture:
+    wide = image.wide if isinstance(image, Picture) else None
+    return Picture.of(image, {} if strip else (like or image).info, wide)
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of a file of format ``kind``, and what it cannot hold. ``options`` go to Pillow's encoder."""
+    form, info, notes = _FORMATS[kind], kept(image.info), list[str]()
+    wide = image.still_wide() if isinstance(image, Picture) else None
+    if wide is not None and (options or not form.wide):
+        wide = None
+        notes.append(f"16 bits per channel become 8, which is what {kind} is written with; PNG and TIFF keep them")
+    if kind != "PNG" and (lost := [name.decode() for name, _ in info.get("png", ()) if name in (*LOOK, *TEXTS)]):
+        notes.append(f"{', '.join(dict.fromkeys(lost))} of PNG left out, which {kind} cannot hold")
+    if kind == "PNG":
+        data = _png(image, wide, info, options)
+    elif kind == "TIFF" and not options:
+        data = _tiff(image, wide, info, notes)
+    else:
+        plain = image.convert(image.mode.removesuffix("A")) if kind == "JPEG" and image.mode.endswith("A") else image
+        data = _pillow(plain, kind, {**form.options, **_held(kind, info, notes), **options})
+    return data, tuple(notes)
+
+
+def _pillow(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:
+    bare, buffer = image if not image.info else Image.Image._new(image, image.im), io.BytesIO()
+    bare.info = {}
+    Image.Image.save(bare, buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def _held(kind: str, info: Info, notes: list[str]) -> dict[str, Any]:
+    """What ``kind`` can hold of the metadata, tried on a small image: one oddity must not cost the picture."""
+    given: Info = {key: info[key] for key in ("icc_profile", "exif", "xmp") if key in info}
+    if kind in ("WEBP", "AVIF"):
+        if "dpi" in info and "exif" not in info:  # these have no other place for it
+            given["exif"] = _resolution(info["dpi"])
+    elif "dpi" in info:
+        given["dpi"] = info["dpi"]
+    held: Info = {}
+    for key, value in given.items():
+        try:
+            _pillow(Image.new("RGB", (8, 8)), kind, {key: value})
+            held[key] = value
+        except _CANNOT as error:
+            notes.append(f"its {_SAID[key]} left out, which {kind} cannot hold ({error})")
+    return held
+
+
+def _resolution(dpi: tuple[float, float]) -> bytes:
+    exif = Image.Exif()
+    exif[0x011A], exif[0x011B], exif[0x0128] = *dpi, 2
+    return exif.tobytes()
+
+
+def _png(image: Image.Image, wide: Wide | None, info: Info, options: Mapping[str, Any]) -> bytes:
+    bare = png.encode(wide) if wide is not None else _pillow(image, "PNG", options)
+    chunks = list[png.Chunk]()
+    if "icc_profile" in info and "icc_profile" not in options:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(info["icc_profile"])))
+    chunks += [(name, data) for name, data in info.get("png", ()) if name != b"sRGB" or "icc_profile" not in info]
+    if "dpi" in info and "dpi" not in options and not any(name == b"pHYs" for name, _ in chunks):
+        metre = (round(side / 0.0254) for side in info["dpi"])
+        chunks.append((b"pHYs", struct.pack(">IIB", *metre, 1)))
+    if "exif" in info and "exif" not in options:
+        chunks.append((b"eXIf", info["exif"].removeprefix(exif_block.PREFIX)))
+    if "xmp" in info:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + info["xmp"]))
+    return png.with_chunks(bare, chunks)
+
+
+def _tiff(image: Image.Image, wide: Wide | None, info: Info, notes: list[str]) -> bytes:
+    """Deflate with horizontal prediction (TIFF 6.0, section 14): the same for 8 and 16 bits, which Pillow lacks."""
+    pixels = np.asarray(image) if wide is None else wide
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if wide is not None and pixels.shape[2] == 2:  # 16-bit grey with alpha is what few read, Pillow among the others
+        pixels = pixels[..., [0, 0, 0, 1]]
+    height, width, channels = pixels.shape
+    pixels = pixels.astype(pixels.dtype.newbyteorder("<"))
+    rows = max(1, _STRIP // (width * channels * pixels.itemsize))
+    strips = [zlib.compress(_predicted(pixels[top : top + rows])) for top in range(0, height, rows)]
+    sizes = [len(strip) for strip in strips]
+    if sum(sizes) > (1 << 32) - (1 << 20):
+        raise QartsrError("TIFF cannot hold more than 4 GB", "image", "write .png")
+    form = {
+        **{256: width, 257: height, 258: (8 * pixels.itemsize,) * channels, 259: 8, 262: 2 if channels > 2 else 1},
+        **{273: tuple(np.cumsum([0, *sizes[:-1]]).tolist()), 277: channels, 278: rows, 279: tuple(sizes), 284: 1},
+        **{317: 2, **({338: 2} if channels in (2, 4) else {})},
+    }
+    for told in (info, {**info, "exif": b""}, Info()):
+        directory = ImageFileDirectory_v2()
+        try:
+            for tag, value in (_tags(told) | form).items():
+                directory[tag] = value
+            buffer = io.BytesIO()
+            directory.save(buffer)
+            return buffer.getvalue() + b"".join(strips)
+        except _CANNOT as error:
+            notes.append(f"metadata left out, which TIFF cannot hold ({error})")
+    raise AssertionError("unreachable")
+
+
+def _predicted(pixels: np.ndarray[Any, Any]) -> bytes:
+    result = pixels.copy()
+    result[:, 1:] -= pixels[:, :-1]
+    return result.tobytes()
+
+
+def _tags(info: Info) -> dict[int, Any]:
+    tags: dict[int, Any] = {}
+    if info.get("exif"):
+        exif = Image.Exif()
+        exif.load(info["exif"])
+        tags |= {tag: exif[tag] for tag in (*WORDS, TURN) if tag in exif}
+        tags |= {tag: inner for tag in DIRECTORIES if (inner := exif.get_ifd(tag))}
+    if "dpi" in info:
+        tags |= {282: info["dpi"][0], 283: info["dpi"][1], 296: 2}
+    return tags | {tag: info[key] for tag, key in ((34675, "icc_profile"), (700, "xmp")) if key in info}
