@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="a package, or the folder of its model.safetensors")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="a package, the folder of its model.safetensors, or models:/NAME@ALIAS"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def _run(args: argparse.Namespace) -> None:
     from qartsr.packing import inspect
 
-    inventory = inspect(args.file / "model.safetensors" if args.file.is_dir() else args.file)
+    file = args.file
+    if str(file).startswith("models:/"):
+        from qartsr.release import fetch
+
+        file = fetch(str(file))
+    inventory = inspect(file / "model.safetensors" if file.is_dir() else file)
     if args.json:
         tables = {"components": inventory.components, "kinds": inventory.kinds, "sizes": inventory.sizes}
         print(json.dumps(_facts(inventory) | tables, indent=2, ensure_ascii=False))

@@ -69,4 +69,6 @@ class Scores(NamedTuple):
 
 def _means(rows: Iterable[Row]) -> dict[str, float]:
     rows = tuple(rows)
+    if not rows:
+        return {}
     return {name: round(sum(row.scores[name] for row in rows) / len(rows), DIGITS) for name in rows[0].scores}

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from qartsr.errors import QartsrError
-from qartsr.files import cache_folder, replacing, sha256_file
+from qartsr.files import cache_folder, replacing, sha256_bytes, sha256_file, write_text
 from qartsr.release.registry import WEIGHTS, Version, open_registry
-from qartsr.remote import open_store
+from qartsr.remote import SilentError, open_store
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[1-9]\d*))")
 
@@ -16,17 +16,41 @@ _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[1
 def fetch(uri: str, cache: Path | None = None) -> Path:
     """The model file of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 
-    Downloaded once: a file in ``cache`` (``~/.cache/qartsr``) with the registered hash is taken as it is. Raises
+    Downloaded once: a file in ``cache`` (``~/.cache/qartsr``) with the registered hash is taken as it is, that of a
+    numbered version also while the registry is away. Raises
     QartsrError when registry or store do not answer or have no such thing, and when the bytes are not those registered.
     """
-    version = _resolve(uri)
+    folder = cache or cache_folder()
+    try:
+        version = _resolve(uri)
+    except SilentError:
+        if (kept := _kept(uri, folder)) is not None:
+            return kept
+        raise
     sha256 = version.tag("sha256")
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
         raise QartsrError("its tag 'sha256' is not a SHA-256", str(version), "publish it again")
-    file = (cache or cache_folder()) / sha256 / WEIGHTS
+    file = folder / sha256 / WEIGHTS
     if not file.is_file() or sha256_file(file) != sha256:
         _download(version, sha256, file)
+    write_text(_note(folder, version.name, str(version.number)), sha256)
     return file
+
+
+def _note(folder: Path, name: str, number: str) -> Path:
+    """Where the hash of a version is noted: a version's bytes never change, an alias may be moved."""
+    return folder / "versions" / f"{sha256_bytes(name.encode())[:16]}-{number}"
+
+
+def _kept(uri: str, folder: Path) -> Path | None:
+    """The file of a version that was fetched before, for when the registry is away."""
+    match = _URI.fullmatch(uri)
+    note = _note(folder, match["name"], match["number"]) if match and match["number"] else None
+    if note is None or not note.is_file():
+        return None
+    sha256 = note.read_text(encoding="utf-8")
+    file = folder / sha256 / WEIGHTS
+    return file if file.is_file() and sha256_file(file) == sha256 else None
 
 
 def _resolve(uri: str) -> Version:

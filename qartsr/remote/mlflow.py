@@ -33,6 +33,10 @@ class RefusedError(QartsrError):
     """The server is there and says no: asking again would not help."""
 
 
+class SilentError(QartsrError):
+    """The server does not answer."""
+
+
 def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
     """The server that an environment variable names, MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
 
@@ -128,9 +132,9 @@ class Mlflow:
         if isinstance(cause, ssl.SSLCertVerificationError):
             what = f"MLflow's certificate is not trusted ({cause.verify_message})"
             do = f"name its authority's PEM file in {CERTIFICATE} (or REQUESTS_CA_BUNDLE)"
-            return QartsrError(what, self.address, do)
+            return SilentError(what, self.address, do)
         do = "start the local services with `make services`, or check MLFLOW_TRACKING_URI and the server"
-        return QartsrError(f"MLflow does not answer ({str(cause).strip()})", self.address, do)
+        return SilentError(f"MLflow does not answer ({str(cause).strip()})", self.address, do)
 
     def _stranger(self) -> QartsrError:
         return QartsrError("answers, but not as an MLflow server", self.address, "check MLFLOW_TRACKING_URI")

@@ -21,7 +21,7 @@ from qartsr.data.pairs import SCALE, upsample
 from qartsr.images import Picture, Wide, narrowed, opaque
 from qartsr.images.metadata import kept
 
-NARROW, MARGIN = 16, 16
+NARROW, MARGIN = 8, 8
 """Sides of fewer LR pixels are continued by so many at both ends."""
 _FAINT = 32 / 255
 """Alpha below which a colour is too coarse to be divided by it."""
@@ -83,7 +83,7 @@ def _composed(colours: _Floats, alpha: _Floats, wide: bool) -> np.ndarray[Any, A
     """Enlarged without what is invisible; straight where nothing but noise is left to divide."""
     filled = fill(colours, alpha)
     straight = _bicubic(filled)
-    weight = _bicubic(alpha[..., None], 0, 1)
+    weight = _bicubic(alpha[..., None], 0, 2)  # where bicubic overshoots, it does in both
     divided = _bicubic(filled * alpha[..., None], -1e4, 1e4) / np.maximum(weight, _FAINT / 2)
     trust = np.clip(weight / _FAINT - 0.5, 0, 1)
     result = np.clip(trust * divided + (1 - trust) * straight, 0, 255)

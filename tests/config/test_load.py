@@ -93,3 +93,15 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     broken.write_text("a: [1")
     with pytest.raises(QartsrError, match="is not YAML"):
         load_params(broken)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("profile", each) for each in ("o'brien", "team/exp1", "exp#1", "my run", "Sample", "a\n", "")]
+    + [("bucket", each) for each in ("s3://qartsr/x", "qartsr/models", "Qartsr", "a")],
+)
+def test_names_are_matched_whole(key: str, value: str, values: Any) -> None:
+    """The registry and the store would refuse them at the last stage, hours later."""
+    (values if key == "profile" else values["publish"])[key] = value
+    with pytest.raises(QartsrError, match=key):
+        parse_params(values, "params.yaml")

@@ -39,6 +39,10 @@ def test_a_kept_file_is_taken_without_asking_the_store(
     with closed_port() as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
         assert fetch(f"models:/{shipped.model}/1", tmp_path / "cache") == file
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # nor the registry, where a version's number says it all
+        assert fetch(f"models:/{shipped.model}/1", tmp_path / "cache") == file
+        with pytest.raises(QartsrError, match="does not answer"):
+            fetch(f"models:/{shipped.model}/2", tmp_path / "cache")
     assert file.stat().st_mtime_ns == before
 
 

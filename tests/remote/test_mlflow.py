@@ -10,11 +10,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from qartsr.errors import QartsrError
-from qartsr.remote import Mlflow, RefusedError, open_mlflow
+from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow
 from tests.relay import Relay, closed_port
 
 
@@ -199,3 +200,38 @@ def test_credentials_go_to_the_server_and_no_further(
     with Script((200, "{}")) as elsewhere, Script((302, elsewhere.address)) as server:
         _ask(Mlflow(server.address, 5))
     assert server.heard == [header] and elsewhere.heard == [""]
+
+
+def test_a_password_in_the_address_is_used_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MLflow's client does, before what the other variables say; a secret's file ends in a line's end."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "another")
+    with Script((200, "{}"), (400, "no"), (200, "no JSON")) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address.replace("//", "//jane:top%40secret@") + "\n")
+        mlflow = open_mlflow()
+        _ask(mlflow)
+        for _ in range(2):
+            with pytest.raises(QartsrError) as error:
+                _ask(mlflow)
+            assert "secret" not in str(error.value) and server.address in str(error.value)
+    assert server.heard == ["Basic amFuZTp0b3BAc2VjcmV0"] * 3
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://jane:secret@host")
+    with pytest.raises(QartsrError, match="MLFLOW_TRACKING_URI: ftp://host is not the address"):
+        open_mlflow()
+
+
+def test_the_registry_may_be_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", " ")
+    assert open_mlflow(variable=REGISTRY).address == "http://tracking"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://registry")
+    assert open_mlflow(variable=REGISTRY).address == "http://registry"
+    assert open_mlflow().address == "http://tracking"
+
+
+def test_whose_certificates_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(QartsrError, match=r"REQUESTS_CA_BUNDLE: .*none\.pem is not a certificate"):
+        open_mlflow()
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+    open_mlflow()
