@@ -69,7 +69,7 @@ def cache_folder() -> Path:
         return Path(told) / "qartsr"
     with suppress(RuntimeError, OSError):  # no HOME, and a user id without a name
         cache = Path.home() / ".cache"
-        if os.access(cache if cache.is_dir() else cache.parent, os.W_OK):
+        if os.access(next(place for place in (cache, *cache.parents) if place.exists()), os.W_OK):
             return cache / "qartsr"
     return Path(tempfile.gettempdir()) / f"qartsr-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 

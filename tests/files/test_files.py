@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, replacing, sha256_tree, write_json, write_text
+from qartsr.files import cache_folder, read_json, replacing, sha256_tree, write_json, write_text
 
 
 def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
@@ -40,3 +42,24 @@ def test_tree_hash_sees_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "d" / "x").rename(tmp_path / "d" / "y")
     write_text(tmp_path / "d" / "y", "1")
     assert sha256_tree(tmp_path / "d") != first
+
+
+def test_long_names_and_names_in_no_encoding(tmp_path: Path) -> None:
+    for name in ("n" * 255, os.fsdecode(b"latin1_\xe9")):
+        write_json(tmp_path / name, {"name": name})
+        assert read_json(tmp_path / name) == {"name": name}
+    with pytest.raises(QartsrError, match="choose a shorter name"):
+        write_json(tmp_path / ("n" * 256), {})
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cache_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "qartsr"
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_folder().parent == Path(tempfile.gettempdir())

@@ -74,7 +74,7 @@ def test_many_at_a_time(shipped: Receipt, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         (file,) = set(pool.map(lambda _: fetch(f"models:/{shipped.model}/1", tmp_path / "cache"), range(4)))
     assert sha256_file(file) == shipped.sha256
-    assert _files(tmp_path / "cache") == [file]
+    assert _files(tmp_path / "cache" / shipped.sha256) == [file]
 
 
 @pytest.mark.parametrize(
