@@ -48,7 +48,9 @@ class RetrainConfig(Config):
     probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
     start: Literal["backbone", "base"] = Field("backbone", description="weights that training begins with")
     base: str = Field("", description="Stable Diffusion in diffusers layout: VSD's teacher, and start: base")
-    train: Literal["all", "lora"] = Field("all", description="every weight, or adapters that are merged afterwards")
+    train: Literal["all", "unet", "lora"] = Field(
+        "all", description="every weight, the UNet's, or adapters on UNet and encoder that are merged afterwards"
+    )
     adapters: AdaptersConfig = AdaptersConfig()
     degradation: DegradationConfig = Field(BicubicConfig(), description="how LR is made from each HR crop")
     steps: int = Field(ge=0)

@@ -15,7 +15,6 @@ from qartsr.config.training import (
     ExtendConfig,
     LPIPSConfig,
     PrecisionConfig,
-    PretrainConfig,
     QuantizeConfig,
 )
 from qartsr.errors import QartsrError
@@ -28,7 +27,9 @@ class ComputeConfig(Config):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     threads: int = Field(1, ge=1, description="CPU threads of one stage; results are reproducible for a fixed count")
-    threads_alone: int = Field(2, ge=1, description="CPU threads of stages that run alone (pretrain, retrain)")
+    threads_alone: int = Field(
+        2, ge=1, description="CPU threads of stages that run alone (retrain, and the recipe of weights/sample)"
+    )
     lanes: int = Field(2, ge=1, description="stages that may run at the same time")
     checkpoint_seconds: float = Field(30.0, gt=0, le=60)
     processes: int = Field(1, ge=1, description="processes that retrain together, one per GPU")
@@ -41,8 +42,8 @@ class SampleBackboneConfig(Config):
     """The small model of OSEDiff's structure shipped in the repository."""
 
     kind: Literal["sample"] = "sample"
-    align: AlignKind = Field("wavelet", description="colour fix of the output against the upsampled LR")
-    train_align: AlignKind = Field("wavelet", description="colour fix the training losses look through")
+    align: AlignKind = Field("none", description="colour fix of the output against the upsampled LR")
+    train_align: AlignKind = Field("none", description="colour fix the training losses look through")
 
 
 class OSEDiffBackboneConfig(Config):
@@ -110,7 +111,6 @@ class Params(Config):
     data: DataConfig
     calibrate: CalibrateConfig
     backbone: BackboneConfig
-    pretrain: PretrainConfig
     retrain: RetrainConfig
     lpips: LPIPSConfig = LPIPSConfig()
     method: MethodConfig

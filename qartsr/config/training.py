@@ -1,4 +1,4 @@
-"""Configuration of losses, optimisation and the training phases (pretrain, RPQ, ET); TRQ has a file of its own."""
+"""Configuration of losses, optimisation and the training phases RPQ and ET; TRQ has a file of its own."""
 
 from __future__ import annotations
 
@@ -44,18 +44,6 @@ class CropPhase(Config):
     share: float = Field(gt=0, le=1)
     batch: int = Field(ge=1)
     crop: int = Field(ge=32, multiple_of=16)
-
-
-class PretrainConfig(Config):
-    """Training of the sample backbone from scratch, at scheduler index ``timestep``."""
-
-    timestep: int = Field(999, ge=0, le=999)
-    steps: int = Field(ge=1)
-    phases: tuple[CropPhase, ...]
-    lr: float = Field(gt=0)
-    warmup: int = Field(50, ge=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    loss: ImageLossConfig
 
 
 class QuantizeConfig(Config):

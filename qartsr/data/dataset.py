@@ -66,7 +66,8 @@ def _items(images: PhotographsConfig | FolderConfig, split: Split) -> list[Item]
 
 def _bundled(name: str) -> Item:
     path, record = photograph_file(name), PHOTOGRAPHS[name]
-    return Item(name, path, None, {"licence": record.licence, "credit": record.credit, "source": record.source})
+    origin = {"licence": record.licence, "credit": record.credit, "source": record.source, "set": record.set}
+    return Item(name, path, None, origin)
 
 
 def _train(item: Item, root: Path) -> dict[str, Any]:

@@ -42,6 +42,11 @@ def upsample(lr: Image.Image) -> Image.Image:
     return lr.resize((lr.width * SCALE, lr.height * SCALE), Image.Resampling.BICUBIC)
 
 
+def enlarged(lr: Tensor) -> Tensor:
+    """uint8 (3, h, w) -> uint8 (3, 4h, 4w), by :func:`upsample`."""
+    return image_tensor(upsample(Image.fromarray(lr.permute(1, 2, 0).contiguous().numpy())))
+
+
 def load_pairs(folder: Path, split: Literal["train", "test"]) -> list[Pair]:
     """All images of a split of a data folder, in manifest order.
 

@@ -1,4 +1,4 @@
-"""Photographs bundled in the wheels of scikit-image, scikit-learn and matplotlib: files, hashes, licences.
+"""Photographs of the wheels of scikit-image, scikit-learn and matplotlib, and of photographs/: files, hashes, licences.
 
 docs/data.md has the same table with the words each licence rests on, and what was left out for want of them.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qartsr.errors import QartsrError
-from qartsr.files import sha256_file
+from qartsr.files import read_json, sha256_file
 
 
 class Photograph(NamedTuple):
@@ -27,6 +27,12 @@ class Photograph(NamedTuple):
     credit: str
     source: str
     """where its licence is stated: an address, or the function whose docstring says it"""
+    set: str = "photographs"
+    """tables of figures have a line per set"""
+
+
+_SHIPPED = Path(__file__).parents[2] / "photographs"
+"""wallpapers that a checkout of the project has, and an installed wheel has not"""
 
 
 PHOTOGRAPHS: dict[str, Photograph] = {
@@ -169,10 +175,15 @@ PHOTOGRAPHS: dict[str, Photograph] = {
         ),
     )
 }
+if (_SHIPPED / "manifest.json").is_file():
+    PHOTOGRAPHS |= {
+        entry["name"]: Photograph(package="", set="wallpapers", **entry)
+        for entry in read_json(_SHIPPED / "manifest.json")
+    }
 
 
 def photograph_file(name: str) -> Path:
-    """Path of a bundled photograph, its hash checked; its package is located, not imported.
+    """Path of a bundled photograph, its hash checked.
 
     Raises QartsrError naming what is unknown, missing or changed.
     """
@@ -182,19 +193,24 @@ def photograph_file(name: str) -> Path:
             f"there is no photograph {name!r}", "data.images", f"use {close!r} or another of docs/data.md"
         )
     record = PHOTOGRAPHS[name]
-    module, _, inside = record.file.partition("/")
-    spec = find_spec(module)
-    path = Path(spec.origin).parent / inside if spec is not None and spec.origin is not None else None
+    path = _installed(record.file) if record.package else _SHIPPED / record.file
     if path is None or not path.is_file():
         raise QartsrError(
-            f"photograph {name!r} comes with {record.package}, which is not installed or lacks {inside}",
+            f"photograph {name!r} comes with {record.package or 'the project'}, which is not installed or lacks it",
             "data.images",
-            f"pip install {record.package}, or take {name!r} out of the list",
+            f"pip install {record.package}, or take {name!r} out of the list" if record.package else "git checkout it",
         )
     if sha256_file(path) != record.sha256:
         raise QartsrError(
             f"is not the photograph {name!r} that was used here (its hash differs)",
             str(path),
-            f"install the {record.package} of constraints.txt",
+            f"install the {record.package} of constraints.txt" if record.package else "git checkout it",
         )
     return path
+
+
+def _installed(file: str) -> Path | None:
+    """A file of a package, which is located, not imported."""
+    module, _, inside = file.partition("/")
+    spec = find_spec(module)
+    return Path(spec.origin).parent / inside if spec is not None and spec.origin is not None else None

@@ -1,4 +1,4 @@
-"""The image loss of TRQ, RPQ and ET: a1 LPIPS + a2 MSE (QArtSR, Eq. 7), and L1 for pretraining."""
+"""The image loss of TRQ, RPQ and ET: a1 LPIPS + a2 MSE (QArtSR, Eq. 7), and L1 for the sample backbone."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ def skeleton(arch: dict[str, Any]) -> OneStepSR:
         raise QartsrError(f"unusable architecture ({error})", "model description", "make the model again") from error
 
 
-def save_model(model: OneStepSR, folder: Path) -> None:
-    """Write the model; the folder appears whole or not at all. fp32 weights, deterministic bytes."""
+def save_model(model: OneStepSR, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the model, weights in ``dtype``; the folder appears whole or not at all. Deterministic bytes."""
     temporary = scratch_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     for name, part in (("unet", model.unet), ("vae", model.vae)):
         (temporary / name).mkdir(parents=True)
-        state = {key: value.detach().contiguous().cpu() for key, value in part.state_dict().items()}
+        state = {key: value.detach().to(dtype).contiguous().cpu() for key, value in part.state_dict().items()}
         save_file(state, temporary / name / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         write_json(temporary / name / "config.json", {"_class_name": type(part).__name__, **_plain(part.config)})
     save_file({"context": model.context.detach().cpu().contiguous()}, temporary / "context.safetensors")

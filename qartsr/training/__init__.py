@@ -1,1 +1,1 @@
-"""Training: one loop for pretraining, TRQ, RPQ and ET; it knows neither stages nor the tracking server."""
+"""Training: one loop for the sample's recipe, TRQ, RPQ and ET; it knows neither stages nor the tracking server."""

@@ -1,4 +1,4 @@
-"""Training the floating-point model on photographs: pretraining of the sample backbone, and TRQ.
+"""Training the floating-point model on photographs: TRQ, and the sample backbone's one-step training.
 
 One step, as OSEDiff's: the loss of the image and of Z_H moves the model, then the regulariser follows the Z_H of the
 same step. Both gradients are taken before either update, which is the same, for neither depends on the other's update.
@@ -91,7 +91,7 @@ class _Turn:
 
     def __call__(self, number: int) -> dict[str, Tensor]:
         """Losses of the step, averaged over the whole batch."""
-        phase = _phase(self._recipe.phases, number / self._recipe.steps)
+        phase = phase_at(self._recipe.phases, number / self._recipe.steps)
         shares = self._means.shares(number, phase.batch, phase.crop)
         self._optimizers.zero()
         losses: dict[str, Tensor] = {}
@@ -127,7 +127,7 @@ class _Turn:
         return z_h, image.clamp(-1, 1) if self._recipe.clamp else image
 
 
-def _phase(phases: Sequence[CropPhase], done: float) -> CropPhase:
+def phase_at(phases: Sequence[CropPhase], done: float) -> CropPhase:
     """The phase at a share ``done`` of the run; the last one also covers what rounding leaves over."""
     end = 0.0
     for phase in phases:

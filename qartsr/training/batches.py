@@ -11,7 +11,8 @@ from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.data import Pair, Stream, crop_batch, load_pairs
-from qartsr.data.pairs import to_unit
+from qartsr.data.degrade import degrade
+from qartsr.data.pairs import enlarged, to_unit
 from qartsr.training.ahead import Ahead
 from qartsr.training.determinism import generator
 from qartsr.training.means import Share
@@ -42,6 +43,22 @@ def cropped(pairs: Sequence[Pair], seed: int, title: str) -> Batches:
     def batch(share: Share) -> tuple[Tensor, Tensor]:
         whole = crop_batch(list(pairs), share.batch, share.crop, generator(seed, title, share.number))
         hr, lq = (images[share.start : share.stop] for images in whole)
+        return hr, lq
+
+    return batch
+
+
+def mixed(pairs: Sequence[Pair], other: DegradationConfig, share: float, seed: int, title: str) -> Batches:
+    """As :func:`cropped`, but a ``share`` of the samples has its LR made anew from the HR crop by ``other``."""
+    plain = cropped(pairs, seed, title)
+
+    def batch(part: Share) -> tuple[Tensor, Tensor]:
+        hr, lq = plain(part)
+        for index in range(part.start, part.stop):
+            dice = generator(seed, title, part.number, index, "mixed")
+            if float(torch.rand((), generator=dice)) < share:
+                crop = ((hr[index - part.start] + 1) * 127.5).round().to(torch.uint8)
+                lq[index - part.start] = to_unit(enlarged(degrade(crop, other, dice)))
         return hr, lq
 
     return batch

@@ -1,4 +1,4 @@
-"""The one training loop, of pretraining, TRQ, RPQ and ET."""
+"""The one training loop, of the sample's recipe, TRQ, RPQ and ET."""
 
 from __future__ import annotations
 

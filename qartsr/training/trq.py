@@ -77,7 +77,8 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
     if job.config.train == "lora":
         adapt_model(model, job.config.adapters, generator(job.setting.seed, title, "adapters"))
     else:
-        model.requires_grad_(True)
+        model.requires_grad_(job.config.train == "all")
+        model.unet.requires_grad_(True)
     part = Checkpoint(job.checkpoint.folder / f"t{timestep}", job.checkpoint.seconds, job.checkpoint.writes)
     with job.source(title) as batches:
         train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)

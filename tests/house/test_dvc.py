@@ -43,7 +43,7 @@ def test_data_deps_are_outputs_of_other_stages(stage: str) -> None:
     made = {path for other in stages() if other != stage for path in outputs(other)}
     for dep in stages()[stage]["deps"]:
         if not dep.startswith(CODE):
-            assert any(_made(path, dep) for path in made), dep
+            assert any(_made(path, dep) for path in made) or dep == "weights/sample", dep  # in git, of weights/recipe
 
 
 @pytest.mark.parametrize("stage", stages())
@@ -77,14 +77,9 @@ def test_commands_find_the_interpreter_in_a_plain_shell(file: str, tmp_path: Pat
         assert said == f"{python.parent.parent.name} -m x\n"
 
 
-def test_frozen_stages_need_nothing_that_a_run_makes() -> None:
+def test_no_stage_is_frozen() -> None:
     """DVC wants every dependency of a frozen stage to be there, and a fresh clone has only what git holds."""
-    frozen = {name: stage["deps"] for name, stage in stages().items() if stage.get("frozen")}
-    assert "pretrain" in frozen
-    for name, deps in frozen.items():
-        for dep in deps:
-            tracked = subprocess.run(["git", "ls-files", "--", dep], cwd=ROOT, capture_output=True, text=True).stdout
-            assert tracked, f"{name}: {dep}"
+    assert not [name for name, stage in stages().items() if stage.get("frozen")]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
@@ -146,7 +141,7 @@ def test_metrics_are_cached() -> None:
         for entry in definition.get(kind, [])
         if isinstance(entry, dict) and next(iter(entry.values())).get("cache") is False
     }
-    assert uncached == {"pretrain", "publish"}
+    assert uncached == {"publish"}
 
 
 def _only_docstring(body: list[ast.stmt]) -> bool:

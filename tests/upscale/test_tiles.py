@@ -130,7 +130,7 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_the_trained_sample_model_shows_no_seam(root: Path) -> None:
     """Tiles of a real network: the image changes a little everywhere, but not along straight lines."""
     if not (root / "weights" / "sample" / "qartsr.json").is_file():
-        pytest.skip("weights/sample is not there; `dvc repro -s pretrain` makes it")
+        pytest.skip("weights/sample is not there; weights/recipe makes it")
     model, image = load_model(root / "weights" / "sample").requires_grad_(False), photo(48, 32, 20)
     whole = run(model, image)
     difference = run(model, image, 128, 64) - whole

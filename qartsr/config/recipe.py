@@ -1,0 +1,49 @@
+"""weights/recipe/params.yaml, typed: how the sample backbone is made, in three steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from qartsr.config.base import Config
+from qartsr.config.schema import ComputeConfig
+from qartsr.config.training import CropPhase, ImageLossConfig
+
+
+class SchoolingConfig(Config):
+    """AdamW with a linear warm-up and a cosine to zero."""
+
+    steps: int = Field(ge=1)
+    phases: tuple[CropPhase, ...] = Field(min_length=1)
+    lr: float = Field(gt=0)
+    warmup: int = Field(100, ge=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    autocast: Literal["none", "bf16"] = "none"
+
+
+class AutoencoderConfig(SchoolingConfig):
+    """The VAE: L1 + ``gradient`` * L1 of finite differences + ``kl`` * KL(posterior, N(0, 1)) per latent value."""
+
+    gradient: float = Field(0.5, ge=0)
+    kl: float = Field(1e-5, ge=0)
+
+
+class OneStepConfig(SchoolingConfig):
+    """OSEDiff's training of the UNet from the prior, at scheduler index ``timestep``."""
+
+    timestep: int = Field(999, ge=0, le=999)
+    realesrgan: float = Field(
+        0.25, ge=0, le=1, description="share of the crops that Real-ESRGAN degrades; else bicubic"
+    )
+    loss: ImageLossConfig
+
+
+class RecipeConfig(Config):
+    """Everything weights/sample depends on beside the photographs."""
+
+    seed: int = Field(0, ge=0)
+    compute: ComputeConfig = ComputeConfig()
+    autoencoder: AutoencoderConfig
+    prior: SchoolingConfig
+    one_step: OneStepConfig

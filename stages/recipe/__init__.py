@@ -1,0 +1,1 @@
+"""The stages of weights/recipe, which makes the sample backbone."""

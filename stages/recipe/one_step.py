@@ -1,0 +1,49 @@
+"""Recipe of the sample backbone, last step: OSEDiff's training of the UNet from the prior, in one step at index 999."""
+
+from __future__ import annotations
+
+import torch
+
+from qartsr.config.data import RealESRGANConfig
+from qartsr.config.training import LPIPSConfig
+from qartsr.files import write_json
+from qartsr.models import load_model, save_model
+from qartsr.tracking import open_run
+from qartsr.training.backbone import Recipe, train_backbone
+from qartsr.training.batches import mixed
+from qartsr.training.means import Means
+from qartsr.training.recipe_figures import restored
+from qartsr.training.regulariser import NoRegulariser
+from qartsr.training.world import World
+from stages._stage import arguments, stage
+from stages.recipe._step import PROFILE, opened
+
+
+def main() -> None:
+    """Write the model folder in fp16, curve, PSNR over bicubic, and a picture of held-out photographs."""
+    args = arguments(__doc__, "--model", "--data", "--out", "--curves", "--metrics", "--picture", "--work")
+    step = opened(args, "one_step", [args.model])
+    config, seed = step.config.one_step, step.config.seed
+    model = load_model(args.model).requires_grad_(False)
+    model.timestep = config.timestep
+    model.unet.requires_grad_(True)
+    recipe = Recipe(
+        "one_step", config.steps, config.phases, config.lr, config.warmup, config.weight_decay, config.loss,
+        LPIPSConfig(), "none", autocast=config.autocast,
+    )  # fmt: skip
+    batches = mixed(step.pairs, RealESRGANConfig(), config.realesrgan, seed, "one_step")
+    with open_run(PROFILE, "one_step", config.model_dump()) as run:
+        curves, means = step.curves(run), Means(World(torch.device("cpu")))
+        train_backbone(model, batches, recipe, NoRegulariser(), means, curves, step.checkpoint)
+        save_model(model, args.out, torch.float16)
+        curves.write(args.curves)
+        quality, picture = restored(load_model(args.out), step.test(args.data))
+        write_json(args.metrics, quality)
+        picture.save(args.picture)
+        for path in (args.curves, args.picture):
+            run.artifact(path)
+    step.checkpoint.finish()
+
+
+if __name__ == "__main__":
+    stage(main)
