@@ -98,7 +98,7 @@ class Usage(NamedTuple):
 
 def test_a_small_disk_is_noticed_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1000))
-    with pytest.raises(QartsrError, match=r"needs 0\.01 GB where 0\.00 GB are free"):
+    with pytest.raises(QartsrError, match=r"needs 0\.02 GB where 0\.00 GB are free"):
         write(tmp_path / "deep" / "a")
     assert list(tmp_path.iterdir()) == []
 
