@@ -1,7 +1,7 @@
 """What ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` call for a published version (docs/serving.md).
 
 In and out goes a data frame with the column ``image``: base64 of an image file in, of a PNG file out.
-Needs the extra [serve], full MLflow: mlflow-skinny has no pandas.
+Needs the extra [serve]: MLflow and pandas.
 """
 
 from __future__ import annotations

@@ -34,7 +34,14 @@ COMMANDS = (
     COST,
     INIT_RANDOM,
 )
-_EXTRAS = {"onnx": "openvino", "openvino": "openvino", "mlflow": "serve", "pandas": "serve"}
+_EXTRAS = {
+    "boto3": "registry",
+    "botocore": "registry",
+    "mlflow": "serve",
+    "onnx": "openvino",
+    "openvino": "openvino",
+    "pandas": "serve",
+}
 """By package, the extra that brings it, where it is not [train]."""
 INTERRUPTED, READER_GONE = 130, 141
 """What a shell reports of a program that SIGINT or SIGPIPE ended."""

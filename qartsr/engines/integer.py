@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from qartsr.engines.integer_layer import IntegerLayer, has_codes
 from qartsr.engines.phases import UpsampledOp
 from qartsr.layer import Conv2dOp
 from qartsr.models import OneStepSR
+from qartsr.models.libraries import Upsample2D
 from qartsr.packing import PackedLayer
 from qartsr.packing.packed_layer import Hierarchical
 

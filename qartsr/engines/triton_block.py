@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from qartsr.engines.triton_layer import KernelLayer
+from qartsr.models.libraries import ResnetBlock2D
 
 
 class FusedBlock(nn.Module):

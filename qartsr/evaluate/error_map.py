@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
 
 RANGE = 48
 """Levels of 255 at the bright end of the scale; larger errors look the same."""
-_COLOURS = (colormaps["magma"](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def error_map(image: Image.Image, reference: Image.Image) -> Image.Image:
@@ -18,4 +19,11 @@ def error_map(image: Image.Image, reference: Image.Image) -> Image.Image:
     """
     luma, truth = (np.asarray(picture.convert("L"), dtype=np.int16) for picture in (image, reference))
     error = np.minimum(np.abs(luma - truth), RANGE) * 255 // RANGE
-    return Image.fromarray(_COLOURS[error])
+    return Image.fromarray(_colours()[error])
+
+
+@functools.cache
+def _colours() -> Any:
+    from matplotlib import colormaps  # half a second, for those who draw
+
+    return (colormaps["magma"](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import lpips as official
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from qartsr.config.training import LPIPSConfig
 from qartsr.errors import QartsrError
 
 _NAMES = {"random": "lpips_random", "alex": "lpips", "vgg": "lpips_vgg"}
-_WEIGHTS: dict[str, Any] = {
-    "alex": torchvision.models.AlexNet_Weights.IMAGENET1K_V1,
-    "vgg": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
-}
+_WEIGHTS = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights"}
+"""Of :mod:`torchvision.models`."""
 _FETCH = {"alex": "lpips", "vgg": "lpips-vgg"}
 
 
@@ -54,6 +49,8 @@ class LPIPS(nn.Module):
 
 
 def _random(config: LPIPSConfig) -> nn.Module:
+    import lpips as official  # twice the seconds of torch, with torchvision: for those who build a distance
+
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips 0.1.4 calls torchvision with a deprecated argument
         torch.default_generator.manual_seed(config.seed)  # the CPU's alone: torch.manual_seed would reseed CUDA as well
@@ -62,7 +59,11 @@ def _random(config: LPIPSConfig) -> nn.Module:
 
 
 def _pretrained(config: LPIPSConfig) -> nn.Module:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(_WEIGHTS[config.backbone].url).name
+    import lpips as official
+    import torchvision
+
+    weights = getattr(torchvision.models, _WEIGHTS[config.backbone]).IMAGENET1K_V1
+    file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(weights.url).name
     command = f"`qartsr fetch-metric-weights {_FETCH[config.backbone]}`"
     if not file.is_file():
         do = f"fetch them with {command}, or set lpips.backbone to random"

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from qartsr.models.libraries import Attention, ResnetBlock2D
 from qartsr.models.one_step import OneStepSR
 
 _TIME = "unet.time_embedding"

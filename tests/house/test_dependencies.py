@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setuptools import find_packages
 
 from tests.house.project import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_IN_CORE = {"dvc", "dvc-s3", "prefect", "mlflow", "swift", "pytest", "lpips", "pyiqa", "fastapi-cli"}
+NOT_IN_CORE = {
+    "boto3", "botocore", "dvc", "dvc-s3", "fastapi-cli", "lpips", "mlflow", "mlflow-skinny", "prefect", "pyiqa",
+    "pytest", "swift",
+}  # fmt: skip
 CORE_ROOMS = (
     "cli",
     "upscale",
@@ -33,6 +37,8 @@ CORE_ROOMS = (
     "transforms",
     "branches",
     "release",
+    "remote",
+    "tracking",
 )
 OWN = {"qartsr", "stages", "experiments", "pipelines", "tests"}
 
@@ -92,6 +98,28 @@ def test_everything_imported_is_declared(package: str) -> None:
         assert not undeclared, f"{path.relative_to(ROOT)} imports {undeclared}"
 
 
+def test_the_wheel_has_what_runs_models_and_pipelines_and_nothing_of_a_checkout() -> None:
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    packages = set(find_packages(str(ROOT), include=found["include"], exclude=found["exclude"]))
+    assert {"qartsr", "qartsr.cli", "qartsr.upscale", "stages", "pipelines"} <= packages
+    assert not {
+        name for name in packages if name.startswith(("experiments", "qartsr.services", "qartsr.study", "tests"))
+    }
+
+
+@pytest.mark.parametrize("package", ["qartsr", "stages", "pipelines"])
+def test_what_is_in_the_wheel_imports_nothing_that_is_not(package: str) -> None:
+    left_out = ("experiments", "qartsr.services", "qartsr.study")
+    for path in _files(ROOT / package):
+        inside = not path.is_relative_to(ROOT / "qartsr" / "services") and not path.is_relative_to(
+            ROOT / "qartsr" / "study"
+        )
+        if inside:
+            tree = ast.walk(ast.parse(path.read_text()))
+            modules = [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
+            assert not [module for module in modules if module.startswith(left_out)], path
+
+
 def test_constraints_are_plain_pins() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.+!]*", line), line
@@ -136,7 +164,7 @@ def _distributions(imported: set[str]) -> set[str]:
     found = set()
     for name in imported:
         candidates = {canonicalize_name(candidate) for candidate in _providers().get(name, [name])}
-        found.add("mlflow-skinny" if "mlflow-skinny" in candidates else min(candidates, key=len))
+        found.add(min(candidates, key=len))
     return found
 
 
