@@ -6,6 +6,7 @@
 #   make test        the tests                          make test-slow   the long ones too
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine
+#   make deps        the code that each stage imports, written into dvc.yaml
 
 VENV   ?= .venv
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
@@ -19,7 +20,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo experiments services stop venv test test-slow check format
+.PHONY: demo experiments services stop venv test test-slow check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -49,6 +50,9 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+deps: $(STAMP)
+	@$(BIN)/python -m tests.house.deps
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -41,9 +41,9 @@ from qartsr.models import OneStepSR, State, align, load_model, run_units, units
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
-from qartsr.training.optimizer import Optimizer, constant
+from qartsr.training.optimizer import Optimizer, Setting, constant
 from qartsr.training.probe import centre
-from qartsr.training.quantized import Setting, groups
+from qartsr.training.quantized import groups
 from qartsr.training.rpq import reconstruct
 from qartsr.training.sampling import sample
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from qartsr.config import Experiments
+from qartsr.config.experiment import Experiments
 from qartsr.errors import QartsrError
 from qartsr.models import load_model
 from qartsr.study.cell import Cell, run_cell, write_cell
@@ -14,7 +14,7 @@ from qartsr.study.sets import load_windows
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.determinism import prepare
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 
 
 def run_stage(
@@ -37,7 +37,9 @@ def run_stage(
     settings = [args.bits, row.model_dump(), params.common.model_dump(), budget.model_dump(), params.train_align]
     settings.append(params.lpips.model_dump())
     home = args.backbones / f"t{row.timestep}"
-    folder = scratch_folder(args.work, f"{kind}-{args.method}", settings, [home, args.samples, *inputs])
+    folder = scratch_folder(
+        args.work, f"{kind}-{args.method}", "experiments._cell", settings, [home, args.samples, *inputs]
+    )
     teacher = load_model(home).to(device)
     windows = load_windows(args.samples, params.sets)
     cell = Cell(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from experiments._cell import run_stage
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.files import read_json
 from stages._stage import arguments, stage
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.models import load_model, save_model
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
 from qartsr.training.means import Means
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from qartsr.training.trq import Job, retrained
 from qartsr.training.world import World
 from stages._stage import arguments, stage
@@ -21,7 +22,7 @@ def main() -> None:
     params = load_config(Experiments, args.params)
     retrain, device, seed = params.backbones.retrain, prepare(params.compute, params.compute.threads), params.seeds[0]
     settings = [seed, retrain.model_dump(), params.lpips.model_dump(), params.train_align]
-    folder = scratch_folder(args.work, "backbones", settings, [args.model, args.data])
+    folder = scratch_folder(args.work, "backbones", "experiments.backbones", settings, [args.model, args.data])
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
     job = Job(
         load_model(args.model), source(args.data, retrain.degradation, seed, params.compute.loaders), retrain,

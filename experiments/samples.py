@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
 from qartsr.config.data import CalibrateConfig
+from qartsr.config.experiment import Experiments
 from qartsr.study.sets import write_pairs, write_windows
 from stages._stage import arguments, stage
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.files import read_json, write_json
 from qartsr.models.schedule import alphas_cumprod
 from qartsr.study.figures import schedule, stages

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.files import write_json
 from qartsr.study.method_tables import OURS, Cells, ablation_effects, ablation_table, load_cells
 from qartsr.study.table import write_tables

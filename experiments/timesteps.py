@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.data.pairs import to_unit
 from qartsr.files import read_json, write_bytes, write_json
 from qartsr.models import load_model
@@ -27,7 +28,7 @@ def main() -> None:
     inputs = {seed: load_inputs(args.samples, seed)[0].to(device) for seed in params.seeds}
     named, settings = params.backbones.timesteps, [row.model_dump(), params.common.model_dump(), bits, params.seeds]
     settings += [params.lpips.model_dump(), named]
-    folder = scratch_folder(args.work, "timesteps", settings, [args.backbones, args.samples])
+    folder = scratch_folder(args.work, "timesteps", "experiments.timesteps", settings, [args.backbones, args.samples])
     for timestep in (*named, *params.backbones.probed):
         if (folder / f"t{timestep}.json").exists():
             continue

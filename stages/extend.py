@@ -13,7 +13,7 @@ from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
 from qartsr.training.et import extend, teacher_images
 from qartsr.training.inner import inside
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from stages._stage import arguments, stage
 
 
@@ -24,7 +24,9 @@ def main() -> None:
     bits, device = parse_bits(args.bits), prepare(params.compute, params.compute.threads)
     setting = Setting(params.lpips, params.backbone.train_align, params.precision[args.bits].lr_scale, params.seed)
     settings = [args.bits, params.extend.model_dump(), *map(str, setting)]
-    folder = scratch_folder(args.work, f"extend-{bits}", settings, [args.model, args.state, args.calibration])
+    folder = scratch_folder(
+        args.work, f"extend-{bits}", "stages.extend", settings, [args.model, args.state, args.calibration]
+    )
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
     teacher, student = load_model(args.model).to(device), load_model(args.model).to(device)
     decided = load_state(student, args.state)

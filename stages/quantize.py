@@ -11,7 +11,7 @@ from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
 from stages._stage import arguments, stage
 
@@ -23,7 +23,7 @@ def main() -> None:
     bits, device = parse_bits(args.bits), prepare(params.compute, params.compute.threads)
     setting = Setting(params.lpips, params.backbone.train_align, params.precision[args.bits].lr_scale, params.seed)
     settings = [args.bits, params.method.model_dump(), params.quantize.model_dump(), *map(str, setting)]
-    folder = scratch_folder(args.work, f"quantize-{bits}", settings, [args.model, args.calibration])
+    folder = scratch_folder(args.work, f"quantize-{bits}", "stages.quantize", settings, [args.model, args.calibration])
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
     teacher = load_model(args.model).to(device)
     lq = to_unit(load_calibration(args.calibration).lq).to(device)

@@ -1,8 +1,7 @@
-"""Schema of params.yaml and of experiments/params.yaml: typed, frozen, closed, free of torch."""
+"""Schema of params.yaml: typed, frozen, closed, free of torch. That of the experiments is in ``experiment``."""
 
 from qartsr.config.bits import Bits, parse_bits
-from qartsr.config.experiment import Experiments
 from qartsr.config.load import load_config, load_params, parse_params
 from qartsr.config.schema import Params
 
-__all__ = ["Bits", "Experiments", "Params", "load_config", "load_params", "parse_bits", "parse_params"]
+__all__ = ["Bits", "Params", "load_config", "load_params", "parse_bits", "parse_params"]

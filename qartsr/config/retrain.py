@@ -38,14 +38,6 @@ class RetrainConfig(Config):
     """TRQ: the backbone retrained at scheduler index ``timestep`` (QArtSR section 3.2; paper: T = 1)."""
 
     timestep: int = Field(1, ge=0, le=999)
-    probe_timesteps: tuple[int, ...] = Field(
-        (999, 499, 1), description="where the quantization error of Z_H is measured"
-    )
-    probe_bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
-    probe_crop: int = Field(
-        256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels"
-    )
-    probe_steps: int = Field(ge=0, description="retraining steps given to each other probed timestep")
     start: Literal["backbone", "base"] = Field("backbone", description="weights that training begins with")
     base: str = Field("", description="Stable Diffusion in diffusers layout: VSD's teacher, and start: base")
     train: Literal["all", "unet", "lora"] = Field(
@@ -72,3 +64,12 @@ class RetrainConfig(Config):
             reason = "start is base" if self.start == "base" else "vsd.weight is not 0"
             raise ValueError(f"{reason}, so base must name the folder of Stable Diffusion")
         return self
+
+
+class ProbeConfig(Config):
+    """What quantization would destroy at several timesteps: models retrained briefly, and the one of ``retrain``."""
+
+    timesteps: tuple[int, ...] = Field((999, 499, 1), description="where the quantization error of Z_H is measured")
+    bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
+    crop: int = Field(256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels")
+    steps: int = Field(ge=0, description="retraining steps given to each timestep other than retrain's")

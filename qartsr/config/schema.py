@@ -10,7 +10,7 @@ from qartsr.config.base import Config
 from qartsr.config.bits import parse_bits
 from qartsr.config.data import CalibrateConfig, DataConfig
 from qartsr.config.parts import MethodConfig
-from qartsr.config.retrain import RetrainConfig
+from qartsr.config.retrain import ProbeConfig, RetrainConfig
 from qartsr.config.training import (
     ExtendConfig,
     LPIPSConfig,
@@ -112,6 +112,7 @@ class Params(Config):
     calibrate: CalibrateConfig
     backbone: BackboneConfig
     retrain: RetrainConfig
+    probe: ProbeConfig
     lpips: LPIPSConfig = LPIPSConfig()
     method: MethodConfig
     quantize: QuantizeConfig

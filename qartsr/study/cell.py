@@ -24,7 +24,7 @@ from qartsr.study.measure import DIGITS, Judge, Scores, means, restored
 from qartsr.study.method import Job, Trained, train_method
 from qartsr.study.sets import Windows, load_inputs
 from qartsr.training.curves import Curves
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 
 
 class Cell(NamedTuple):

@@ -27,7 +27,7 @@ from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves, Row
 from qartsr.training.et import extend, teacher_images
 from qartsr.training.inner import inside
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
 
 

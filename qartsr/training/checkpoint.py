@@ -1,13 +1,15 @@
 """Checkpoints of long work: one safetensors file, written by write-then-rename, deleted on success.
 
-They live in an ignored scratch folder ``<work>/<stage>/<hash of inputs>/``, so a rerun with the same inputs continues
-and a rerun with other inputs never sees them.
+They live in an ignored scratch folder ``<work>/<stage>/<hash of inputs>-<hash of code>/``, so a rerun with the same
+inputs and the same code continues, and a rerun with others never sees them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from qartsr.code_files import code_hash
 from qartsr.errors import QartsrError
 from qartsr.files import replacing, sha256_bytes, sha256_tree
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-def scratch_folder(work: Path, stage: str, settings: Any, inputs: list[Path]) -> Path:
-    """``work/stage/hash`` where the hash covers the settings (JSON-able) and the contents of ``inputs``."""
+def scratch_folder(work: Path, stage: str, module: str, settings: Any, inputs: list[Path]) -> Path:
+    """``work/stage/inputs-code``, two hashes: of what is computed, and of the code that computes it.
+
+    The first covers the settings (JSON-able), torch's version and the contents of ``inputs``; the second every file
+    that ``module`` (``stages.retrain``) imports. Where a run of other code was interrupted, a line on standard error
+    says that this one begins anew.
+    """
     parts = [json.dumps(settings, sort_keys=True), torch.__version__, *(sha256_tree(path) for path in inputs)]
-    return work / stage / sha256_bytes("\n".join(parts).encode())[:16]
+    same = sha256_bytes("\n".join(parts).encode())[:16]
+    folder = work / stage / f"{same}-{code_hash(module)[:16]}"
+    others = [other for other in sorted((work / stage).glob(f"{same}-*")) if other != folder]
+    if others and not folder.exists() and os.environ.get("RANK", "0") == "0":
+        do = "this run begins anew (going back to that code would continue there)"
+        print(f"note: {others[0]}: was left by an interrupted run of other code; {do}", file=sys.stderr)
+    return folder
 
 
 class Checkpoint:

@@ -16,8 +16,8 @@ from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.fit import Run, fit, resume
 from qartsr.training.inner import Forward, plain
-from qartsr.training.optimizer import Optimizer, cosine
-from qartsr.training.quantized import Setting, groups
+from qartsr.training.optimizer import Optimizer, Setting, cosine
+from qartsr.training.quantized import groups
 from qartsr.training.sampling import sample
 
 

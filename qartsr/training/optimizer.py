@@ -10,11 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from qartsr.config.training import LPIPSConfig
 from qartsr.training.world import World
 
 Schedule = Callable[[int], float]
 Losses = Callable[[int], dict[str, Tensor]]
 """Losses of the step with this number, among them ``total``."""
+
+
+class Setting(NamedTuple):
+    """What every training depends on beside their own configuration."""
+
+    lpips: LPIPSConfig
+    align: str
+    lr_scale: float
+    seed: int
 
 
 class Group(NamedTuple):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,10 +18,13 @@ from torch import Tensor
 
 from qartsr.config import parse_bits
 from qartsr.config.parts import BiasConfig, LayerRecipe, MethodConfig, MinMaxConfig
+from qartsr.config.retrain import ProbeConfig
 from qartsr.data.pairs import Pair, to_unit
-from qartsr.metrics.luma import psnr_y
-from qartsr.models import OneStepSR, noise_level
+from qartsr.models import OneStepSR, load_model, noise_level
 from qartsr.quantize import apply, initialise, observe, plan
+from qartsr.training.curves import Curves
+from qartsr.training.trq import Job, retrained
+from qartsr.training.validation import psnr
 
 MAXMIN = MethodConfig(
     name="maxmin",
@@ -42,6 +46,19 @@ class Probe(NamedTuple):
     psnr: float
     psnr_unet_only: float
     psnr_fp: float
+
+
+def probed(job: Job, config: ProbeConfig, asked: Path) -> Iterator[OneStepSR]:
+    """The backbone at every probed timestep, largest first, among them the one that ``retrain`` left in ``asked``.
+
+    The others are retrained for ``config.steps``, but for the backbone's own.
+    """
+    for timestep in sorted({*config.timesteps, job.config.timestep}, reverse=True):
+        if timestep == job.config.timestep:  # laid out as training laid it out: sums in the same order
+            yield load_model(asked).to(job.means.world.device, memory_format=torch.channels_last)
+        else:
+            steps = config.steps * (timestep != job.backbone.timestep)
+            yield retrained(job, timestep, steps, Curves(lambda values, step: None))
 
 
 def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], test: Sequence[Pair]) -> list[Probe]:
@@ -90,14 +107,6 @@ def quality(rows: Sequence[Probe]) -> dict[str, dict[str, float]]:
         entry = found.setdefault(f"t{row.timestep}", {"psnr_fp": round(row.psnr_fp, 4)})
         entry[f"zh_error_{row.bits}"] = round(row.zh_error, 6)
     return found
-
-
-def psnr(model: OneStepSR, pair: Pair) -> float:
-    """PSNR (Y, dB) of the restored 8-bit image against HR."""
-    with torch.no_grad():
-        image = model.restore(to_unit(pair.lq)[None].to(model.context.device))
-    restored = ((image + 1) * 127.5).round().clamp(0, 255)[0].cpu()
-    return psnr_y(restored / 255, pair.hr.float() / 255)
 
 
 def _errors(model: OneStepSR, quantized: OneStepSR, test: Sequence[Pair]) -> tuple[float, float]:

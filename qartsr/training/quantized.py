@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from qartsr.config.training import LPIPSConfig, RoleRates
+from qartsr.config.training import RoleRates
 from qartsr.models import OneStepSR
 from qartsr.quantize import parameters_by_role
 from qartsr.training.optimizer import Group
-
-
-class Setting(NamedTuple):
-    """What both phases depend on beside their own configuration."""
-
-    lpips: LPIPSConfig
-    align: str
-    lr_scale: float
-    seed: int
 
 
 def groups(model: OneStepSR, rates: RoleRates, scale: float, layers: Sequence[str] | None = None) -> list[Group]:

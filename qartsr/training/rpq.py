@@ -32,9 +32,9 @@ from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts
 from qartsr.training.fit import Run, fit, resume
-from qartsr.training.optimizer import Losses, Optimizer, constant
+from qartsr.training.optimizer import Losses, Optimizer, Setting, constant
 from qartsr.training.order import module_order
-from qartsr.training.quantized import Setting, groups, put_back, values
+from qartsr.training.quantized import groups, put_back, values
 from qartsr.training.sampling import sample
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
 from qartsr.training.lora import adapt_model, save_adapters
 from qartsr.training.means import Means
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from qartsr.training.regulariser import NoRegulariser, Regulariser
 from qartsr.training.vsd import VSD
 
@@ -44,20 +43,6 @@ class Job(NamedTuple):
     setting: Setting
     means: Means
     checkpoint: Checkpoint
-
-
-def retrainings(job: Job, curves: Curves) -> Iterator[OneStepSR]:
-    """The backbone at every probed timestep, largest first, among them the one that is asked for.
-
-    That one is trained ``steps`` and draws ``curves``; the others ``probe_steps``, but for the backbone's own.
-    """
-    config = job.config
-    for timestep in sorted({*config.probe_timesteps, config.timestep}, reverse=True):
-        if timestep == config.timestep:
-            yield retrained(job, timestep, config.steps, curves)
-        else:
-            steps = config.probe_steps * (timestep != job.backbone.timestep)
-            yield retrained(job, timestep, steps, Curves(lambda values, step: None))
 
 
 def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:

@@ -11,8 +11,7 @@ from benchmarks.calibration_speed import cached, naive
 from qartsr.config import Bits, load_params
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.quantize import observe, plan
-from qartsr.training.optimizer import Losses, Optimizer
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Losses, Optimizer, Setting
 from tests.training.tiny import one_step
 
 

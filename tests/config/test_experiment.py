@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.errors import QartsrError
 
 

@@ -13,7 +13,10 @@ import grimp
 import pytest
 import yaml
 
-from qartsr.config import Experiments, load_config, load_params
+from qartsr.code_files import imported_files
+from qartsr.config import load_config, load_params
+from qartsr.config.experiment import Experiments
+from tests.house.deps import with_code
 from tests.house.project import CODE, PIPELINES, ROOT, code_of, outputs, parameters, stage_files, stage_tree, stages
 
 CONFIGS = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
@@ -30,12 +33,30 @@ def test_a_stage_says_what_it_does(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", stages())
 def test_deps_cover_the_code_a_stage_imports(stage: str) -> None:
-    """Folders or files, whichever make the stage stale for its own reasons only. What is not imported is not listed."""
-    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith(CODE)}
+    """File by file, as imported; a checkpoint's place depends on the same files."""
+    listed = [dep for dep in stages()[stage]["deps"] if dep.startswith(CODE)]
     needed = code_of(stage)
-    missing = {path for path in needed if not any(_inside(path, dep) for dep in listed)}
-    idle = {dep for dep in listed if not any(_inside(path, dep) for path in needed)}
-    assert not missing and not idle, f"add {sorted(missing)}, remove {sorted(idle)}"
+    difference = f"missing {sorted(needed - set(listed))}, idle {sorted(set(listed) - needed)}"
+    assert listed == sorted(needed), f"{difference}: run `make deps` (python -m tests.house.deps)"
+    assert imported_files(f"{stage_files()[stage].parent.name}.{stage}") == sorted(needed)
+
+
+def test_the_lists_are_written_by_the_command() -> None:
+    """It changes nothing that is current, mends what is not, and leaves all else as it stands."""
+    for name in PIPELINES.values():
+        text = (ROOT / name).read_text()
+        assert with_code(text) == text, "run `make deps` (python -m tests.house.deps)"
+        old = re.sub(r"      - qartsr/(files|models/.*)\.py\n", "", text)
+        old = old.replace("      - stages/_stage.py\n", "      - qartsr/gone.py\n      - stages/_stage.py\n")
+        assert old != text and with_code(old) == text
+
+
+@pytest.mark.parametrize("file", ["quantizers/gptq.py", "training/rpq.py", "training/et.py", "config/experiment.py"])
+def test_long_trainings_are_stale_for_their_own_reasons(file: str) -> None:
+    """Their result does not depend on how, or with what, something is quantized later."""
+    assert (ROOT / "qartsr" / file).is_file()
+    for stage in ("data", "calibrate", "pretrain", "retrain"):
+        assert f"qartsr/{file}" not in stages()[stage]["deps"]
 
 
 @pytest.mark.parametrize("stage", stages())
@@ -152,10 +173,6 @@ def _made(path: str, dep: str) -> bool:
     """A template stands for any name: ``a/${item.method}-${item.bits}`` makes ``a/qartsr-${item.bits}``."""
     pattern = re.sub(r"\\\$\\\{item\\\.\w+\\\}", r"[^/]+", re.escape(path))
     return re.fullmatch(pattern, dep) is not None or path.startswith(f"{dep}/")
-
-
-def _inside(path: str, dep: str) -> bool:
-    return path == dep or path.startswith(f"{dep}/")
 
 
 def _look_up(values: Any, key: str) -> None:

@@ -63,9 +63,9 @@ def test_commands_load_nothing_they_do_not_use(package: Path, tmp_path: Path) ->
     commands = [
         ["promote", "w4a4"],
         ["inspect", str(package)],
-        ["cost", "--model", "sample", "--size", "64"],
         ["upscale", picture, out, "--model", str(package), "--engine", "simulated"],
         ["upscale", picture, out, "--model", str(ROOT / "weights" / "sample")],
+        ["cost", "--model", "sample", "--size", "64"],
     ]
     code = f"""
 import contextlib, io, json, sys
@@ -78,7 +78,8 @@ for words in json.loads(sys.argv[1]):
 print(json.dumps(found))
 """
     found = json.loads(child(code, json.dumps(commands)))
-    assert [(name, late) for name, _, late in found] == [(words[0], []) for words in commands]
+    own = {"cost": ["sympy", "torch._dynamo", "torch._inductor"]}  # torch's convolution of shapes without values
+    assert [(name, late) for name, _, late in found] == [(words[0], own.get(words[0], [])) for words in commands]
     assert [status for name, status, _ in found if name != "promote"] == [0, 0, 0, 0]
 
 

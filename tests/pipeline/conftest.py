@@ -23,7 +23,8 @@ def tiny() -> dict[str, Any]:
     values["compute"] |= {"threads": 1, "threads_alone": 1, "lanes": 2, "checkpoint_seconds": 0.2}
     values["data"]["images"] |= {"train": ["camera", "rocket", "coins"], "test": ["chelsea"]}
     values["calibrate"] = {"pairs": 4, "lr_size": 16}
-    values["retrain"] |= {"steps": 3, "probe_steps": 1, "probe_bits": ["w4a4"], "batch": 2}
+    values["retrain"] |= {"steps": 3, "batch": 2}
+    values["probe"] |= {"steps": 1, "bits": ["w4a4"]}
     values["quantize"] |= {"steps_per_module": 1, "batch": 2}
     values["extend"] |= {"steps": 2, "batch": 2}
     values["promote"] = {
@@ -48,7 +49,7 @@ def little_osediff(base: Path) -> dict[str, Any]:
     torch.save(checkpoint(write_base(base)), base / "osediff.pkl")
     values["backbone"] |= {"base": str(base), "lora": str(base / "osediff.pkl")}
     values["retrain"] |= {"base": str(base), "steps": 8, "batch": 2, "crop": 64, "warmup": 2}
-    values["retrain"] |= {"probe_timesteps": [1], "probe_bits": ["w4a4"]}
+    values["probe"] |= {"timesteps": [1], "bits": ["w4a4"]}
     values["lpips"] = {"backbone": "random", "seed": 0}
     return values
 

@@ -31,31 +31,46 @@ def _finish(process: subprocess.Popen[str]) -> str:
 
 
 def _retrain(out: str) -> list[str]:
-    paths = {"--out": "model", "--metrics": "retrain.json", "--curves": "retrain.csv", "--probe": "probe.csv"}
+    paths = {"--out": "model", "--curves": "retrain.csv"}
     named = [word for flag, path in paths.items() for word in (flag, f"{out}/{path}")]
     return ["--model", "weights/sample", "--data", "data", *named, "--work", f"{out}/work"]
 
 
-def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
-    values = tiny()
-    values["retrain"] |= {"steps": 12, "probe_timesteps": [1]}
-    project = copy_project(tmp_path, values)
-    _finish(_stage(project, "data", "--out", "data"))
-    _finish(_stage(project, "retrain", *_retrain("whole")))
-    victim = _stage(project, "retrain", *_retrain("killed"))
+def _killed(project: Path, out: str) -> Path:
+    """Run retrain and kill it with -9 when its first checkpoint is there, which is returned."""
+    victim = _stage(project, "retrain", *_retrain(out))
     deadline = time.monotonic() + 240
-    while not list((project / "killed" / "work").glob("retrain/*/t1/checkpoint.safetensors")):
+    while not (found := list((project / out / "work").glob("retrain/*/t1/checkpoint.safetensors"))):
         assert victim.poll() is None, victim.stderr.read() if victim.stderr else ""
         assert time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     assert victim.returncode == -signal.SIGKILL
-    assert not (project / "killed" / "model").exists(), "the stage was over before it could be killed"
-    _finish(_stage(project, "retrain", *_retrain("killed")))
-    for name in ("model", "retrain.json", "retrain.csv", "probe.csv"):
+    assert not (project / out / "model").exists(), "the stage was over before it could be killed"
+    return found[0]
+
+
+def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
+    """With the code that wrote the checkpoint; with any other it begins anew and says so."""
+    values = tiny()
+    values["retrain"] |= {"steps": 12}
+    project = copy_project(tmp_path, values)
+    _finish(_stage(project, "data", "--out", "data"))
+    _finish(_stage(project, "retrain", *_retrain("whole")))
+    _killed(project, "killed")
+    assert "note:" not in _finish(_stage(project, "retrain", *_retrain("killed")))
+    for name in ("model", "retrain.csv"):
         assert sha256_tree(project / "killed" / name) == sha256_tree(project / "whole" / name), name
     assert not list((project / "killed" / "work").rglob("*.safetensors")), "the checkpoint was left behind"
+    old = _killed(project, "edited")
+    state = old.read_bytes()
+    with (project / "qartsr" / "training" / "vsd.py").open("a") as code:
+        code.write("# an edit\n")
+    notes = [line for line in _finish(_stage(project, "retrain", *_retrain("edited"))).splitlines() if "note:" in line]
+    assert len(notes) == 1 and "interrupted run of other code; this run begins anew" in notes[0]
+    assert old.read_bytes() == state, "what the old code left is neither read nor lost"
+    assert sha256_tree(project / "edited" / "model") == sha256_tree(project / "whole" / "model")
 
 
 def test_a_bad_parameter_is_one_sentence(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ def test_from_photographs_to_package(tmp_path: Path) -> None:
     values = little_osediff(tmp_path / "base")
     values["bits"] = ["w2a2"]
     values["calibrate"] = {"pairs": 2, "lr_size": 16}
-    values["retrain"] |= {"steps": 2, "probe_steps": 1, "probe_crop": 64}
+    values["retrain"] |= {"steps": 2}
+    values["probe"] |= {"steps": 1, "crop": 64}
     values["quantize"] |= {"steps_per_module": 1}
     values["extend"] |= {"steps": 2}
     values["evaluate"] = {"metrics": ["psnr", "psnr_rgb"]}

@@ -19,7 +19,7 @@ from tests.pipeline.conftest import copy_project, little_osediff
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
-OUTPUTS = ("model", "retrain.json", "retrain.csv", "probe.csv")
+OUTPUTS = ("model", "retrain.csv")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def _finish(process: subprocess.Popen[str]) -> str:
 
 
 def _retrain(out: str) -> list[str]:
-    paths = dict(zip(("--out", "--metrics", "--curves", "--probe"), OUTPUTS, strict=True))
+    paths = dict(zip(("--out", "--curves"), OUTPUTS, strict=True))
     named = [word for flag, path in paths.items() for word in (flag, f"{out}/{path}")]
     return ["--model", "backbone", "--data", "data", *named, "--work", f"{out}/work"]
 

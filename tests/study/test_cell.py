@@ -17,7 +17,7 @@ from qartsr.study.cell import Cell, beyond, run_cell, write_cell
 from qartsr.study.measure import Judge, means
 from qartsr.study.method import Job, Trained, train_method
 from qartsr.study.sets import Windows
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from tests.training.tiny import one_step
 
 LAYER = {"weight": {"kind": "minmax", "granularity": "channel"}, "input": {"kind": "minmax"}}

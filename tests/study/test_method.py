@@ -15,7 +15,7 @@ from qartsr.config.training import LPIPSConfig
 from qartsr.models import units
 from qartsr.quantize import quant_layers
 from qartsr.study.method import Job, allocate, train_method
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from tests.training.tiny import one_step
 
 COMMON = CommonConfig(edge_bits=8, edge_layers=("unet.conv_in",))

@@ -75,11 +75,12 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
 def test_scratch_folder_depends_on_settings_and_contents(tmp_path: Path) -> None:
     source = tmp_path / "input"
     source.write_text("a")
-    first = scratch_folder(tmp_path, "s", {"lr": 1}, [source])
-    assert first == scratch_folder(tmp_path, "s", {"lr": 1}, [source])
-    assert first != scratch_folder(tmp_path, "s", {"lr": 2}, [source])
+    first = scratch_folder(tmp_path, "s", "stages.retrain", {"lr": 1}, [source])
+    assert first == scratch_folder(tmp_path, "s", "stages.retrain", {"lr": 1}, [source])
+    assert first != scratch_folder(tmp_path, "s", "stages.retrain", {"lr": 2}, [source])
+    assert first != scratch_folder(tmp_path, "s", "stages.quantize", {"lr": 1}, [source])
     source.write_text("b")
-    assert first != scratch_folder(tmp_path, "s", {"lr": 1}, [source])
+    assert first != scratch_folder(tmp_path, "s", "stages.retrain", {"lr": 1}, [source])
 
 
 def test_cosine_warms_up_and_ends_near_zero() -> None:

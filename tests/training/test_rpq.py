@@ -16,7 +16,7 @@ from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts
-from qartsr.training.quantized import Setting
+from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
 
 RATES = RoleRates(transform=1e-3, skip=1e-3, adapter=1e-3, quantizer=1e-3)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from qartsr.config.data import DataConfig, PhotographsConfig, RealESRGANConfig
-from qartsr.config.retrain import AdaptersConfig, RetrainConfig, VSDConfig
+from qartsr.config.retrain import AdaptersConfig, ProbeConfig, RetrainConfig, VSDConfig
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.data import write_dataset
 from qartsr.errors import QartsrError
@@ -22,8 +22,9 @@ from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.means import Means
-from qartsr.training.quantized import Setting
-from qartsr.training.trq import Job, inputs, retrained, retrainings, save_retrained
+from qartsr.training.optimizer import Setting
+from qartsr.training.probe import probed
+from qartsr.training.trq import Job, inputs, retrained, save_retrained
 from qartsr.training.world import World
 from tests.models.little import checkpoint, write_base
 
@@ -46,7 +47,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(base: Path) -> RetrainConfig:
     """OSEDiff's training, small: adapters, VSD, Real-ESRGAN, gradients accumulated, bf16 off."""
     return RetrainConfig(
-        timestep=1, probe_timesteps=(999, 1), probe_steps=1, start="base", base=str(base), train="lora",
+        timestep=1, start="base", base=str(base), train="lora",
         adapters=AdaptersConfig(rank=4), degradation=RealESRGANConfig(), steps=2, batch=2, crop=64, lr=1e-3,
         schedule="constant", warmup=1, betas=(0.9, 0.999), weight_decay=1e-2, clamp=True,
         loss=ImageLossConfig(lpips=0.0, mse=1.0), vsd=VSDConfig(weight=1.0, negative_prompt="blurring, dirty"),
@@ -68,12 +69,14 @@ def job(backbone: OneStepSR, data: Path, config: RetrainConfig, work: Path) -> J
 
 def test_osediffs_training_at_t_1(backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path) -> None:
     work, curves = job(backbone, data, config, tmp_path / "work"), Curves(lambda values, step: None)
-    first, last = retrainings(work, curves)
-    assert (first.timestep, last.timestep) == (999, 1)
+    last = retrained(work, 1, 2, curves)
+    save_retrained(work, last, tmp_path / "out")
+    first, asked = probed(work, ProbeConfig(timesteps=(999, 1), steps=1), tmp_path / "out")
+    assert (first.timestep, asked.timestep) == (999, 1)
+    assert all(torch.equal(asked.state_dict()[name], value) for name, value in last.state_dict().items())
     for name, value in backbone.state_dict().items():
         assert torch.equal(first.state_dict()[name], value), "999 is the backbone's own timestep: as it is"
     assert [set(row) for row in curves.rows] == [{"step", "mse", "total", "vsd", "diffusion"}] * 2
-    save_retrained(work, last, tmp_path / "out")
     saved = load_model(tmp_path / "out").state_dict()
     assert all(torch.equal(saved[name], value) for name, value in last.state_dict().items())
     again = retrained(work, 1, 2, curves)
