@@ -141,7 +141,7 @@ class _AtDynamo:
 
         def run_and_tell(module: ModuleType) -> None:
             run(module)
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
             for what in self._allowed:
                 module.allow_in_graph(what)
 
@@ -174,10 +174,10 @@ def _dynamo_later() -> Iterator[None]:
     disable, waiting = torch.compiler.disable, _AtDynamo()
 
     def disable_later(fn: Any = None, recursive: bool = True, **_: Any) -> Any:
-        return torch._disable_dynamo(fn, recursive)  # torch's own way: loads TorchDynamo when the function is called
+        return torch._disable_dynamo(fn, recursive)  # type: ignore[attr-defined]  # torch's own way: loads TorchDynamo when the function is called
 
     sys.modules[_DYNAMO] = None  # type: ignore[assignment]
-    torch.compiler.disable = disable_later  # type: ignore[assignment]
+    torch.compiler.disable = disable_later
     try:
         utils: Any = importlib.import_module("diffusers.utils.torch_utils")
         utils.maybe_allow_in_graph = waiting.allow_in_graph
@@ -185,7 +185,7 @@ def _dynamo_later() -> Iterator[None]:
     finally:
         torch.compiler.disable = disable
         del sys.modules[_DYNAMO]
-        sys.meta_path.insert(0, waiting)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, waiting)
 
 
 def _defer(name: str) -> None:

@@ -55,7 +55,7 @@ def probed(job: Job, config: ProbeConfig, asked: Path) -> Iterator[OneStepSR]:
     """
     for timestep in sorted({*config.timesteps, job.config.timestep}, reverse=True):
         if timestep == job.config.timestep:  # laid out as training laid it out: sums in the same order
-            yield load_model(asked).to(job.means.world.device, memory_format=torch.channels_last)
+            yield load_model(asked).to(job.means.world.device).to(memory_format=torch.channels_last)
         else:
             steps = config.steps * (timestep != job.backbone.timestep)
             yield retrained(job, timestep, steps, Curves(lambda values, step: None))

@@ -45,5 +45,6 @@ def opened(args: argparse.Namespace, title: str, inputs: list[Path]) -> Step:
     config = load_config(RecipeConfig, args.params)
     prepare(config.compute, config.compute.threads_alone)
     own: SchoolingConfig = getattr(config, title)
-    folder = scratch_folder(args.work, f"recipe-{title}", [config.seed, own.model_dump()], [args.data, *inputs])
+    settings, module = [config.seed, own.model_dump()], f"stages.recipe.{title}"
+    folder = scratch_folder(args.work, f"recipe-{title}", module, settings, [args.data, *inputs])
     return Step(config, title, load_pairs(args.data, "train"), Checkpoint(folder, config.compute.checkpoint_seconds))

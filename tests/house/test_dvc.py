@@ -55,7 +55,7 @@ def test_the_lists_are_written_by_the_command() -> None:
 def test_long_trainings_are_stale_for_their_own_reasons(file: str) -> None:
     """Their result does not depend on how, or with what, something is quantized later."""
     assert (ROOT / "qartsr" / file).is_file()
-    for stage in ("data", "calibrate", "pretrain", "retrain"):
+    for stage in ("data", "calibrate", "retrain"):
         assert f"qartsr/{file}" not in stages()[stage]["deps"]
 
 
