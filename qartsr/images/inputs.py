@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def _of_pillow(image: Image.Image) -> Picture:
     try:
         whole = _whole(image) if lazy or getattr(image, "format", "") == "PNG" else None
         if whole is not None and whole.size == image.size:
+            with contextlib.suppress(Exception):  # what it cannot read has been read here
+                image.load()  # closes its file, as Pillow does; the caller may go on using it
             return whole
         image.load()
     except (QartsrError, MemoryError):

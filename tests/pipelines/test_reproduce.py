@@ -91,7 +91,7 @@ def test_first_run_respects_the_graph_and_runs_lanes_side_by_side(toy: Path) -> 
     assert "hello from lane-w4a4" in _log_of(state)
     artifacts = _artifacts()
     assert "hello from join" in artifacts["log-join"]
-    assert artifacts["results"].startswith("| data | model |")
+    assert artifacts["results"].startswith("| pictures | model |")
 
 
 def test_second_run_starts_nothing(toy: Path) -> None:

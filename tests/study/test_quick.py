@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from experiments import _cell, ablate, backbones, compare, longer, samples, table1, table3, table4, timesteps
-from qartsr.config import Experiments, load_config
+from qartsr.config import load_config
 from qartsr.config.data import DataConfig
+from qartsr.config.experiment import Experiments
 from qartsr.data import write_dataset
 from qartsr.files import read_json
 from qartsr.models import save_model
