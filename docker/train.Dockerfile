@@ -37,6 +37,7 @@ COPY --chown=qartsr:qartsr README.md LICENSE dvc.yaml params.yaml .dvcignore ./
 COPY --chown=qartsr:qartsr .dvc/config .dvc/config
 COPY --chown=qartsr:qartsr configs configs
 COPY --chown=qartsr:qartsr weights weights
+COPY --chown=qartsr:qartsr photographs photographs
 COPY --chown=qartsr:qartsr qartsr qartsr
 COPY --chown=qartsr:qartsr stages stages
 COPY --chown=qartsr:qartsr pipelines pipelines

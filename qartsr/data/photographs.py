@@ -190,7 +190,9 @@ def photograph_file(name: str) -> Path:
     if name not in PHOTOGRAPHS:
         close = difflib.get_close_matches(name, PHOTOGRAPHS, n=1, cutoff=0.0)[0]
         raise QartsrError(
-            f"there is no photograph {name!r}", "data.images", f"use {close!r} or another of docs/data.md"
+            f"there is no photograph {name!r}",
+            "data.images",
+            f"use {close!r} or another of docs/data.md (the wallpapers of photographs/ come with a checkout only)",
         )
     record = PHOTOGRAPHS[name]
     path = _installed(record.file) if record.package else _SHIPPED / record.file

@@ -54,7 +54,7 @@ def restored(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, dict[st
     quality, rows = {}, []
     for pair in pairs:
         lq, hr = to_unit(pair.lq)[None], to_unit(pair.hr)[None]
-        image = (model(lq).clamp(-1, 1) * 127.5).round() / 127.5
+        image = ((model(lq).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
         quality[pair.name] = {
             "psnr_bicubic": _luma(lq, hr), "psnr": _luma(image, hr),
             "psnr_rgb_bicubic": _psnr(lq, hr), "psnr_rgb": _psnr(image, hr),
