@@ -20,6 +20,8 @@ _EDGES = (
     "vae.encoder.conv_out",
     "vae.decoder.conv_out",
 )
+_STRAIGHT = ("vae.*samplers.*", "vae.*.conv_shortcut")
+"""what no residual path goes around in the VAE, at 8 bits in the sample profile (docs/log.md)"""
 
 
 def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
@@ -37,7 +39,7 @@ def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
                 "adapter": {"kind": "lora", "rank": _ADAPTER[profile]},
             },
             "edge_bits": 8,
-            "edge_layers": _EDGES,
+            "edge_layers": (*_EDGES, *(_STRAIGHT if profile == "sample" else ())),
             "float_layers": (),
         }
     )
