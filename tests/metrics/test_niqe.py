@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import tarfile
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import loadmat
 
@@ -94,6 +96,8 @@ def test_small_images_have_no_niqe() -> None:
 def niqe() -> Meter:
     if not availability("niqe").available:
         pytest.skip("NIQE's table is not on this machine; fetch it with `qartsr fetch-metric-weights niqe`")
+    places = importlib.import_module("pyiqa.utils.download_util")
+    places.DEFAULT_CACHE_DIR = str(Path(torch.hub.get_dir(), "pyiqa"))  # type: ignore[attr-defined]  # from its import
     return Meter(["psnr", "niqe"])
 
 
