@@ -218,7 +218,7 @@ def _load() -> tuple[Any, ...]:
             for name in _DEFERRED:
                 _defer(name)
             return _taken()
-    except Exception:
+    except Exception:  # whatever it is: the ordinary import below either works, only slower, or raises its own error
         for name in set(sys.modules) - before:
             if name.partition(".")[0] == "diffusers":
                 del sys.modules[name]

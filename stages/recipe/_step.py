@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from PIL import Image
 
 from qartsr.config.load import load_config
 from qartsr.config.recipe import RecipeConfig, SchoolingConfig
 from qartsr.data import Pair, load_pairs
+from qartsr.files import write_json
 from qartsr.tracking import Tracker
 from qartsr.training.batches import Batches, cropped
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
+
+Judged = tuple[Mapping[str, object], Image.Image]
 
 PROFILE = "recipe"
 """names the MLflow experiment"""
@@ -34,6 +40,15 @@ class Step(NamedTuple):
     def curves(self, run: Tracker) -> Curves:
         """Every tenth step."""
         return Curves(run.metrics, every=10)
+
+    def keep(self, args: argparse.Namespace, run: Tracker, curves: Curves, judged: Judged) -> None:
+        """Write the curve, the figures and the picture that this step is judged by, and log them."""
+        quality, picture = judged
+        curves.write(args.curves)
+        write_json(args.metrics, quality)
+        picture.save(args.picture)
+        for path in (args.curves, args.picture):
+            run.artifact(path)
 
     def test(self, data: Path) -> list[Pair]:
         """The photographs that nothing is trained on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qartsr.files import write_json
 from qartsr.models import sample_backbone, save_model
 from qartsr.tracking import open_run
 from qartsr.training.autoencoder import Lesson, latents, train_autoencoder
@@ -23,12 +22,7 @@ def main() -> None:
         train_autoencoder(model.vae, config, lesson)
         model.vae.register_to_config(scaling_factor=round(1 / float(latents(model.vae, batches, 128).std()), 4))
         save_model(model.requires_grad_(False), args.out)
-        curves.write(args.curves)
-        quality, picture = reconstructions(model, step.test(args.data))
-        write_json(args.metrics, quality)
-        picture.save(args.picture)
-        for path in (args.curves, args.picture):
-            run.artifact(path)
+        step.keep(args, run, curves, reconstructions(model, step.test(args.data)))
     step.checkpoint.finish()
 
 

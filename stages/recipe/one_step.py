@@ -6,7 +6,6 @@ import torch
 
 from qartsr.config.data import RealESRGANConfig
 from qartsr.config.training import LPIPSConfig
-from qartsr.files import write_json
 from qartsr.models import load_model, save_model
 from qartsr.tracking import open_run
 from qartsr.training.backbone import Recipe, train_backbone
@@ -36,12 +35,7 @@ def main() -> None:
         curves, means = step.curves(run), Means(World(torch.device("cpu")))
         train_backbone(model, batches, recipe, NoRegulariser(), means, curves, step.checkpoint)
         save_model(model, args.out, torch.float16)
-        curves.write(args.curves)
-        quality, picture = restored(load_model(args.out), step.test(args.data))
-        write_json(args.metrics, quality)
-        picture.save(args.picture)
-        for path in (args.curves, args.picture):
-            run.artifact(path)
+        step.keep(args, run, curves, restored(load_model(args.out), step.test(args.data)))
     step.checkpoint.finish()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qartsr.files import write_json
 from qartsr.models import load_model, save_model
 from qartsr.tracking import open_run
 from qartsr.training.autoencoder import Lesson, train_prior
@@ -20,12 +19,7 @@ def main() -> None:
         curves = step.curves(run)
         train_prior(model, config, Lesson("prior", step.batches(), step.config.seed, curves, step.checkpoint))
         save_model(model, args.out)
-        curves.write(args.curves)
-        errors, picture = denoised(model, step.test(args.data))
-        write_json(args.metrics, errors)
-        picture.save(args.picture)
-        for path in (args.curves, args.picture):
-            run.artifact(path)
+        step.keep(args, run, curves, denoised(model, step.test(args.data)))
     step.checkpoint.finish()
 
 
