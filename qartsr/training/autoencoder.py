@@ -26,7 +26,7 @@ from qartsr.training.determinism import generator
 from qartsr.training.fit import Run, fit, resume
 from qartsr.training.means import Share
 from qartsr.training.optimizer import Group, Optimizer, cosine
-from qartsr.training.transform_start import start_as_transform, whiten
+from qartsr.training.transform_start import level, start_as_transform
 
 
 class Lesson(NamedTuple):
@@ -42,10 +42,10 @@ class Lesson(NamedTuple):
 def train_autoencoder(vae: AutoencoderKL, config: AutoencoderConfig, lesson: Lesson) -> None:
     """Train ``vae`` in place on sharp crops and, every second sample, on enlarged ones, each its own target.
 
-    It starts as a block transform, its latents of one size (:mod:`qartsr.training.transform_start`).
+    It starts as a block transform, its latents levelled (:mod:`qartsr.training.transform_start`).
     """
     start_as_transform(vae)
-    whiten(vae, latents(vae, lesson.batches, 64).std((0, 2, 3)))
+    level(vae, latents(vae, lesson.batches, 64))
 
     def losses(number: int) -> dict[str, Tensor]:
         share = _share(config, number)
