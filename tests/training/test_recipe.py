@@ -20,7 +20,7 @@ from qartsr.training.batches import Batches, cropped, mixed
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.means import Share
-from qartsr.training.transform_start import start_as_transform, transform, whiten
+from qartsr.training.transform_start import level, start_as_transform, transform
 
 
 @pytest.fixture()
@@ -57,13 +57,30 @@ def test_the_autoencoder_starts_as_the_transform(fresh: OneStepSR, batches: Batc
     assert (F.avg_pool2d(back, 16) - F.avg_pool2d(images, 16)).abs().mean() < 0.1
 
 
-def test_whitened_latents_have_one_size_and_decode_to_the_same(fresh: OneStepSR, batches: Batches) -> None:
+def test_levelled_latents_have_one_size_and_decode_to_the_same(fresh: OneStepSR, batches: Batches) -> None:
     start_as_transform(fresh.vae)
     images = batches(Share(0, 4, 64, 0, 4))[0]
-    before, deviation = fresh.decode(fresh.encode(images)), latents(fresh.vae, batches, 64).std((0, 2, 3))
-    whiten(fresh.vae, deviation)
-    assert torch.allclose(latents(fresh.vae, batches, 64).std((0, 2, 3)), torch.ones(16), atol=0.02)
+    before = fresh.decode(fresh.encode(images))
+    level(fresh.vae, latents(fresh.vae, batches, 64))
+    size = latents(fresh.vae, batches, 64).pow(8).mean((0, 2, 3)).pow(1 / 8)
+    assert torch.allclose(size, torch.ones(16), atol=0.02)
     assert torch.allclose(fresh.decode(fresh.encode(images)), before, atol=1e-4)
+
+
+def test_no_channel_between_the_layers_carries_all_the_light(fresh: OneStepSR) -> None:
+    """A grey picture reaches every layer that reads the stream with channels of like size: a grid spans little."""
+    start_as_transform(fresh.vae)
+    seen: dict[str, torch.Tensor] = {}
+    for name, module in fresh.vae.named_modules():
+        if "samplers.0.conv" in name or "conv_shortcut" in name:
+            module.register_forward_pre_hook(
+                lambda _, inputs, name=name: seen.update({name: inputs[0][0, :, 8:-8, 8:-8]})
+            )
+    fresh.vae.decode(fresh.vae.encode(torch.full((1, 3, 128, 128), 0.8)).latent_dist.mean)
+    assert len(seen) == 8
+    for name, value in seen.items():
+        channels = value.mean((1, 2)).abs()
+        assert channels.max() < 4 * channels.square().mean().sqrt(), name
 
 
 def test_autoencoder_and_prior_learn(fresh: OneStepSR, batches: Batches, tmp_path: Path) -> None:
