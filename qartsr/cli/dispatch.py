@@ -35,6 +35,7 @@ COMMANDS = (
     INIT_RANDOM,
 )
 _EXTRAS = {
+    "av": "video",
     "boto3": "registry",
     "botocore": "registry",
     "mlflow": "serve",

@@ -1,15 +1,17 @@
-"""``qartsr upscale IN OUT --model SOURCE`` or ``--lora FILE``: images four times as wide and high."""
+"""``qartsr upscale IN OUT --model SOURCE`` or ``--lora FILE``: images and clips four times as wide and high."""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qartsr.cli.clip import add_clip_options, demand_no_clip_options, run_clip, wants_clip
 from qartsr.cli.command import Command, add_image_options, natural, positive
 from qartsr.cli.jobs import Jobs, plan_jobs
 from qartsr.cli.osediff_options import add_options, given, osediff_options
@@ -19,6 +21,7 @@ from qartsr.errors import QartsrError
 if TYPE_CHECKING:
     from qartsr.api import OneStepSRPipeline
     from qartsr.images import Picture
+    from qartsr.upscale.clip import ClipOptions, ClipReport, ClipResult
     from qartsr.upscale.osediff import OSEDiffPipeline
 
 TILE, OVERLAP = 512, 64
@@ -34,8 +37,10 @@ Load = Callable[[], "OneStepSRPipeline | OSEDiffPipeline"]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", type=Path, help="an image, or a folder of them")
-    parser.add_argument("output", metavar="OUT", type=Path, help="the image to write, or a folder for all of them")
+    parser.add_argument("input", metavar="IN", type=Path, help="an image, a video file, or a folder of images")
+    parser.add_argument(
+        "output", metavar="OUT", type=Path, help="the image or clip to write, or a folder for all of them, or of frames"
+    )
     source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
     parser.add_argument("--model", metavar="SOURCE", help=source)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -49,11 +54,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_image_options(parser)
     strip = "leave out EXIF (date, place, camera), XMP, colour profile and all else that is no pixel"
     parser.add_argument("--strip-metadata", action="store_true", help=strip)
+    add_clip_options(parser)
     add_options(parser)
 
 
 def _run(args: argparse.Namespace) -> None:
     _demand_one_model(args)
+    if wants_clip(args.input, args.output):
+        run_clip(args.input, args.output, args, partial(_clip, args))
+        return
+    demand_no_clip_options(args)
     jobs = plan_jobs(args.input, args.output)
     if jobs.ignored:
         say(f"note: left out, being no images: {some(jobs.ignored)}")
@@ -62,6 +72,11 @@ def _run(args: argparse.Namespace) -> None:
     if failed:
         what = f"{failed} of {len(jobs.files)} images failed"
         raise QartsrError(what, str(args.input), "see the sentences above, one for each")
+
+
+def _clip(args: argparse.Namespace, options: ClipOptions, report: ClipReport) -> ClipResult:
+    with _enough_memory(args.input):
+        return _loader(args)().upscale_clip(args.input, args.output, **options._asdict(), report=report)
 
 
 def _demand_one_model(args: argparse.Namespace) -> None:
@@ -144,13 +159,8 @@ def _made(
     """Upscale and write; True when the file cannot be written for a reason of its own."""
     from qartsr.images import write_image
 
-    try:
+    with _enough_memory(source):
         result = pipe(image, drawn.tiles)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
-            raise
-        do = "choose a smaller --tile (with --lora: --latent-tile), or a smaller image"
-        raise QartsrError("there is not enough memory for it", str(source), do) from error
     try:
         notes = write_image(target, result, strip=strip)
     except QartsrError as error:
@@ -164,4 +174,16 @@ def _made(
     return False
 
 
-UPSCALE = Command("upscale", "make images exactly four times as wide and high", _arguments, _run)
+@contextmanager
+def _enough_memory(source: Path) -> Iterator[None]:
+    """One sentence where there is not."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
+            raise
+        do = "choose a smaller --tile (with --lora: --latent-tile), or a smaller image"
+        raise QartsrError("there is not enough memory for it", str(source), do) from error
+
+
+UPSCALE = Command("upscale", "make images and clips exactly four times as wide and high", _arguments, _run)

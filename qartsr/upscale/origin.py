@@ -5,15 +5,17 @@ An engine may have rebuilt the model in memory, so what is saved is what was loa
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, replacing, scratch_beside, sha256_file, sha256_tree, write_json
+from qartsr.files import read_json, replacing, scratch_beside, sha256_bytes, sha256_file, sha256_tree, write_json
 from qartsr.models import OneStepSR, load_model, save_model
 from qartsr.packing import PackedLayer, load_package, read_header
 from qartsr.quantize import quant_layers
@@ -34,6 +36,10 @@ class Origin(Protocol):
         """Make ``folder``, which does not exist, such that ``from_pretrained(folder)`` loads the same model."""
         ...
 
+    def digest(self) -> str:
+        """Hex SHA-256 of what the model is made of."""
+        ...
+
 
 class Memory:
     """The model was handed over by its maker."""
@@ -50,6 +56,15 @@ class Memory:
             raise QartsrError("a quantized model that was not loaded from a file has none to copy", str(folder), do)
         save_model(self._model, folder)
 
+    def digest(self) -> str:
+        """Of all that is stored in the model."""
+        digest = hashlib.sha256()
+        for name, value in self._model.state_dict().items():
+            digest.update(name.encode())
+            if isinstance(value, Tensor):
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
 
 class Stored:
     """The model was read from files; they are remembered as they were then."""
@@ -64,6 +79,10 @@ class Stored:
             _copy(self._root / name, folder / name)
         if self._look() != self._state:
             raise QartsrError("has changed since it was loaded", str(self._root), "load it again, then save it")
+
+    def digest(self) -> str:
+        """Of the files. Raises QartsrError when one is gone."""
+        return sha256_bytes("\n".join(sha256_file(self._root / name) for name in self._names).encode())
 
     def _look(self) -> list[tuple[int, int, int]]:
         try:
@@ -84,6 +103,10 @@ class Package:
         self._stored.write(folder)
         (folder / self._file.name).rename(folder / WEIGHTS)
         self._describe(folder, sha256_file(folder / WEIGHTS))
+
+    def digest(self) -> str:
+        """Of the file."""
+        return self._stored.digest()
 
     def _describe(self, folder: Path, sha256: str) -> None:
         """Copy its summary.json and README.md; without them (a registered model), say what the package itself says."""

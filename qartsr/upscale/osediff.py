@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from PIL import Image
 
 from qartsr.data.pairs import SCALE
@@ -21,6 +22,9 @@ from qartsr.upscale.enlarge import visible
 from qartsr.upscale.official import Tiling, restore_image
 from qartsr.upscale.official.sizes import enlarged
 from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
+
+if TYPE_CHECKING:
+    from qartsr.upscale.clip import ClipReport, ClipResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,20 @@ class OSEDiffPipeline:
         if made.size == wanted:
             return made
         return Picture.of(made.resize(wanted, Image.Resampling.BICUBIC), kept(picture.info, wanted))
+
+    def upscale_clip(
+        self, source: str | Path, target: str | Path, *, report: ClipReport | None = None, **options: Any
+    ) -> ClipResult:
+        """As :meth:`qartsr.upscale.pipeline.OneStepSRPipeline.upscale_clip`. Raises QartsrError with ``official``."""
+        from qartsr.upscale.clip import clip_options, quiet, upscale_clip
+
+        if self._options.official:
+            raise QartsrError("--official is for images, whose size it does not keep", str(source), "leave it out")
+        said = {name: str(value) for name, value in asdict(self._options).items()}
+        file = self._options.lora.stat()
+        model = {**said, "file": [file.st_size, file.st_mtime_ns], "torch": torch.__version__}
+        made = clip_options(**options)
+        return upscale_clip(lambda frame, _: self(frame), Path(source), Path(target), made, model, report or quiet)
 
 
 def _script_tiling(options: OSEDiffOptions) -> Tiling:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
+
+import torch
 
 from qartsr.engines import choose, demand_known
 from qartsr.errors import QartsrError
@@ -26,6 +30,9 @@ from qartsr.upscale.device import choose_device
 from qartsr.upscale.origin import Memory, Origin, open_source, save
 from qartsr.upscale.sources import local
 from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
+
+if TYPE_CHECKING:
+    from qartsr.upscale.clip import ClipReport, ClipResult
 
 _LOG = logging.getLogger("qartsr")
 
@@ -125,6 +132,45 @@ class OneStepSRPipeline:
             for note in (*image.notes, *write_image(path, self(image, report))):
                 _LOG.warning("%s: %s", file, note)
         return list(written)
+
+    def upscale_clip(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        crf: int | None = None,
+        fps: float | Fraction | None = None,
+        start: float | Fraction | None = None,
+        end: float | Fraction | None = None,
+        strip: bool = False,
+        report: ClipReport | None = None,
+    ) -> ClipResult:
+        """Upscale a video file, or a folder of frames, to a video file (.mp4, .mov, .mkv) or a folder of PNG frames.
+
+        Interrupted, it goes on where it was when called again, see :mod:`qartsr.upscale.clip`. Needs the extra
+        ``video``.
+
+        Parameters
+        ----------
+        crf: quality of H.264, 0 to 51, less is better (default: 16; .mkv is lossless FFV1 without it).
+        fps: frames per second of a folder of frames, or of a file without time stamps.
+        start, end: seconds; frames that begin in between are upscaled.
+        strip: leave out metadata.
+        report: called at the beginning and after each frame.
+
+        Raises QartsrError for what is no clip of 8-bit, progressive frames with times, and for what cannot be written.
+        """
+        from qartsr.upscale.clip import clip_options, quiet, upscale_clip
+
+        options, model = clip_options(crf, fps, start, end, strip), self._identity()
+        return upscale_clip(lambda frame, _: self(frame), Path(source), Path(target), options, model, report or quiet)
+
+    def _identity(self) -> dict[str, str | int]:
+        """What a frame's bytes depend on, beside the frame."""
+        versions = {"qartsr": version("qartsr"), "torch": torch.__version__}
+        tiles = {"tile": self._tile, "overlap": self._overlap}
+        device = str(self.model.context.device)
+        return {"sha256": self._origin.digest(), "engine": self.engine, "device": device, **tiles, **versions}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``folder`` such that ``from_pretrained(folder)`` loads the same model; it appears whole or not at all.
