@@ -1,6 +1,6 @@
 """A packed layer in integers: codes times codes, summed in 32 bits, and one epilogue in floating point.
 
-With shifted codes c_x, c_w (:mod:`qartsr.engines.integer_grid`) and their grids x = c_x s_x + r_x, w = c_w s_w + r_w:
+With shifted codes c_x, c_w (:mod:`qartsr.packing.integer_grid`) and their grids x = c_x s_x + r_x, w = c_w s_w + r_w:
 
     sum x w = s_x s_w * sum(c_x c_w)  +  s_x r_w * sum(c_x)  +  r_x * sum(s_w c_w + r_w)
     y = that + bias + L1 L2 x
@@ -17,35 +17,27 @@ holds for every partial sum, in whatever order they are made.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from qartsr.engines.integer_grid import shifted
 from qartsr.errors import QartsrError
-from qartsr.packing.packed_layer import InputGrid, PackedLayer, PackedTensor
+from qartsr.layer import LayerOp
+from qartsr.packing.integer_grid import code_grid
+from qartsr.packing.packed_layer import Hierarchical, InputGrid, LowRank, NoLowRank, PackedLayer, PackedTensor
+from qartsr.packing.supports import Supports
 from qartsr.quantizers import Grid
 from qartsr.quantizers.grid import nearest
 
 _FP32_EXACT, _INT32 = 2**24, 2**31
 
 
-class Operation(Protocol):
-    """What the layer computes: :class:`qartsr.layer.LayerOp`, or another way to compute the same."""
-
-    def pad(self, x: Tensor) -> Tensor:
-        """The input with its zero border."""
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Convolution or product of the padded input."""
-
-    def pointwise(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """``matrix`` (O, r) at every position."""
+INTEGERS = Supports(branches=(NoLowRank, LowRank, Hierarchical))
+"""Codes on both sides, each on one grid, the weight's perhaps its own for each output channel."""
 
 
 class IntegerLayer(nn.Module):
-    """Takes the place of a PackedLayer whose weight and input both have codes.
+    """Takes the place of a PackedLayer that ``INTEGERS`` supports.
 
     Activation codes are those of the packed layer, bit for bit; outputs differ by the rounding of fp32 sums, which the
     packed layer makes and this one does not. Raises QartsrError where a sum may exceed 32 bits.
@@ -59,12 +51,12 @@ class IntegerLayer(nn.Module):
 
     def __init__(self, layer: PackedLayer) -> None:
         super().__init__()
-        assert isinstance(layer.weight, PackedTensor) and isinstance(layer.input, InputGrid)  # see has_codes
+        assert isinstance(layer.weight, PackedTensor) and isinstance(layer.input, InputGrid)
         self.op, self.transform, self.skip, self.inputs = layer.op, layer.transform, layer.skip, layer.input
         self.levels = 2**layer.spec.input_bits - 1
         shape = layer.spec.shape
-        weight = shifted(Grid(layer.weight.grid[0], layer.weight.grid[1], 2**layer.spec.weight_bits - 1))
-        inputs = shifted(Grid(layer.input.grid[0], layer.input.grid[1], self.levels))
+        weight = code_grid(Grid(layer.weight.grid[0], layer.weight.grid[1], 2**layer.spec.weight_bits - 1))
+        inputs = code_grid(Grid(layer.input.grid[0], layer.input.grid[1], self.levels))
         codes = layer.weight.integers().double() - weight.zero
         bound = self.levels * int(codes.abs().flatten(1).sum(1).amax())
         if bound >= _INT32:
@@ -86,20 +78,16 @@ class IntegerLayer(nn.Module):
         grid = self.inputs.grid
         return nearest(self.transform(x), Grid(grid[0], grid[1], self.levels)) - self.zero
 
-    def accumulate(self, codes: Tensor, op: Operation) -> Tensor:
+    def accumulate(self, codes: Tensor) -> Tensor:
         """The sums of products of codes, int32."""
-        return op(codes.to(self.codes.dtype), self.codes).to(torch.int32)
-
-    def run(self, x: Tensor, op: Operation) -> Tensor:
-        """The layer on ``x``, which is padded before transform and codes, computed by ``op``."""
-        x = op.pad(x)
-        codes = self.input_codes(x)
-        y: Tensor = self.accumulate(codes, op).to(x.dtype) * self.scale + self.constant
-        return y + self.window(codes, op) + self.skip(x, op)
+        return self.op(codes.to(self.codes.dtype), self.codes).to(torch.int32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer on ``x``."""
-        return self.run(x, self.op)
+        """The layer on ``x``, which is padded before transform and codes."""
+        x = self.op.pad(x)
+        codes = self.input_codes(x)
+        y: Tensor = self.accumulate(codes).to(x.dtype) * self.scale + self.constant
+        return y + self.window(codes, self.op) + self.skip(x, self.op)
 
 
 class WindowSum(nn.Module):
@@ -113,7 +101,7 @@ class WindowSum(nn.Module):
         self.register_buffer("ones", torch.ones_like(codes[:1]))
         self.register_buffer("factor", factor)
 
-    def forward(self, codes: Tensor, op: Operation) -> Tensor:
+    def forward(self, codes: Tensor, op: LayerOp) -> Tensor:
         """The term, (B, O, ...)."""
         return op(codes.to(self.ones.dtype), self.ones).to(self.factor.dtype) * self.factor
 
@@ -121,13 +109,6 @@ class WindowSum(nn.Module):
 class NoWindowSum(nn.Module):
     """No such term."""
 
-    def forward(self, codes: Tensor, op: Operation) -> Tensor:
+    def forward(self, codes: Tensor, op: LayerOp) -> Tensor:
         """A scalar 0."""
         return codes.new_zeros(())
-
-
-def has_codes(layer: PackedLayer) -> bool:
-    """Whether both operands are integers, each on one grid, the weight's perhaps its own for each output channel."""
-    if not (isinstance(layer.weight, PackedTensor) and isinstance(layer.input, InputGrid)):
-        return False
-    return layer.weight.grid[0].numel() in (1, layer.spec.shape[0]) and layer.input.grid[0].numel() == 1

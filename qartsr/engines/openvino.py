@@ -13,6 +13,7 @@ import torch
 
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer
+from qartsr.packing.supports import unsupported_reason
 
 _NEEDED = ("openvino", "onnx")
 
@@ -32,10 +33,10 @@ class OpenVINO:
         layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
         if not layers:
             return "the model is not packed"
-        from qartsr.export import obstacle  # onnx: there only with its extra
+        from qartsr.export import GRAPHS  # onnx: there only with its extra
 
-        found = next(filter(None, map(obstacle, layers)), None)
-        return found and f"no graph expresses its {found}"
+        reason = next((found for layer in layers if (found := unsupported_reason(layer, GRAPHS))), None)
+        return reason and f"no graph expresses one of its layers: {reason}"
 
     def prepare(self, model: OneStepSR) -> OneStepSR:
         """The model, changed in place; graphs are made when the first input of a size comes."""

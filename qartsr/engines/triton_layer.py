@@ -1,6 +1,6 @@
 """A packed layer on integer kernels: the same codes, multiplied as int8 and scaled once at the end.
 
-With input values a s_x + r_x and weights w s_w + r_w (:func:`qartsr.kernels.shift`) a window of K values sums to
+With input values a s_x + r_x and weights w s_w + r_w (:mod:`qartsr.packing.integer_grid`) a window of K values sums to
 
     s_x s_w sum(a w)  +  s_x r_w sum(a)  +  r_x (s_w sum(w) + K r_w),
 
@@ -14,13 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qartsr.kernels import Epilogue, Geometry, InputCodes, Kernels, PackedWeight, shift
+from qartsr.kernels import Epilogue, Geometry, InputCodes, Kernels, PackedWeight
 from qartsr.kernels.plain import PlainKernels
 from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
-from qartsr.packing.packed_layer import InputGrid, LowRank, NoLowRank, PackedTensor
+from qartsr.packing.integer_grid import int8_grid
+from qartsr.packing.packed_layer import InputGrid, LowRank, PackedTensor
+from qartsr.packing.supports import Supports, unsupported_reason
+from qartsr.quantizers import Grid
 
 _POINTWISE = Geometry()
+_KERNELS = Supports()
 
 
 class StoredWeight(nn.Module):
@@ -108,8 +112,8 @@ class KernelLayer(nn.Module):
         spec, op = layer.spec, layer.op
         outputs, channels = spec.shape[:2]
         steps, offsets = (part.reshape(-1).expand(outputs) for part in weight.grid)
-        weights = shift(steps, offsets, 2**spec.weight_bits - 1)
-        inputs = shift(given.grid[0], given.grid[1], 2**spec.input_bits - 1)
+        weights = int8_grid(Grid(steps, offsets, 2**spec.weight_bits - 1))
+        inputs = int8_grid(Grid(given.grid[0], given.grid[1], 2**spec.input_bits - 1))
         self._kernels, self._geometry = kernels, _geometry(op, spec.shape)
         self._shape = ConvShape() if isinstance(op, Conv2dOp) else LinearShape()
         self._levels, self._zero = 2**spec.input_bits - 1, int(inputs.zero)
@@ -184,13 +188,7 @@ class KernelLayer(nn.Module):
 
 def convertible(layer: nn.Module) -> bool:
     """Whether ``layer`` is a packed layer of integers: one range of inputs, one per output channel, a plain branch."""
-    return (
-        isinstance(layer, PackedLayer)
-        and isinstance(layer.weight, PackedTensor)
-        and layer.spec.weight_groups == 1
-        and isinstance(layer.input, InputGrid)
-        and isinstance(layer.skip, LowRank | NoLowRank)
-    )
+    return isinstance(layer, PackedLayer) and unsupported_reason(layer, _KERNELS) is None
 
 
 def _geometry(op: LayerOp, shape: tuple[int, ...]) -> Geometry:

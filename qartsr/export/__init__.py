@@ -1,12 +1,13 @@
 """A packed model as a graph of standard operations, which runs without this project: ONNX and OpenVINO."""
 
 from qartsr.export.files import FORMATS, check_target, import_openvino, serialized, write_onnx, write_openvino
-from qartsr.export.layers import obstacle
+from qartsr.export.layers import GRAPHS
 from qartsr.export.norms import NormWriter, imposed, observed, plain
 from qartsr.export.parts import PARTS, build_model, build_part, step
 
 __all__ = [
     "FORMATS",
+    "GRAPHS",
     "PARTS",
     "NormWriter",
     "build_model",
@@ -15,7 +16,6 @@ __all__ = [
     "import_openvino",
     "imposed",
     "observed",
-    "obstacle",
     "plain",
     "serialized",
     "step",

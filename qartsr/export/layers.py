@@ -22,18 +22,15 @@ from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph, Operand, Ref
-from qartsr.export.grids import input_grid, weight_grid
 from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
-from qartsr.packing.packed_layer import (
-    FloatTensor,
-    InputAffine,
-    InputGrid,
-    InputScale,
-    LowRank,
-    NoLowRank,
-)
+from qartsr.packing.integer_grid import code_grid, int8_grid
+from qartsr.packing.packed_layer import FloatTensor, InputAffine, InputGrid, InputScale, LowRank, PackedTensor
+from qartsr.packing.supports import Supports, unsupported_reason
 from qartsr.quantizers import Grid
+
+GRAPHS = Supports(weights=(PackedTensor, FloatTensor), inputs=(InputGrid, torch.nn.Identity), groups=True)
+"""What standard graphs express; groups of weights, and weights in floating point, as numbers."""
 
 
 class _Weight(NamedTuple):
@@ -60,8 +57,8 @@ class _Op(NamedTuple):
 def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
     """Append the nodes of ``layer`` on ``x``. Raises QartsrError for a part that has no such form."""
     op = _op(graph, layer.op)
-    if unknown := obstacle(layer):
-        what = f"layer {name} has a {unknown}, which no standard graph expresses"
+    if reason := unsupported_reason(layer, GRAPHS):
+        what = f"no standard graph expresses layer {name}: {reason}"
         raise QartsrError(what, "the package", "run it with another engine")
     scale, zero, rest, levels = input_of(layer)
     shifted = isinstance(layer.transform, InputAffine) or rest != 0
@@ -79,16 +76,6 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
         total = op.apply(inner, ones, None, shifted, f"{name}.sum")
         y = graph.node("Add", y, graph.node("Mul", total, _channels(weight.rest.float(), op.tail)))
     return _with_skip(graph, name, layer, op, source, y, shifted)
-
-
-def obstacle(layer: PackedLayer) -> str | None:
-    """The part of a layer that :func:`write_layer` cannot express, by the name of its class; None: there is none."""
-    known: dict[torch.nn.Module, Any] = {
-        layer.input: torch.nn.Identity | InputGrid,
-        layer.transform: torch.nn.Identity | InputScale | InputAffine,
-        layer.skip: NoLowRank | LowRank,
-    }
-    return next((type(part).__name__ for part, kinds in known.items() if not isinstance(part, kinds)), None)
 
 
 def write_float(graph: Graph, name: str, op: LayerOp, x: Operand, weight: Tensor, bias: Tensor | None) -> Ref:
@@ -133,7 +120,7 @@ def input_of(layer: PackedLayer) -> tuple[float, int, float, int]:
     """Scale, zero, rest and levels of the input's grid; 0 levels: not quantized."""
     if not isinstance(layer.input, InputGrid):
         return 1.0, 0, 0.0, 0
-    grid = input_grid(Grid(layer.input.grid[0], layer.input.grid[1], 2**layer.spec.input_bits - 1))
+    grid = code_grid(Grid(layer.input.grid[0], layer.input.grid[1], 2**layer.spec.input_bits - 1))
     return float(grid.scale), int(grid.zero), float(grid.rest), grid.levels
 
 
@@ -161,7 +148,7 @@ def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
     packed, none = layer.weight, torch.zeros(layer.spec.shape[0], dtype=torch.float64)
     if isinstance(packed, FloatTensor) or layer.spec.weight_groups > 1:
         return _Weight(graph.constant(op.weight(packed()), f"{name}.weight"), none)
-    grid = weight_grid(Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1))
+    grid = int8_grid(Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1))
     codes = op.weight((packed.integers().int() - grid.zero.int()).to(torch.int8))
     count = layer.spec.shape[0]
     scale, rest = (each.expand(count) if each.dim() == 0 else each.reshape(count) for each in (grid.scale, grid.rest))

@@ -10,23 +10,25 @@ from __future__ import annotations
 from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qartsr.export.graph import Graph, Operand, Ref
-from qartsr.export.grids import IntegerGrid, weight_grid
-from qartsr.export.layers import input_of, obstacle, quantized, transformed
+from qartsr.export.layers import input_of, quantized, transformed
 from qartsr.layer import Conv2dOp
 from qartsr.packing import PackedLayer
-from qartsr.packing.packed_layer import InputAffine, LowRank, PackedTensor
+from qartsr.packing.integer_grid import IntegerGrid, int8_grid
+from qartsr.packing.packed_layer import InputAffine, InputGrid, LowRank, PackedTensor
+from qartsr.packing.supports import Supports, unsupported_reason
 from qartsr.quantizers import Grid
 
 _OP = Conv2dOp((1, 1), (1, 1), (1, 1))
+_JOINED = Supports(inputs=(InputGrid, nn.Identity))
 _PHASES = tuple(product((0, 1), (0, 1)))
 
 
 def fuses(layer: PackedLayer) -> bool:
     """Whether the layer is such a convolution and needs none of the corrections that its exact sum would spoil."""
-    if layer.op != _OP or layer.spec.shape[2:] != (3, 3) or obstacle(layer) or layer.spec.weight_groups > 1:
+    if layer.op != _OP or layer.spec.shape[2:] != (3, 3) or unsupported_reason(layer, _JOINED):
         return False
     if not isinstance(layer.weight, PackedTensor) or isinstance(layer.transform, InputAffine) or input_of(layer)[2]:
         return False
@@ -65,7 +67,7 @@ def phase(weight: Tensor, row: int, column: int) -> Tensor:
 
 
 def _grid(layer: PackedLayer, weight: PackedTensor) -> IntegerGrid:
-    return weight_grid(Grid(weight.grid[0], weight.grid[1], 2**layer.spec.weight_bits - 1))
+    return int8_grid(Grid(weight.grid[0], weight.grid[1], 2**layer.spec.weight_bits - 1))
 
 
 def _codes(weight: PackedTensor, grid: IntegerGrid) -> Tensor:

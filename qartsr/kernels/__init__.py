@@ -5,7 +5,6 @@ The two implementations of :class:`Kernels` are :mod:`qartsr.kernels.plain`, whi
 """
 
 from qartsr.kernels.family import Activation, Affine, Epilogue, Geometry, InputCodes, Kernels, PackedWeight
-from qartsr.kernels.integers import Shift, shift
 
 __all__ = [
     "Activation",
@@ -15,6 +14,4 @@ __all__ = [
     "InputCodes",
     "Kernels",
     "PackedWeight",
-    "Shift",
-    "shift",
 ]

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from qartsr.engines import Integer, choose, engine_names
-from qartsr.engines.integer import PhasedUpsampler
 from qartsr.engines.integer_layer import IntegerLayer
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
@@ -67,20 +66,6 @@ def test_layers_and_images_are_those_of_the_simulation(tmp_path: Path, case: str
     with torch.no_grad():
         error = float((integer.restore(lq) - model.restore(lq)).square().mean())
     assert error <= 4 * 10**-4.5  # 45 dB on [-1, 1]: a code that tips over is all that may differ
-
-
-def test_phases_compute_the_same(tmp_path: Path) -> None:
-    model = packed(tmp_path, *CASES["w4a4"])
-    direct, phased = Integer().prepare(copy.deepcopy(model)), Integer(phases=True).prepare(copy.deepcopy(model))
-    names = {name for name, module in phased.named_modules() if isinstance(module, PhasedUpsampler)}
-    assert {name.partition(".")[0] for name in names} == {"unet", "vae"}
-    for name in names:
-        x = torch.randn(1, phased.get_submodule(name).conv.codes.shape[1], 5, 3)
-        with torch.no_grad():
-            for size in (None, (10, 6), (9, 6)):
-                expected = direct.get_submodule(name)(x, size)
-                found = phased.get_submodule(name)(x, size)
-                torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_weights_alone_in_codes_are_left_to_the_simulation(tmp_path: Path) -> None:

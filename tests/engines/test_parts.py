@@ -36,7 +36,7 @@ def test_packages_are_proven_and_integers_agree(case: str, tmp_path: Path) -> No
     packed, trained = _packed(case, tmp_path)
     prove_equal(packed, trained, seed=0)
     expected = packed(network_input())
-    engine, device = Integer(phases=True), torch.device("cpu")
+    engine, device = Integer(), torch.device("cpu")
     if engine.refusal(packed, device):
         assert case in ("dynamic", "groups")  # then no layer at all has one grid per operand and output channel
         return

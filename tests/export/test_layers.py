@@ -8,11 +8,12 @@ from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph
-from qartsr.export.layers import obstacle, write_layer
+from qartsr.export.layers import GRAPHS, write_layer
 from qartsr.export.upsampled import fuses, write_upsampled
 from qartsr.layer import Conv2dOp, LinearOp
 from qartsr.packing import PackedLayer, pack_bits, pack_layer
 from qartsr.packing.spec import LayerSpec
+from qartsr.packing.supports import unsupported_reason
 from tests.export.runtimes import RUNTIMES
 from tests.packing.test_packed_layer import LAYERS, VARIANTS, make
 from tests.packing.tiny import recipe
@@ -51,7 +52,7 @@ def compare(layer: PackedLayer, x: Tensor, runtime: str) -> None:
 def test_every_layer_and_part(kind: str, variant: str) -> None:
     layer, x = make(kind, recipe(**VARIANTS[variant]), 3, 5)
     packed = pack_layer(layer)
-    if obstacle(packed):
+    if unsupported_reason(packed, GRAPHS):
         with pytest.raises(QartsrError, match="no standard graph expresses"):
             exported(packed, x)
         return
@@ -109,9 +110,9 @@ def test_weights_are_stored_as_int8() -> None:
 def test_an_unknown_part_is_refused() -> None:
     layer, x = make("linear", recipe(), 4, 4)
     packed = pack_layer(layer)
-    assert obstacle(packed) is None
+    assert unsupported_reason(packed, GRAPHS) is None
     packed.input = torch.nn.ReLU()
-    with pytest.raises(QartsrError, match="layer has a ReLU, which no standard graph expresses"):
+    with pytest.raises(QartsrError, match="no standard graph expresses layer layer: it has a ReLU"):
         exported(packed, x)
 
 
