@@ -31,8 +31,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine, slug, versions
-from qartsr.config import load_params, parse_bits
-from qartsr.config.training import QuantizeConfig
+from qartsr.config import Params, load_params, parse_bits
+from qartsr.config.method import ModulesPhase, training
 from qartsr.data import load_calibration, load_pairs
 from qartsr.data.pairs import to_unit
 from qartsr.losses import ImageLoss
@@ -48,7 +48,7 @@ from qartsr.training.rpq import reconstruct
 from qartsr.training.sampling import sample
 
 RESULTS = Path(__file__).parent / "results"
-Way = Callable[[QuantizeConfig], OneStepSR]
+Way = Callable[[ModulesPhase], OneStepSR]
 
 
 def main() -> None:
@@ -79,9 +79,12 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     params, teacher = load_params(args.params), load_model(args.model)
     lq = to_unit(load_calibration(args.calibration).lq[: args.pairs])
     test = [centre(pair, 128) for pair in load_pairs(args.data, "test")]
-    decided, statistics = plan(teacher, params.method, parse_bits(args.bits)), observe(teacher, lq.split(8))
+    decided, statistics = (
+        plan(teacher, params.method.planned(params.common), parse_bits(args.bits)),
+        observe(teacher, lq.split(8)),
+    )
     setting = Setting(params.lpips, params.backbone.train_align, 1.0, params.seed)
-    config = params.quantize.model_copy(update={"steps_per_module": args.steps, "batch": args.batch})
+    config = first_phase(params).model_copy(update={"steps": args.steps, "batch": args.batch})
     pass_of = {
         "naive": lambda c: naive(teacher, decided, statistics, lq, c, setting),
         "cached": lambda c: cached(teacher, decided, statistics, lq, c, setting),
@@ -108,8 +111,16 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def first_phase(params: Params) -> ModulesPhase:
+    """RPQ of the method in params.yaml."""
+    phase = training(params.method.phases, params.budget).phases[0]
+    if not isinstance(phase, ModulesPhase):
+        raise SystemExit("the method's first phase is not of kind modules, which is what is measured here")
+    return phase
+
+
 def naive(
-    teacher: OneStepSR, decided: Plan, statistics: Statistics, lq: Tensor, config: QuantizeConfig, setting: Setting
+    teacher: OneStepSR, decided: Plan, statistics: Statistics, lq: Tensor, config: ModulesPhase, setting: Setting
 ) -> OneStepSR:
     """RPQ as the paper writes it. The variances that scale the module loss are taken from one pass before."""
     sequence, student = units(teacher), copy.deepcopy(teacher)
@@ -132,15 +143,17 @@ def naive(
             error = F.mse_loss(state.hidden, target.hidden) / scales[k]
             return {"total": losses["total"] + config.module_loss * error}
 
-        optimizer = Optimizer(groups(student, config.lr, setting.lr_scale, trained), config.weight_decay, constant)
+        optimizer = Optimizer(
+            groups(student, config.rates, config.lr * setting.lr_scale, trained), config.weight_decay, constant
+        )
         step = optimizer.descent(measure)
-        for number in range(config.steps_per_module):
+        for number in range(config.steps):
             step(number)
     return student
 
 
 def cached(
-    teacher: OneStepSR, decided: Plan, statistics: Statistics, lq: Tensor, config: QuantizeConfig, setting: Setting
+    teacher: OneStepSR, decided: Plan, statistics: Statistics, lq: Tensor, config: ModulesPhase, setting: Setting
 ) -> OneStepSR:
     """The library's own pass, with its cuts written to a scratch folder and read back."""
     with tempfile.TemporaryDirectory() as folder:
@@ -163,10 +176,10 @@ def _variances(teacher: OneStepSR, lq: Tensor) -> list[Tensor]:
     return found
 
 
-def _macs(way: Way, config: QuantizeConfig, steps: int) -> float:
+def _macs(way: Way, config: ModulesPhase, steps: int) -> float:
     """Mean of a step, over all modules and a period of ``steps`` steps, caching included."""
     with FlopCounterMode(display=False) as counter:
-        student = way(config.model_copy(update={"steps_per_module": steps}))
+        student = way(config.model_copy(update={"steps": steps}))
     return counter.get_total_flops() / 2 / (steps * len(units(student)))
 
 

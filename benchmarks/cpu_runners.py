@@ -46,7 +46,8 @@ class Bench:
 
     def __init__(self, described: dict[str, Any], arch: str, size: int) -> None:
         self._described, self._size = described, size
-        self._method = load_params(_CONFIGS / f"{arch}.yaml").method
+        params = load_params(_CONFIGS / f"{arch}.yaml")
+        self._method = params.method.planned(params.common)
         self._blank = blank(described)
         self.peer_bytes = 0
 

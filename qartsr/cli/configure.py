@@ -1,8 +1,12 @@
-"""``qartsr configure PROFILE``: configs/PROFILE.yaml becomes params.yaml of the project one stands in."""
+"""``qartsr configure PROFILE``: configs/PROFILE.yaml becomes params.yaml of the project one stands in.
+
+``--method ROW``: with a row of experiments/params.yaml as its method.
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +17,20 @@ if TYPE_CHECKING:
     from qartsr.config import Params
 
 CONFIGS, PARAMS = Path("configs"), Path("params.yaml")
+ROWS = Path("experiments") / "params.yaml"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("profile", metavar="PROFILE", help=f"a file of {CONFIGS}, for example sample or osediff")
+    parser.add_argument("--method", metavar="ROW", help=f"a row of {ROWS}, for example passionsr (default: qartsr)")
     parser.add_argument("--force", action="store_true", help=f"also when {PARAMS} holds changes of your own")
 
 
 def _run(args: argparse.Namespace) -> None:
-    from qartsr.config import load_params
-    from qartsr.files import write_bytes
+    import yaml
+
+    from qartsr.config import load_params, parse_params
+    from qartsr.files import write_text
 
     profiles = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
     if not profiles:
@@ -31,11 +39,29 @@ def _run(args: argparse.Namespace) -> None:
         known = ", ".join(profiles)
         raise QartsrError(f"unknown profile {args.profile!r}", str(CONFIGS), f"choose from {known}")
     chosen = profiles[args.profile]
-    params = load_params(chosen)
+    params, text = load_params(chosen), chosen.read_text(encoding="utf-8")
+    if args.method:
+        text = with_method(text, args.method)
+        params = parse_params(yaml.safe_load(text), f"{chosen} with {args.method}")
     if not args.force:
         _demand_unchanged(list(profiles.values()))
-    write_bytes(PARAMS, chosen.read_bytes())
-    print(f"{PARAMS} is {chosen} now; {_next(params)}.")
+    write_text(PARAMS, text)
+    print(f"{PARAMS} is {chosen}{f' with the method {args.method}' if args.method else ''} now; {_next(params)}.")
+
+
+def with_method(text: str, name: str) -> str:
+    """A profile's text with the row ``name`` of the experiments as its method; all else stays, comments included."""
+    import yaml
+
+    from qartsr.config import load_config
+    from qartsr.config.experiment import Experiments
+
+    rows = load_config(Experiments, ROWS).methods
+    if name not in rows:
+        raise QartsrError(f"unknown method {name!r}", str(ROWS), f"choose from {', '.join(rows)}")
+    row = rows[name].model_dump(mode="json", exclude_unset=True)
+    block = yaml.safe_dump({"method": row}, sort_keys=False, allow_unicode=True, width=110)
+    return re.sub(r"^method:.*?(?=^\w)", lambda _: f"{block}\n", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def _demand_unchanged(configs: list[Path]) -> None:

@@ -1,73 +1,24 @@
 """Configuration of the experiments: every method a row of data, trained under one budget and measured alike.
 
-A row names the parts of its layers and its training phases. Steps, batch and calibration pairs belong to no row: each
-phase takes a share of the one budget, and the learning rates that are tried are the same for all rows.
+A row (``method``) names the parts of its layers and its training phases. Steps, batch and calibration pairs belong to
+none: each phase takes a share of the one budget, and the learning rates that are tried are the same for all rows.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from qartsr.config.base import Config
 from qartsr.config.bits import parse_bits
 from qartsr.config.data import DegradationConfig
-from qartsr.config.parts import BitsPolicyConfig, LayerRecipe, RankPolicyConfig, Split, UniformConfig
+from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.schema import AlignKind, ComputeConfig
-from qartsr.config.training import ImageLossConfig, LPIPSConfig, ModuleOrder, RoleRates
+from qartsr.config.training import LPIPSConfig
 from qartsr.errors import QartsrError
-
-
-class ModulesPhase(Config):
-    """RPQ, or its reverse: modules become quantized one after another. ``rates`` multiply the rate of the run."""
-
-    kind: Literal["modules"] = "modules"
-    share: float = Field(gt=0, le=1, description="of the budget's steps, divided evenly over the modules")
-    order: ModuleOrder = "reverse"
-    rates: RoleRates
-    loss: ImageLossConfig
-    module_loss: float = Field(1.0, ge=0)
-    train_quantized: bool = True
-    image_every: int = Field(1, ge=1)
-
-
-class ModelPhase(Config):
-    """End to end: all modules are quantized and train together. ``rates`` multiply the rate of the run."""
-
-    kind: Literal["model"] = "model"
-    share: float = Field(gt=0, le=1, description="of the budget's steps")
-    rates: RoleRates
-    loss: ImageLossConfig
-    latent_loss: float = Field(0.0, ge=0)
-    encoder_loss: float = Field(0.0, ge=0)
-    feature_loss: float = Field(0.0, ge=0)
-
-
-Phase = Annotated[ModulesPhase | ModelPhase, Field(discriminator="kind")]
-
-
-class MethodRow(Config):
-    """A method: which backbone it starts from, what its layers are made of, and how they are trained."""
-
-    title: str = Field(min_length=1, description="its name in tables")
-    says: str = Field(min_length=1, description="one sentence: what the row is and where it departs from its paper")
-    timestep: int = Field(1, ge=0, le=999, description="scheduler index of the backbone, one of backbones.timesteps")
-    layer: LayerRecipe
-    rank_policy: RankPolicyConfig = UniformConfig()
-    bits_policy: BitsPolicyConfig = UniformConfig()
-    split: Split = False
-    phases: tuple[Phase, ...] = Field((), description="none: calibrated only")
-
-    @model_validator(mode="after")
-    def _phases_fit(self) -> MethodRow:
-        if any(phase.kind == "modules" for phase in self.phases[1:]):
-            raise ValueError("a phase of kind modules quantizes the model as it goes, so it must be the first")
-        if self.phases and abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
-            raise ValueError(f"the phases' shares add up to {sum(p.share for p in self.phases):g}, not 1")
-        return self
 
 
 class BudgetConfig(Config):
@@ -92,14 +43,6 @@ class BudgetConfig(Config):
         if self.more_rates and len(self.rates) < 2:
             raise ValueError("more_rates goes on in the steps of rates, which need at least two")
         return self
-
-
-class CommonConfig(Config):
-    """What deviates from the common bit-width, the same for all rows."""
-
-    edge_bits: int = Field(8, ge=2, le=8)
-    edge_layers: tuple[str, ...] = ()
-    float_layers: tuple[str, ...] = ()
 
 
 class BackbonesConfig(Config):
@@ -174,4 +117,8 @@ class Experiments(Config):
         for name, row in self.methods.items():
             if row.timestep not in self.backbones.timesteps:
                 raise ValueError(f"methods.{name}.timestep {row.timestep} is not among backbones.timesteps")
+            if not row.says:
+                raise ValueError(f"methods.{name}.says is empty; say in a sentence what the row is")
+            if any(phase.steps or phase.batch or phase.lr for phase in row.phases):
+                raise ValueError(f"methods.{name}: steps, batch and lr are the budget's; a phase names its share")
         return self

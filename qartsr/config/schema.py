@@ -9,14 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from qartsr.config.base import Config
 from qartsr.config.bits import parse_bits
 from qartsr.config.data import CalibrateConfig, DataConfig
-from qartsr.config.parts import MethodConfig
+from qartsr.config.method import Budget, CommonConfig, MethodRow
 from qartsr.config.retrain import ProbeConfig, RetrainConfig
-from qartsr.config.training import (
-    ExtendConfig,
-    LPIPSConfig,
-    PrecisionConfig,
-    QuantizeConfig,
-)
+from qartsr.config.training import LPIPSConfig, PrecisionConfig
 from qartsr.errors import QartsrError
 
 AlignKind = Literal["none", "adain", "wavelet"]
@@ -114,9 +109,9 @@ class Params(Config):
     retrain: RetrainConfig
     probe: ProbeConfig
     lpips: LPIPSConfig = LPIPSConfig()
-    method: MethodConfig
-    quantize: QuantizeConfig
-    extend: ExtendConfig
+    common: CommonConfig
+    budget: Budget
+    method: MethodRow
     evaluate: EvaluateConfig
     publish: PublishConfig = PublishConfig()
     promote: PromoteConfig
@@ -139,6 +134,15 @@ class Params(Config):
         if missing:
             entry = f"`{missing[0]}: {{lr_scale: 1.0}}`"
             raise ValueError(f"bits lists {', '.join(missing)} but precision has no such entry; add {entry} under it")
+        return self
+
+    @model_validator(mode="after")
+    def _method_of_this_backbone(self) -> Params:
+        if self.method.timestep not in (None, self.retrain.timestep):
+            raise ValueError(
+                f"method.timestep is {self.method.timestep} but retrain.timestep {self.retrain.timestep};"
+                " make them equal, or leave out the method's"
+            )
         return self
 
     @model_validator(mode="after")

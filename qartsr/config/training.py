@@ -1,4 +1,4 @@
-"""Configuration of losses, optimisation and the training phases RPQ and ET; TRQ has a file of its own."""
+"""Configuration of losses and optimisation; the phases of quantized models are in ``method``, TRQ in ``retrain``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from qartsr.config.base import Config
-
-ModuleOrder = Literal["reverse", "forward", "sensitive_first", "sensitive_last"]
-"""How RPQ goes through the modules: from the output, from the input, or by what each one alone does to the image."""
 
 
 class LPIPSConfig(Config):
@@ -28,7 +25,7 @@ class ImageLossConfig(Config):
 
 
 class RoleRates(Config):
-    """Learning rate per role; 0 freezes the role."""
+    """Factor of the learning rate per role; 0 freezes the role."""
 
     transform: float = Field(ge=0)
     skip: float = Field(ge=0)
@@ -46,42 +43,7 @@ class CropPhase(Config):
     crop: int = Field(ge=32, multiple_of=16)
 
 
-class QuantizeConfig(Config):
-    """RPQ: module by module, module and image loss (QArtSR section 3.3, Eq. 7 and 8)."""
-
-    order: ModuleOrder = "reverse"
-    steps_per_module: int = Field(ge=0)
-    batch: int = Field(ge=1)
-    lr: RoleRates
-    weight_decay: float = Field(0.0, ge=0)
-    loss: ImageLossConfig
-    module_loss: float = Field(
-        1.0, ge=0, description="weight of the module MSE, normalised by the FP output's variance"
-    )
-    train_quantized: bool = Field(True, description="modules quantized earlier keep training")
-    image_every: int = Field(
-        1, ge=1, description="the image loss enters every n-th step; the others train the newest module on cached pairs"
-    )
-
-
-class ExtendConfig(Config):
-    """ET: all modules together on the image loss; other end-to-end methods add losses inside the network."""
-
-    steps: int = Field(ge=0)
-    batch: int = Field(ge=1)
-    lr: RoleRates
-    weight_decay: float = Field(0.0, ge=0)
-    loss: ImageLossConfig
-    latent_loss: float = Field(0.0, ge=0, description="weight of the MSE of Z_H over the FP Z_H's variance")
-    encoder_loss: float = Field(0.0, ge=0, description="weight of the MSE of the encoder's latent over its variance")
-    feature_loss: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the mean over modules of the MSE of their output over the FP output's variance",
-    )
-
-
 class PrecisionConfig(Config):
     """What differs for one bit-width."""
 
-    lr_scale: float = Field(1.0, gt=0, description="multiplies every learning rate of RPQ and ET")
+    lr_scale: float = Field(1.0, gt=0, description="multiplies every learning rate of the method's phases")

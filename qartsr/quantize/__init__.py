@@ -1,6 +1,10 @@
-"""From a float model to a quantized one: plan, observe, apply, initialise; its roles, rounding and storage."""
+"""From a float model to a quantized one: ``quantize(model, plan, look(model, plan, lq))``, or step by step.
+
+Plan, observe, apply, initialise; then a quantized model's roles, rounding and storage.
+"""
 
 from qartsr.quantize.apply import apply, quant_layers
+from qartsr.quantize.calibrated import look, quantize
 from qartsr.quantize.initialise import initialise
 from qartsr.quantize.names import quantizable
 from qartsr.quantize.observe import observe
@@ -21,12 +25,14 @@ __all__ = [
     "load_plan",
     "load_state",
     "load_statistics",
+    "look",
     "observe",
     "parameters_by_role",
     "patches_needed",
     "plan",
     "quant_layers",
     "quantizable",
+    "quantize",
     "round_for_storage",
     "save_state",
 ]

@@ -58,8 +58,8 @@ def plan(model: nn.Module, method: MethodConfig, bits: Bits, images: Tensor = _N
         op_of(module)
     if getattr(method.layer.input, "granularity", "tensor") != "tensor":
         raise QartsrError("inputs have one range per tensor", "method.layer.input", "set granularity: tensor")
-    edge = matching(method.edge_layers, layers, "method.edge_layers")
-    kept = matching(method.float_layers, layers, "method.float_layers")
+    edge = matching(method.edge_layers, layers, "common.edge_layers")
+    kept = matching(method.float_layers, layers, "common.float_layers")
     weights = {name: module.get_parameter("weight") for name, module in layers.items() if name not in kept}
     inner = {name: weight for name, weight in weights.items() if name not in edge}
     weight_bits = _weight_bits(inner, method, bits.weight)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from qartsr.config import parse_bits
-from qartsr.config.experiment import BudgetConfig, CommonConfig, MethodRow
+from qartsr.config.experiment import BudgetConfig
+from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.files import read_json, write_bytes, write_json, write_text
 from qartsr.models import OneStepSR
 from qartsr.study.layers import layer_errors

@@ -9,10 +9,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from qartsr.config import parse_bits
-from qartsr.config.experiment import CommonConfig, MethodRow
+from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.files import write_bytes
 from qartsr.models import OneStepSR
-from qartsr.study.start import decide, look, quantized
+from qartsr.quantize import look, plan, quantize
 from qartsr.study.timesteps import scoped
 
 
@@ -25,8 +25,8 @@ def keep_stages(
     Magnitudes averaged over channels, (h, w) each: ``z_l``, ``eps``, ``eps_error``, ``z_h``, ``z_h_error``, with the
     UNet alone quantized, fed with the floating-point Z_L of ``test`` (1, 3, H, W); and ``image``, (3, H, W) in [-1, 1].
     """
-    decided = decide(model, row, common, parse_bits(bits), lq)
-    noisy = quantized(model, decided, look(model, decided, lq), scoped(decided, "unet"))
+    decided = plan(model, row.planned(common), parse_bits(bits), lq)
+    noisy = quantize(model, decided, look(model, decided, lq), scoped(decided, "unet"))
     z_l = model.encode(test)
     eps, eps_q = model.predict_noise(z_l), noisy.predict_noise(z_l)
     z_h, z_h_q = model.step(z_l, eps), model.step(z_l, eps_q)

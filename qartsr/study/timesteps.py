@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from qartsr.config import parse_bits
-from qartsr.config.experiment import CommonConfig, MethodRow
+from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.models import OneStepSR, noise_level
-from qartsr.quantize import Plan
+from qartsr.quantize import Plan, look, plan, quantize
 from qartsr.study.measure import DIGITS, Judge, means
-from qartsr.study.start import decide, look, quantized
 
 SCOPES = ("unet", "model")
 
@@ -39,11 +38,11 @@ def table_row(
     model: OneStepSR, row: MethodRow, common: CommonConfig, bits: str, lq: Tensor, test: Tensor, judge: Judge
 ) -> dict[str, Any]:
     """Quality in both scopes, and the errors of Z_H and epsilon. ``lq``: for calibration; ``test``: (n, 3, s, s)."""
-    decided = decide(model, row, common, parse_bits(bits), lq)
+    decided = plan(model, row.planned(common), parse_bits(bits), lq)
     statistics = look(model, decided, lq)
     found: dict[str, Any] = {}
     for scope in SCOPES:
-        copied = quantized(model, decided, statistics, scoped(decided, scope))
+        copied = quantize(model, decided, statistics, scoped(decided, scope))
         found[scope] = means(judge.scores(judge.images(copied)))
         if scope == "unet":
             found["latents"] = _rounded(latents(model, copied, test))
@@ -56,8 +55,8 @@ def probe_row(
     """Errors of Z_H and epsilon per bit-width, UNet alone, and the schedule's numbers."""
     level, errors = noise_level(model.timestep), {}
     for name in bits:
-        decided = decide(model, row, common, parse_bits(name), lq)
-        copied = quantized(model, decided, look(model, decided, lq), scoped(decided, "unet"))
+        decided = plan(model, row.planned(common), parse_bits(name), lq)
+        copied = quantize(model, decided, look(model, decided, lq), scoped(decided, "unet"))
         errors[name] = _rounded(latents(model, copied, test))
     return {"lambda": round(level.noise, DIGITS), "kappa": round(level.amplification, DIGITS), "bits": errors}
 

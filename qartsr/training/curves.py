@@ -21,7 +21,7 @@ class Curves:
 
     def __init__(self, log: Log, every: int = 1) -> None:
         self.rows: list[Row] = []
-        self._log, self._every = log, every
+        self.log, self._every = log, every
 
     def add(self, step: int, losses: Mapping[str, Tensor], **labels: str) -> None:
         """Record one step; ``labels`` become columns of their own (``module``)."""
@@ -29,7 +29,7 @@ class Curves:
             return
         values = {name: round(float(value.detach()), 8) for name, value in losses.items()}
         self.rows.append({"step": step, **labels, **values})
-        self._log(values, step)
+        self.log(values, step)
 
     def write(self, path: Path) -> None:
         """CSV with the union of all columns, in order of appearance."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qartsr.config.training import ExtendConfig
+from qartsr.config.method import ModelPhase
 from qartsr.losses import ImageLoss
 from qartsr.models import OneStepSR, align
 from qartsr.training.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ def extend(
     student: OneStepSR,
     images: Tensor,
     lq: Tensor,
-    config: ExtendConfig,
+    config: ModelPhase,
     setting: Setting,
     curves: Curves,
     checkpoint: Checkpoint,
@@ -36,7 +36,7 @@ def extend(
     ``forward`` runs the student and gives losses of its own, weighted; :func:`inside` makes it from ``config``.
     """
     image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
-    rates = groups(student, config.lr, setting.lr_scale)
+    rates = groups(student, config.rates, config.lr * setting.lr_scale)
     optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1))
     run = Run("extend", config.steps, optimizer, {})
 

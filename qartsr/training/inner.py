@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qartsr.config.training import ExtendConfig
+from qartsr.config.method import ModelPhase
 from qartsr.models import OneStepSR, State, Unit, units
 
 Forward = Callable[[OneStepSR, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -30,7 +30,7 @@ def plain(student: OneStepSR, lq: Tensor, index: Tensor) -> tuple[Tensor, dict[s
     return student(lq), {}
 
 
-def inside(teacher: OneStepSR, lq: Tensor, config: ExtendConfig) -> Forward:
+def inside(teacher: OneStepSR, lq: Tensor, config: ModelPhase) -> Forward:
     """The forward pass that ``config`` asks for.
 
     The teacher's outputs for all of ``lq`` (N, 3, H, W) are computed once and held in memory.

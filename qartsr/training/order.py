@@ -7,7 +7,7 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from qartsr.config.training import ModuleOrder
+from qartsr.config.method import ModuleOrder
 from qartsr.models import OneStepSR, Unit, run_units
 from qartsr.quantize import Plan, Statistics, apply, initialise
 from qartsr.training.cuts import Cuts

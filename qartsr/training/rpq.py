@@ -23,7 +23,7 @@ import copy
 import torch.nn.functional as F
 from torch import Tensor
 
-from qartsr.config.training import QuantizeConfig
+from qartsr.config.method import ModulesPhase
 from qartsr.files import read_json, write_json
 from qartsr.losses import ImageLoss
 from qartsr.models import OneStepSR, Unit, align, run_units, units
@@ -43,7 +43,7 @@ def reconstruct(
     plan: Plan,
     statistics: Statistics,
     lq: Tensor,
-    config: QuantizeConfig,
+    config: ModulesPhase,
     setting: Setting,
     curves: Curves,
     checkpoint: Checkpoint,
@@ -83,7 +83,7 @@ class _Phase:
     """Training while ``quantized`` units are quantized, the last of them newly so."""
 
     def __init__(
-        self, quantized: list[int], sequence: tuple[Unit, ...], config: QuantizeConfig, setting: Setting
+        self, quantized: list[int], sequence: tuple[Unit, ...], config: ModulesPhase, setting: Setting
     ) -> None:
         self._first, self._current, self._last = min(quantized), quantized[-1], len(sequence)
         self._sequence, self._config, self._setting = sequence, config, setting
@@ -95,8 +95,9 @@ class _Phase:
         self, student: OneStepSR, cuts: Cuts, lq: Tensor, curves: Curves, checkpoint: Checkpoint, number: int
     ) -> None:
         """Run the module's steps, from the checkpoint where one stands here."""
-        config, rates = self._config, groups(student, self._config.lr, self._setting.lr_scale, self._layers)
-        steps, optimizer = config.steps_per_module, Optimizer(rates, config.weight_decay, constant)
+        config = self._config
+        rates = groups(student, config.rates, config.lr * self._setting.lr_scale, self._layers)
+        steps, optimizer = config.steps, Optimizer(rates, config.weight_decay, constant)
         run = Run(
             f"quantize {self.unit.name} ({number + 1}/{self._last})",
             steps,

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.calibration_speed import cached, naive
+from benchmarks.calibration_speed import cached, first_phase, naive
 from qartsr.config import Bits, load_params
+from qartsr.config.method import CommonConfig
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.quantize import observe, plan
 from qartsr.training.optimizer import Losses, Optimizer, Setting
@@ -29,9 +30,9 @@ def test_naive_and_cached_see_the_same_losses(root: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Optimizer, "descent", watched)
     lq = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    decided = plan(teacher, params.method.model_copy(update={"edge_layers": ()}), Bits(2, 2))
-    changes = {"steps_per_module": 1, "batch": 4, "loss": ImageLossConfig(lpips=0.0, mse=1.0)}
-    config = params.quantize.model_copy(update=changes)
+    decided = plan(teacher, params.method.planned(CommonConfig()), Bits(2, 2))
+    changes = {"steps": 1, "batch": 4, "loss": ImageLossConfig(lpips=0.0, mse=1.0)}
+    config = first_phase(params).model_copy(update=changes)
     shared = (teacher, decided, observe(teacher, lq.split(4)), lq, config, Setting(LPIPSConfig(), "none", 1.0, 0))
     naive(*shared)
     cached(*shared)

@@ -24,8 +24,8 @@ def test_every_shipped_config_loads(root: Path) -> None:
 
 
 def test_unknown_key_names_the_closest(values: Any) -> None:
-    values["quantize"]["steps_per_modul"] = 3
-    with pytest.raises(QartsrError, match=r"quantize\.steps_per_modul.*did you mean 'steps_per_module'\?$"):
+    values["method"]["phases"][0]["train_quantised"] = True
+    with pytest.raises(QartsrError, match=r"phases\.0\..*train_quantised.*did you mean 'train_quantized'\?$"):
         parse_params(values, "params.yaml")
 
 

@@ -14,7 +14,8 @@ from qartsr.models import OneStepSR, architecture, save_model
 
 @pytest.mark.parametrize("profile", ["sample", "osediff"])
 def test_the_recipe_is_that_of_the_complete_parameter_sets(root: Path, profile: str) -> None:
-    assert qartsr_method(profile) == load_params(root / "configs" / f"{profile}.yaml").method
+    params = load_params(root / "configs" / f"{profile}.yaml")
+    assert qartsr_method(profile) == params.method.planned(params.common)
 
 
 def test_rank_zero_is_no_branch() -> None:

@@ -25,8 +25,9 @@ def tiny() -> dict[str, Any]:
     values["calibrate"] = {"pairs": 4, "lr_size": 16}
     values["retrain"] |= {"steps": 3, "batch": 2}
     values["probe"] |= {"steps": 1, "bits": ["w4a4"]}
-    values["quantize"] |= {"steps_per_module": 1, "batch": 2}
-    values["extend"] |= {"steps": 2, "batch": 2}
+    values["budget"] |= {"steps": 4, "batch": 2}
+    modules, model = values["method"]["phases"]
+    modules["steps"], model["steps"] = 1, 2
     values["promote"] = {
         "max_psnr_loss": {"w4a4": 40.0, "w2a2": 0.01},
         "max_psnr_rgb_loss": {"w4a4": 40.0, "w2a2": 40.0},

@@ -22,8 +22,8 @@ def test_from_photographs_to_package(tmp_path: Path) -> None:
     values["calibrate"] = {"pairs": 2, "lr_size": 16}
     values["retrain"] |= {"steps": 2}
     values["probe"] |= {"steps": 1, "crop": 64}
-    values["quantize"] |= {"steps_per_module": 1}
-    values["extend"] |= {"steps": 2}
+    modules, model = values["method"]["phases"]
+    modules["steps"], model["steps"] = 1, 2
     values["evaluate"] = {"metrics": ["psnr", "psnr_rgb"]}
     (tmp_path / "project").mkdir()
     project = copy_project(tmp_path / "project", values)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from qartsr.config.experiment import BudgetConfig, CommonConfig, MethodRow
+from qartsr.config.experiment import BudgetConfig
+from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
 from qartsr.files import read_json
 from qartsr.models import OneStepSR

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from qartsr.config import Bits
-from qartsr.config.experiment import CommonConfig, MethodRow
+from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, training
 from qartsr.config.training import LPIPSConfig
 from qartsr.models import units
 from qartsr.quantize import quant_layers
-from qartsr.study.method import Job, allocate, train_method
+from qartsr.study.method import Job, train_method
 from qartsr.training.optimizer import Setting
 from tests.training.tiny import one_step
 
@@ -54,9 +54,13 @@ def test_a_row_without_phases_is_calibrated_and_whole(job: Job) -> None:
 
 def test_shares_are_of_one_budget() -> None:
     row = _row(_modules(share=0.5), _model(share=0.25), _model(share=0.25), **LBQ)
-    assert allocate(row.phases, 100, 13) == [39, 25, 36]
-    assert allocate(row.phases[:1], 100, 13) == [91]
-    assert allocate(row.phases[1:2], 100, 13) == [100]
+    budget = Budget(steps=100, batch=3, lr=0.1)
+    whole, first = (lasting(training(phases, budget), 13) for phases in (row.phases, row.phases[:1]))
+    assert [phase.steps for phase in whole] == [3, 25, 36]  # 3 for each of 13 modules
+    assert all((phase.share, phase.batch, phase.lr) == (0, 3, 0.1) for phase in whole)
+    assert first == whole[:1]  # what the stage quantize sees of them
+    (alone,) = lasting(training(_row(_modules(), **LBQ).phases, budget), 13)
+    assert alone.steps == 7
 
 
 def test_rates_of_zero_freeze_a_role(job: Job) -> None:
@@ -79,7 +83,7 @@ def test_an_interrupted_row_goes_on_with_the_phase_it_was_at(job: Job, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("qartsr.study.method.round_for_storage", die)
         train_method(parts, row, COMMON, Bits(2, 2))
-    monkeypatch.setattr("qartsr.study.method.extend", die)  # nothing is trained again
+    monkeypatch.setattr("qartsr.training.phases.extend", die)  # nothing is trained again
     again = train_method(parts, row, COMMON, Bits(2, 2))
     assert again.rows == whole.rows
     values = zip(again.model.state_dict().values(), whole.model.state_dict().values(), strict=True)

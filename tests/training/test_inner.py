@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from qartsr.config.training import ExtendConfig, ImageLossConfig, RoleRates
+from qartsr.config.method import ModelPhase
+from qartsr.config.training import ImageLossConfig, RoleRates
 from qartsr.models import OneStepSR
 from qartsr.training.inner import inside, plain
 
 RATES = RoleRates(transform=0, skip=0, adapter=0, quantizer=0)
 
 
-def _config(latent: float, feature: float) -> ExtendConfig:
+def _config(latent: float, feature: float) -> ModelPhase:
     loss = ImageLossConfig(lpips=0.0, mse=1.0)
-    return ExtendConfig(steps=1, batch=1, lr=RATES, loss=loss, latent_loss=latent, feature_loss=feature)
+    return ModelPhase(steps=1, batch=1, rates=RATES, loss=loss, latent_loss=latent, feature_loss=feature)
 
 
 @pytest.fixture()

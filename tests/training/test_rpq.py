@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from qartsr.config import Bits, load_params
-from qartsr.config.training import ImageLossConfig, LPIPSConfig, QuantizeConfig, RoleRates
+from qartsr.config.method import ModulesPhase
+from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
 from qartsr.models import OneStepSR, State, run_units, units
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
@@ -19,17 +20,18 @@ from qartsr.training.cuts import Cuts
 from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
 
-RATES = RoleRates(transform=1e-3, skip=1e-3, adapter=1e-3, quantizer=1e-3)
+RATES = RoleRates(transform=1, skip=1, adapter=1, quantizer=1)
 SETTING = Setting(LPIPSConfig(), "none", 1.0, 0)
 
 
-def _config(order: str = "reverse", steps: int = 1, train_quantized: bool = True) -> QuantizeConfig:
-    return QuantizeConfig.model_validate(
+def _config(order: str = "reverse", steps: int = 1, train_quantized: bool = True) -> ModulesPhase:
+    return ModulesPhase.model_validate(
         {
             "order": order,
-            "steps_per_module": steps,
+            "steps": steps,
             "batch": 2,
-            "lr": RATES.model_dump(),
+            "lr": 1e-3,
+            "rates": RATES.model_dump(),
             "loss": ImageLossConfig(lpips=0.0, mse=1.0).model_dump(),
             "train_quantized": train_quantized,
         }
@@ -43,12 +45,12 @@ def lq() -> Tensor:
 
 @pytest.fixture()
 def prepared(model: OneStepSR, lq: Tensor, root: Path) -> tuple[Plan, Statistics]:
-    method = load_params(root / "configs" / "osediff.yaml").method  # min-max start: quick
-    return plan(model, method, Bits(4, 4)), observe(model, lq.split(2))
+    params = load_params(root / "configs" / "osediff.yaml")  # min-max start: quick
+    return plan(model, params.method.planned(params.common), Bits(4, 4)), observe(model, lq.split(2))
 
 
 def _reconstruct(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, folder: Path, config: QuantizeConfig
+    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, folder: Path, config: ModulesPhase
 ) -> tuple[OneStepSR, Curves]:
     curves = Curves(lambda values, step: None)
     student = reconstruct(model, *prepared, lq, config, SETTING, curves, Checkpoint(folder, 0.0))

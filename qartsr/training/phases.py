@@ -1,0 +1,96 @@
+"""The phases of a method, one after another: a killed run goes on with the phase it was at.
+
+A phase of kind ``modules`` (RPQ and its variants) quantizes the model as it goes; any other trains a model that is
+quantized and calibrated already.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from qartsr.config.method import ModulesPhase, Phase
+from qartsr.files import read_json, write_json
+from qartsr.models import OneStepSR, units
+from qartsr.quantize import Plan, load_state, look, quantize, save_state
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.curves import Curves, Row
+from qartsr.training.et import extend, teacher_images
+from qartsr.training.inner import inside
+from qartsr.training.optimizer import Setting
+from qartsr.training.rpq import reconstruct
+
+
+class Job(NamedTuple):
+    """What phases train with."""
+
+    teacher: OneStepSR
+    lq: Tensor
+    """(N, 3, H, W) calibration inputs in [-1, 1]"""
+    setting: Setting
+    folder: Path
+    """scratch: finished phases and checkpoints"""
+    seconds: float
+    """the most work that a kill may cost"""
+
+
+def calibrated(job: Job, decided: Plan) -> OneStepSR:
+    """The teacher with all planned layers quantized at once: where every method starts that does not do RPQ."""
+    return quantize(job.teacher, decided, look(job.teacher, decided, job.lq))
+
+
+def train(
+    job: Job, decided: Plan, phases: Sequence[Phase], curves: Curves, start: Callable[[], OneStepSR]
+) -> OneStepSR:
+    """The model after ``phases`` (:func:`qartsr.config.method.lasting`), its losses added to ``curves``.
+
+    ``start`` gives what is trained; a phase of kind ``modules``, which can only be the first, begins with the teacher.
+    """
+    done, spent = _finished(job, curves), 0
+    student = copy.deepcopy(job.teacher)
+    if done:
+        load_state(student, _kept(job, done - 1))
+    elif not (phases and phases[0].kind == "modules"):
+        student = start()
+    for number, phase in enumerate(phases):
+        if number >= done:
+            student = _one(job, student, decided, phase, number, spent, curves)
+        spent += phase.steps * (len(units(job.teacher)) if phase.kind == "modules" else 1)
+    return student
+
+
+def _one(
+    job: Job, student: OneStepSR, decided: Plan, phase: Phase, number: int, spent: int, curves: Curves
+) -> OneStepSR:
+    """Run a phase and keep what it ends with. ``spent``: steps before it."""
+    checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds)
+    own = Curves(lambda values, step: curves.log(values, spent + step))
+    if isinstance(phase, ModulesPhase):
+        statistics = look(job.teacher, decided, job.lq)
+        student = reconstruct(job.teacher, decided, statistics, job.lq, phase, job.setting, own, checkpoint)
+    else:
+        images, forward = teacher_images(job.teacher, job.lq), inside(job.teacher, job.lq, phase)
+        extend(student, images, job.lq, phase, job.setting, own, checkpoint, forward)
+    found: list[Row] = [{"phase": number, **row, "step": spent + int(row["step"])} for row in own.rows]
+    save_state(student, decided, _kept(job, number))
+    write_json(_kept(job, number) / "rows.json", found)  # last: it says that the phase is finished
+    checkpoint.finish()
+    curves.rows += found
+    return student
+
+
+def _finished(job: Job, curves: Curves) -> int:
+    """How many phases are finished; their rows go into ``curves``."""
+    done = 0
+    while (_kept(job, done) / "rows.json").exists():
+        curves.rows += read_json(_kept(job, done) / "rows.json")
+        done += 1
+    return done
+
+
+def _kept(job: Job, number: int) -> Path:
+    return job.folder / f"phase-{number}-done"
