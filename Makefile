@@ -6,6 +6,8 @@
 #   make test        the tests                          make test-slow   the long ones too
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine
+#   make release     wheel, sdist and SBOM in build/dist, checked as the package index checks them
+#   make licences    of all dependencies, written to docs/licences.csv
 #   make deps        the code that each stage imports, written into dvc.yaml
 
 VENV   ?= .venv
@@ -20,7 +22,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo experiments services stop venv test test-slow check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -53,6 +55,16 @@ check: $(STAMP)
 
 deps: $(STAMP)
 	@$(BIN)/python -m tests.house.deps
+
+release: $(STAMP)
+	@rm -rf build/dist
+	$(BIN)/uv build --quiet --out-dir build/dist
+	$(BIN)/uv tool run twine@7.0.0 check --strict build/dist/*
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment $(BIN)/python --output-file build/dist/sbom.json
+
+licences: $(STAMP)
+	@$(BIN)/uv tool run pip-licenses==5.5.5 --python $(BIN)/python --format=csv --with-system \
+		--ignore-packages qartsr --output-file docs/licences.csv
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -65,7 +65,8 @@ def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> Sta
     """
     folder = Path.cwd()
     try:
-        lanes = load_params(folder / "params.yaml").compute.lanes if lanes is None else lanes
+        params = load_params(folder / "params.yaml")  # DVC's own words for a fault in it are hard to read
+        lanes = params.compute.lanes if lanes is None else lanes
         if lanes < 1:
             raise QartsrError(f"{lanes} lanes can run nothing", "lanes", "choose 1 or more")
         changed = read_changed(folder)

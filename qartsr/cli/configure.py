@@ -75,7 +75,7 @@ def _demand_unchanged(configs: list[Path]) -> None:
 def _next(params: Params) -> str:
     missing = [path for path in _inputs(params) if not Path(path).exists()]
     run = "run `dvc repro`, or `make demo` for services and registry as well"
-    return f"put {', '.join(missing)} in place, then {run}" if missing else run
+    return f"put {', '.join(missing)} in place (`qartsr doctor` says from where), then {run}" if missing else run
 
 
 def _inputs(params: Params) -> list[str]:

@@ -10,8 +10,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from qartsr.cli.completion import COMPLETION
 from qartsr.cli.configure import CONFIGURE
 from qartsr.cli.cost import COST
+from qartsr.cli.doctor import DOCTOR
 from qartsr.cli.evaluate import EVALUATE
 from qartsr.cli.export import EXPORT
 from qartsr.cli.fetch_metric_weights import FETCH_METRIC_WEIGHTS
@@ -30,9 +32,11 @@ COMMANDS = (
     PROMOTE,
     ROLLBACK,
     CONFIGURE,
+    DOCTOR,
     FETCH_METRIC_WEIGHTS,
     COST,
     INIT_RANDOM,
+    COMPLETION,
 )
 _EXTRAS = {
     "av": "video",
@@ -42,6 +46,7 @@ _EXTRAS = {
     "onnx": "openvino",
     "openvino": "openvino",
     "pandas": "serve",
+    "shtab": "completion",
 }
 """By package, the extra that brings it, where it is not [train]."""
 INTERRUPTED, READER_GONE = 130, 141
@@ -51,8 +56,8 @@ INTERRUPTED, READER_GONE = 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``qartsr``; ``argv`` without the program's name.
 
-    Exit status: 0 done, 1 a fault told in one sentence on stderr, 2 wrong usage (raised as SystemExit by argparse),
-    130 interrupted, 141 whoever read the output has gone.
+    Exit status: 0 done, 1 a fault told in one sentence on stderr (of several images: how many failed), 2 wrong usage
+    (raised as SystemExit by argparse), 130 interrupted, 141 whoever read the output has gone.
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not used here
     speak_anyhow()
@@ -77,23 +82,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     try:
-        args = _parser().parse_args(argv)
+        args = _parsed(argv)
         args.run(args)
     finally:
         _flush()  # here, where a full disk or a closed pipe still finds someone to tell
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Words of a list of paths may stand on both sides of an option, which argparse leaves over."""
+    whole = parser()
+    args, rest = whole.parse_known_args(argv)
+    if rest and not (hasattr(args, "paths") and all(word == "-" or not word.startswith("-") for word in rest)):
+        whole.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.paths = [*args.paths, *rest]
+    return args
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of all commands."""
+    whole = argparse.ArgumentParser(
         "qartsr", description="Low-bit quantized one-step super-resolution: use, look into, measure and ship a model."
     )
-    parser.add_argument("--version", action="version", version=f"qartsr {importlib.metadata.version('qartsr')}")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"qartsr {importlib.metadata.version('qartsr')}")
+    verbs = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         verb = verbs.add_parser(command.name, help=command.summary, description=f"{command.summary.capitalize()}.")
         command.arguments(verb)
-        verb.set_defaults(run=command.run)
-    return parser
+        verb.set_defaults(run=command.run, refuse=verb.error)
+    return whole
 
 
 def _sentence(error: OSError) -> QartsrError:
@@ -109,7 +126,7 @@ def _not_installed(error: ModuleNotFoundError) -> QartsrError:
 
 def _failed(error: QartsrError) -> int:
     print(f"error: {error}", file=sys.stderr)
-    return 1
+    return int(getattr(error, "status", 1))
 
 
 def _flush() -> None:

@@ -1,4 +1,4 @@
-"""``qartsr export SOURCE OUT --to onnx|openvino``: the network as a standard graph that runs without this project."""
+"""``qartsr export SOURCE OUT --to onnx|openvino``: a standard graph, picture to picture, that runs by itself."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=source)
     parser.add_argument("output", metavar="OUT", type=Path, help="NAME.onnx or NAME.xml (NAME.bin comes with it)")
     parser.add_argument("--to", required=True, choices=tuple(_ENDINGS), help="format of the graph")
-    size = "sides of the network's input, which are those of its output, or dynamic (default: dynamic)"
+    size = "sides of the graph's input, one number for a square; dynamic: any (default: dynamic)"
     parser.add_argument("--size", nargs="+", metavar=("H", "W"), default=["dynamic"], help=size)
+    only = "leave out x4, padding, colour fix and clamp: from an enlarged picture in [-1, 1] to one that is not clamped"
+    parser.add_argument("--network-only", action="store_true", help=only)
 
 
 def _run(args: argparse.Namespace) -> None:
     size = _size(args.size)
-    from qartsr.export import build_model, check_target, write_onnx, write_openvino
+    from qartsr.export import build_model, build_picture, check_target, write_onnx, write_openvino
 
     check_target(args.output, args.to)
     demand_file(args.output)
-    model = _load(args.source)
-    graph = build_model(model, size, _facts(args.source, model))
+    model, origin = _load(args.source)
+    build = build_model if args.network_only else build_picture
+    graph = build(model, size, origin | _facts(model, args.network_only))
     write = write_onnx if args.to == "onnx" else write_openvino
     write(args.output, graph)
     parts = (args.output, args.output.with_suffix(".bin")) if args.to == "openvino" else (args.output,)
@@ -46,30 +49,41 @@ def _size(words: list[str]) -> tuple[int, int] | None:
     if words == ["dynamic"]:
         return None
     try:
-        height, width = (positive(word) for word in words)
+        height, width = (positive(word) for word in (words if len(words) > 1 else 2 * words))
     except (ValueError, argparse.ArgumentTypeError) as error:
-        raise QartsrError(f"{' '.join(words)!r} is no size", "--size", "give two numbers, or dynamic") from error
+        raise QartsrError(f"{' '.join(words)!r} is no size", "--size", "give one number, two, or dynamic") from error
     return height, width
 
 
-def _load(source: str) -> OneStepSR:
+def _load(source: str) -> tuple[OneStepSR, dict[str, str]]:
+    """The model, and what the graph shall say of its origin."""
+    from qartsr.files import sha256_file
     from qartsr.models import load_model
-    from qartsr.packing import load_package
+    from qartsr.packing import load_package, read_header
     from qartsr.release import fetch
 
     path = fetch(source) if source.startswith("models:/") else Path(source)
     if (path / "qartsr.json").is_file():
-        return load_model(path)
-    return load_package(path / "model.safetensors" if path.is_dir() else path)
+        return load_model(path), {"qartsr.source": path.name, "qartsr.bits": "floating point"}
+    path = path / "model.safetensors" if path.is_dir() else path
+    model, bits = load_package(path), str(read_header(path)["bits"])
+    name = source if source.startswith("models:/") else Path(source).name
+    return model, {"qartsr.source": name, "qartsr.bits": bits, "qartsr.sha256": sha256_file(path)}
 
 
-def _facts(source: str, model: OneStepSR) -> dict[str, str]:
-    """What the graph cannot say: its input is upsampled already, and the colour fix comes after it."""
+def _facts(model: OneStepSR, network_only: bool) -> dict[str, str]:
+    """How to use the graph."""
+    if not network_only:
+        return {
+            "qartsr.input": "RGB (1, 3, H, W) in [0, 1], of any size that the graph declares",
+            "qartsr.output": "RGB (1, 3, 4 H, 4 W) in [0, 1]",
+            "qartsr.scale": "4",
+        }
     return {
-        "qartsr.source": Path(source).name,
         "qartsr.input": "RGB in [-1, 1], already at the size of the output (bicubic x4)",
-        "qartsr.output": "RGB, to be clamped to [-1, 1]",
+        "qartsr.output": "RGB, to be clamped to [-1, 1], then the colour fix",
         "qartsr.align": model.align,
+        "qartsr.multiple": str(model.multiple),
     }
 
 

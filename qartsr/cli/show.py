@@ -44,17 +44,25 @@ class Bar:
         """The next image."""
         self._begun += 1
         title = f"{self._begun}/{self._images} {name}" if self._images > 1 else name
-        self._progress.update(self._task, completed=self._begun - 1, description=title, tiles="")
+        self._progress.update(self._task, completed=self._begun - 1, description=title, tiles="", rate=self._rate())
 
     def tiles(self, done: int, total: int) -> None:
         """Of the current image."""
         completed = self._begun - 1 + done / total
-        self._progress.update(self._task, completed=completed, tiles=f"tile {done}/{total}")
+        self._progress.update(self._task, completed=completed, tiles=f"tile {done}/{total}", rate=self._rate())
+
+    def _rate(self) -> str:
+        """Of images, once there are some."""
+        elapsed = self._progress.tasks[0].elapsed or 0.0
+        done = self._begun - 1
+        if self._images < 2 or not done or not elapsed:
+            return ""
+        return f"{done / elapsed:.2f} images/s" if done >= elapsed else f"{elapsed / done:.1f} s/image"
 
 
 @contextmanager
-def bar(images: int) -> Iterator[Bar]:
-    """A bar over ``images``, taken away at the end; nothing is drawn where stderr is no terminal."""
+def bar(images: int, quiet: bool = False) -> Iterator[Bar]:
+    """A bar over ``images``, taken away at the end; nothing is drawn where stderr is no terminal, or if ``quiet``."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -63,7 +71,8 @@ def bar(images: int) -> Iterator[Bar]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[tiles]}"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task("", total=images, tiles=""), images)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        yield Bar(progress, progress.add_task("", total=images, tiles="", rate=""), images)

@@ -99,7 +99,7 @@ class Params(Config):
     """Everything a run depends on."""
 
     profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(ge=0)
     compute: ComputeConfig = ComputeConfig()
     bits: tuple[str, ...] = Field(min_length=1)
     precision: dict[str, PrecisionConfig]
@@ -108,12 +108,12 @@ class Params(Config):
     backbone: BackboneConfig
     retrain: RetrainConfig
     probe: ProbeConfig
-    lpips: LPIPSConfig = LPIPSConfig()
+    lpips: LPIPSConfig
     common: CommonConfig
     budget: Budget
     method: MethodRow
     evaluate: EvaluateConfig
-    publish: PublishConfig = PublishConfig()
+    publish: PublishConfig
     promote: PromoteConfig
 
     @field_validator("bits")

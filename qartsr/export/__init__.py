@@ -3,7 +3,7 @@
 from qartsr.export.files import FORMATS, check_target, import_openvino, serialized, write_onnx, write_openvino
 from qartsr.export.layers import GRAPHS
 from qartsr.export.norms import NormWriter, imposed, observed, plain
-from qartsr.export.parts import PARTS, build_model, build_part, step
+from qartsr.export.parts import PARTS, build_model, build_part, build_picture, step
 
 __all__ = [
     "FORMATS",
@@ -12,6 +12,7 @@ __all__ = [
     "NormWriter",
     "build_model",
     "build_part",
+    "build_picture",
     "check_target",
     "import_openvino",
     "imposed",

@@ -44,7 +44,10 @@ def write_openvino(path: Path, model: onnx.ModelProto) -> None:
     core = openvino.Core()
     with TemporaryDirectory() as folder:
         whole = Path(folder) / path.name
-        openvino.save_model(core.read_model(serialized(model)), whole, compress_to_fp16=False)
+        graph = core.read_model(serialized(model))
+        for fact in model.metadata_props:
+            graph.set_rt_info(fact.value, fact.key.split("."))
+        openvino.save_model(graph, whole, compress_to_fp16=False)
         for suffix in (".bin", ".xml"):  # the description last: where it is, everything is
             with replacing(path.with_suffix(suffix)) as temporary:
                 temporary.write_bytes(whole.with_suffix(suffix).read_bytes())

@@ -42,6 +42,8 @@ class Graph:
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._count = 0
+        self.varies = False
+        """whether an input varies in size"""
 
     def node(self, kind: str, *operands: Operand, name: str = "", **attributes: Any) -> Ref:
         """Append a node of one output. ``name`` names its output; a number is appended where none is given."""
@@ -81,6 +83,7 @@ class Graph:
 
     def input(self, name: str, shape: Sequence[int | str], kind: str = "float32") -> Ref:
         """Declare an input; a dimension that varies has a name."""
+        self.varies |= any(isinstance(side, str) for side in shape)
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], list(shape)))
         return Ref(name)
 

@@ -135,12 +135,19 @@ def transformed(graph: Graph, layer: PackedLayer, x: Ref, rest: float, tail: int
 
 
 def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
-    """``x`` on the grid. Codes are int8: with zero point 0 where ``code - zero`` fits, else ``code - 128``."""
+    """``x`` on the grid. Codes are int8: with zero point 0 where ``code - zero`` fits, else ``code - 128``.
+
+    In a graph of varying size the codes are clipped, not ``x``, which is the same: OpenVINO 2026.4 takes a division by
+    channel, Clip and QuantizeLinear for one operation there, and computes another.
+    """
     fits = zero <= 128 and levels - zero <= 127
     point = np.array(0 if fits else zero - 128, np.int8)
-    step = np.array(scale, np.float32)
-    clipped = graph.node("Clip", x, -zero * step, (levels - zero) * step)
-    codes = graph.node("QuantizeLinear", clipped, step, point, name=f"{name}.codes")
+    step, ends = np.array(scale, np.float32), (-zero, levels - zero)
+    if not graph.varies:
+        x = graph.node("Clip", x, *(end * step for end in ends))
+    codes = graph.node("QuantizeLinear", x, step, point, name=f"{name}.codes")
+    if graph.varies:
+        codes = graph.node("Clip", codes, *(np.array(end + int(point), np.int8) for end in ends))
     return graph.node("DequantizeLinear", codes, step, point, name=f"{name}.input")
 
 

@@ -9,6 +9,7 @@ import onnx
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph, Ref
 from qartsr.export.norms import NormWriter, plain
+from qartsr.export.picture import SCALE, enlarge, finish
 from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, granule, trace
 from qartsr.export.write import Writer
 from qartsr.models import OneStepSR
@@ -34,7 +35,7 @@ PARTS = {
 
 _START = 4
 """A graph of varying size is traced at this many times its granule."""
-_VARYING = ("rows", "columns")
+_VARYING, _ENLARGED = ("rows", "columns"), ("rows_x4", "columns_x4")
 
 
 def build_part(model: OneStepSR, name: str, size: Size | None, norm: NormWriter = plain) -> onnx.ModelProto:
@@ -57,15 +58,37 @@ def build_model(model: OneStepSR, size: Size | None, facts: dict[str, str]) -> o
     Raises QartsrError for a size the model cannot have and for a layer without a standard form.
     """
     _check(model, size)
-    graph, latent = Graph(), size and (size[0] // model.factor, size[1] // model.factor)
-    (mean, _), _ = _append(graph, model, "encoder", size, plain, graph.input("image", (1, 3, *(size or _VARYING))))
+    graph = Graph()
+    restored, shape = _network(graph, model, size, graph.input("image", (1, 3, *(size or _VARYING))))
+    graph.output("restored", restored, shape)
+    return graph.model(facts)
+
+
+def build_picture(model: OneStepSR, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
+    """All that ``qartsr upscale`` does to a picture: RGB (1, 3, h, w) in [0, 1] -> (1, 3, 4 h, 4 w) in [0, 1].
+
+    ``size`` (h, w), any, or None: it varies. See :mod:`qartsr.export.picture`. Raises QartsrError for a layer without a
+    standard form.
+    """
+    graph = Graph()
+    image = graph.input("image", (1, 3, *(size or _VARYING)))
+    padded = enlarge(graph, image, size, model.factor if size else step(model, "encoder"))
+    restored, _ = _network(graph, model, padded.sides, padded.image)
+    shape = (1, 3, *((SCALE * side for side in size) if size else _ENLARGED))
+    graph.output("restored", finish(graph, model.align, restored, padded, image, size), shape)
+    return graph.model(facts)
+
+
+def _network(graph: Graph, model: OneStepSR, size: Size | None, image: Ref) -> tuple[Ref, tuple[int | str, ...]]:
+    """The network's output for ``image`` (1, 3, *size), and its shape."""
+    latent = size and (size[0] // model.factor, size[1] // model.factor)
+    (mean, _), _ = _append(graph, model, "encoder", size, plain, image)
     z_l = graph.node("Mul", mean, model.scaling)
     (noise,), _ = _append(graph, model, "denoiser", latent, plain, z_l)
     level = noise_level(model.timestep)
     scaled = graph.node("Div", graph.node("Sub", z_l, graph.node("Mul", noise, level.noise)), level.signal)
-    (image,), (shape,) = _append(graph, model, "decoder", latent, plain, graph.node("Div", scaled, model.scaling))
-    graph.output("restored", image, shape)
-    return graph.model(facts)
+    (restored,), (shape,) = _append(graph, model, "decoder", latent, plain, graph.node("Div", scaled, model.scaling))
+    return restored, shape
 
 
 def _append(

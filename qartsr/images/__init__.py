@@ -3,8 +3,9 @@
 from qartsr.images.inputs import Some, as_image
 from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque
 from qartsr.images.read import READABLE, decode_image, is_image, read_image
+from qartsr.images.resize import resized
 from qartsr.images.rgb import read_rgb
-from qartsr.images.write import check_target, encode_png, target_name, write_image
+from qartsr.images.write import check_target, demand_format, encode_like, encode_png, target_name, write_image
 
 __all__ = [
     "MODES",
@@ -16,12 +17,15 @@ __all__ = [
     "as_picture",
     "check_target",
     "decode_image",
+    "demand_format",
+    "encode_like",
     "encode_png",
     "is_image",
     "narrowed",
     "opaque",
     "read_image",
     "read_rgb",
+    "resized",
     "target_name",
     "write_image",
 ]

@@ -52,25 +52,37 @@ def known(name: str) -> str | None:
     return WRITABLE.get(name.lower(), name.upper() if name.upper() in _FORMATS else None)
 
 
-def target_name(name: str) -> str:
-    """The name that a file gets in another folder: its own, with ``.png`` in the place of what is only read."""
+def target_name(name: str, suffix: str = "", form: str | None = None) -> str:
+    """The name that a file gets in another folder: its own, with ``.png`` in the place of what is only read.
+
+    ``suffix`` follows the stem; ``form`` is an ending without its dot, for example ``webp``, in place of its own.
+    """
     path = Path(name)
-    return name if path.suffix.lower() in WRITABLE else f"{path.stem}.png"
+    if form is None and not suffix and path.suffix.lower() in WRITABLE:
+        return name
+    ending = f".{form}" if form else path.suffix if path.suffix.lower() in WRITABLE else ".png"
+    return f"{path.stem}{suffix}{ending}"
 
 
-def check_target(path: Path, image: Image.Image, scale: int = 1) -> None:
+def demand_format(path: Path) -> str:
+    """The format that the end of a file's name stands for. Raises QartsrError for none."""
+    kind = WRITABLE.get(path.suffix.lower())
+    if kind is None:
+        raise QartsrError("has no suffix of an image format", str(path), f"end it in {', '.join(WRITABLE)}")
+    return kind
+
+
+def check_target(path: Path, image: Image.Image, scale: float = 1) -> None:
     """Raise QartsrError when ``path`` could not hold ``image``, ``scale`` times as wide and high.
 
     That is an unknown suffix, JPEG for an image that is transparent somewhere, a side that is too long for the format
     and a name that is too long for the folder.
     """
-    kind = WRITABLE.get(path.suffix.lower())
-    if kind is None:
-        raise QartsrError("has no suffix of an image format", str(path), f"end it in {', '.join(WRITABLE)}")
+    kind = demand_format(path)
     if kind == "JPEG" and not opaque(image):
         raise QartsrError("JPEG cannot hold the transparency of this image", str(path), "write .png or .webp")
     if scale * max(image.size) > _FORMATS[kind].longest:
-        size = f"{scale * image.width}x{scale * image.height}"
+        size = f"{round(scale * image.width)}x{round(scale * image.height)}"
         raise QartsrError(f"{kind} cannot hold {size} pixels", str(path), "write .png")
     if len(os.fsencode(path.name)) > 255:
         raise QartsrError("its name has more than 255 bytes", str(path), "choose a shorter one")
@@ -82,18 +94,43 @@ def encode_png(image: Image.Image, like: Image.Image | None = None, strip: bool 
 
 
 def write_image(
-    path: Path, image: Image.Image, like: Image.Image | None = None, strip: bool = False
+    path: Path,
+    image: Image.Image,
+    like: Image.Image | None = None,
+    strip: bool = False,
+    quality: int | None = None,
 ) -> tuple[str, ...]:
     """Write atomically in the format of the suffix; PNG, WebP and TIFF are lossless. Returns what was lost, in words.
 
-    With the metadata of ``like`` (default: of the image) unless ``strip``. Raises QartsrError, see
-    :func:`check_target`.
+    With the metadata of ``like`` (default: of the image) unless ``strip``. ``quality``: see :func:`encode_like`. Raises
+    QartsrError, see :func:`check_target`.
     """
     check_target(path, image)
-    data, notes = encode(_with(image, like, strip), WRITABLE[path.suffix.lower()])
+    data, notes = encode_like(path.suffix, _with(image, like, strip), False, quality)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return notes
+
+
+def encode_like(
+    suffix: str, image: Image.Image, strip: bool = False, quality: int | None = None
+) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of a file whose name ends in ``suffix``, and what was lost.
+
+    ``quality``, 1 to 100, is JPEG's, AVIF's and WebP's, which is lossless without; the others have none.
+    """
+    kind = WRITABLE[suffix.lower()]
+    options = _qualities(quality).get(kind, {}) if quality else {}
+    return encode(_with(image, None, strip), kind, **options)
+
+
+def _qualities(quality: int) -> dict[str, dict[str, Any]]:
+    fine = quality >= 90
+    return {
+        "JPEG": {"quality": quality, "subsampling": 0 if fine else 2},
+        "AVIF": {"quality": quality, "subsampling": "4:4:4" if fine else "4:2:0"},
+        "WEBP": {"quality": quality, "lossless": False, "exact": False},
+    }
 
 
 def _with(image: Image.Image, like: Image.Image | None, strip: bool) -> Picture:

@@ -22,7 +22,7 @@ from qartsr.files import write_text
 
 COLUMN = "image"
 """The one column of input and output: base64 of an image file."""
-CONFIG: dict[str, Any] = {"device": "auto", "engine": "auto", "tile": 512, "overlap": 64}
+CONFIG: dict[str, Any] = {"device": "auto", "engine": "auto", "tile": None, "overlap": 64}
 """What ``model_config`` of ``mlflow.pyfunc.load_model`` may change, and the defaults."""
 LOADER = "qartsr.serving"
 MLMODEL, EXAMPLE, SERVED_EXAMPLE = "MLmodel", "input_example.json", "serving_input_example.json"

@@ -20,8 +20,8 @@ def server_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def client_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """What the clients of the services set, telemetry switched off."""
-    return {**TELEMETRY_OFF, **_no_proxy(), **variables}
+    """What the clients of the services set, telemetry switched off; a proxy may be set after the services started."""
+    return {**TELEMETRY_OFF, **_no_proxy(always=True), **variables}
 
 
 def env_lines(variables: Mapping[str, str]) -> str:
@@ -29,9 +29,9 @@ def env_lines(variables: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
 
 
-def _no_proxy() -> dict[str, str]:
+def _no_proxy(always: bool = False) -> dict[str, str]:
     """Where a proxy is in use, it must not be asked for this machine itself."""
-    if not urllib.request.getproxies():
+    if not always and not urllib.request.getproxies():
         return {}
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [*filter(None, known.split(",")), *(host for host in (HOST, "localhost") if host not in known)]

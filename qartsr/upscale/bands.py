@@ -22,13 +22,15 @@ Report = Callable[[int, int], None]
 """Called after each run of the network with the number of runs done and their total."""
 
 
-def bands(model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None) -> Iterator[Tensor]:
+def bands(
+    model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None, rounds: int = ROUNDS
+) -> Iterator[Tensor]:
     """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W) on the CPU, from the top."""
     height, width = (-(-side // model.factor) * model.factor for side in lq.shape[1:])
     rows = grid(height, width, tile, overlap, model.multiple)
     places = [place for row in rows for place in row]
     probes = [(place, place.weight) for place in spread(places, PROBES)]
-    rounds = min(ROUNDS, count_norms(model)) if len(places) > 1 else 0
+    rounds = min(rounds, count_norms(model)) if len(places) > 1 else 0
     run = _counted(_runner(model, lq, (height, width), seed), rounds * len(probes) + len(places), report)
     with imposed(model, observe(model, run, probes, rounds)):
         yield from _joined(rows, run, lq.shape[1], lq.shape[2])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 import torch
 
+from qartsr.data.pairs import SCALE
 from qartsr.engines import choose, demand_known
 from qartsr.errors import QartsrError
 from qartsr.images import (
@@ -25,11 +26,12 @@ from qartsr.images import (
     write_image,
 )
 from qartsr.models import OneStepSR
-from qartsr.upscale.bands import Report
+from qartsr.upscale.bands import ROUNDS, Report
 from qartsr.upscale.device import choose_device
 from qartsr.upscale.origin import Memory, Origin, open_source, save
 from qartsr.upscale.sources import local
-from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
+from qartsr.upscale.tile_size import tile_for
+from qartsr.upscale.tiles import OVERLAP, silent, upscale_image, usable
 
 if TYPE_CHECKING:
     from qartsr.upscale.clip import ClipReport, ClipResult
@@ -43,14 +45,18 @@ class OneStepSRPipeline:
     Parameters
     ----------
     model: in evaluation mode, on the device it shall run on, executed as it is.
-    tile, overlap: see :func:`qartsr.upscale.upscale_image`; refused here when they cannot work.
+    tile, overlap, rounds: see :func:`qartsr.upscale.upscale_image`; refused here when they cannot work. ``tile`` None:
+        for each image what :mod:`qartsr.upscale.tile_size` chooses, 0: no tiles.
 
     ``engine`` is the name of what executes the model, ``reason`` why that was chosen.
     """
 
-    def __init__(self, model: OneStepSR, tile: int = TILE, overlap: int = OVERLAP) -> None:
+    def __init__(self, model: OneStepSR, tile: int | None = None, overlap: int = OVERLAP, rounds: int = ROUNDS) -> None:
         self.model, self.engine, self.reason = model, "none", "the model runs as it was given"
-        self._tile, self._overlap = usable(tile, overlap, model.multiple)
+        if not 0 <= rounds <= ROUNDS:
+            raise QartsrError(f"{rounds} rounds cannot be", "rounds", f"choose 0 to {ROUNDS}")
+        whole, self._overlap = usable(tile or 0, overlap, model.multiple)
+        self._tile, self._rounds = None if tile is None else whole, rounds
         self._origin: Origin = Memory(model)
 
     @classmethod
@@ -60,8 +66,9 @@ class OneStepSRPipeline:
         *,
         device: str = "auto",
         engine: str = "auto",
-        tile: int = TILE,
+        tile: int | None = None,
         overlap: int = OVERLAP,
+        rounds: int = ROUNDS,
     ) -> OneStepSRPipeline:
         """Load a package file, a folder holding ``model.safetensors``, a floating-point model folder, or an address.
 
@@ -80,7 +87,7 @@ class OneStepSRPipeline:
         model, origin = open_source(local(str(source)))
         choice = choose(engine, model, place)
         _LOG.info("engine %s on %s: %s", choice.engine.name, place, choice.reason)
-        pipe = cls(choice.engine.prepare(model.to(place)), tile, overlap)
+        pipe = cls(choice.engine.prepare(model.to(place)), tile, overlap, rounds)
         pipe.engine, pipe.reason, pipe._origin = choice.engine.name, choice.reason, origin
         return pipe
 
@@ -105,7 +112,9 @@ class OneStepSRPipeline:
         if not isinstance(image, Picture):  # whoever has one has seen what it notes
             for note in picture.notes:
                 _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
-        return upscale_image(self.model, picture, self._tile, self._overlap, report)
+        sides = picture.height * SCALE, picture.width * SCALE
+        tile = tile_for(self.model, *sides, self._overlap, self._rounds) if self._tile is None else self._tile
+        return upscale_image(self.model, picture, tile, self._overlap, report, rounds=self._rounds)
 
     def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:
         """Upscale every image file in ``source`` to one of the same name and format in ``target``; BMP and GIF to PNG.
@@ -168,7 +177,7 @@ class OneStepSRPipeline:
     def _identity(self) -> dict[str, str | int]:
         """What a frame's bytes depend on, beside the frame."""
         versions = {"qartsr": version("qartsr"), "torch": torch.__version__}
-        tiles = {"tile": self._tile, "overlap": self._overlap}
+        tiles = {"tile": self._tile or 0, "overlap": self._overlap, "rounds": self._rounds}
         device = str(self.model.context.device)
         return {"sha256": self._origin.digest(), "engine": self.engine, "device": device, **tiles, **versions}
 

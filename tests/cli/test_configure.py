@@ -24,7 +24,8 @@ def test_there_and_back(qartsr: Qartsr, project: Path) -> None:
     assert (said.status, said.err) == (0, "")
     assert said.out == (
         "params.yaml is configs/osediff.yaml now; put weights/stable-diffusion-2-1-base, weights/osediff.pkl, "
-        "datasets/DIV2K in place, then run `dvc repro`, or `make demo` for services and registry as well.\n"
+        "datasets/DIV2K in place (`qartsr doctor` says from where), "
+        "then run `dvc repro`, or `make demo` for services and registry as well.\n"
     )
     assert (project / "params.yaml").read_bytes() == (project / "configs" / "osediff.yaml").read_bytes()
     said = qartsr("configure", "sample")

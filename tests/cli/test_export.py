@@ -14,20 +14,33 @@ from tests.cli.conftest import Qartsr
 
 def test_onnx_of_one_size(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:
     out = tmp_path / "m.onnx"
-    said = qartsr("export", package, out, "--to", "onnx", "--size", 16, 24)
+    said = qartsr("export", package, out, "--to", "onnx", "--size", 5, 7)
     assert (said.status, said.out) == (0, "")
     assert said.err == f"{out}: {out.stat().st_size:,} bytes\n"
-    facts = {each.key: each.value for each in onnx.load(out).metadata_props}
-    assert facts["qartsr.align"] == "wavelet"
+    graph = onnx.load(out)
+    (result,) = graph.graph.output
+    assert [each.dim_value for each in result.type.tensor_type.shape.dim] == [1, 3, 20, 28]
+    facts = {each.key: each.value for each in graph.metadata_props}
+    assert facts["qartsr.scale"] == "4" and facts["qartsr.bits"] == "w4a4" and len(facts["qartsr.sha256"]) == 64
+
+
+def test_the_network_alone(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:
+    out = tmp_path / "m.onnx"
+    assert qartsr("export", package, out, "--to", "onnx", "--size", 16, "--network-only").status == 0
+    graph = onnx.load(out)
+    (result,) = graph.graph.output
+    assert [each.dim_value for each in result.type.tensor_type.shape.dim] == [1, 3, 16, 16]
+    assert {each.key: each.value for each in graph.metadata_props}["qartsr.align"] == "wavelet"
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("m.bin", "--to", "onnx"), "is no name for onnx"),
-        (("m.xml", "--to", "openvino", "--size", 16), "'16' is no size"),
+        (("m.xml", "--to", "openvino", "--size", "x"), "'x' is no size"),
+        (("m.xml", "--to", "openvino", "--size", 16, 16, 16), "'16 16 16' is no size"),
         (("m.xml", "--to", "openvino", "--size", 16, 0), "'16 0' is no size"),
-        (("m.xml", "--to", "openvino", "--size", 16, 18), "16x18 is no size of this model"),
+        (("m.xml", "--to", "openvino", "--size", 16, 18, "--network-only"), "16x18 is no size of this model"),
     ],
 )
 def test_refusals(package: Path, tmp_path: Path, qartsr: Qartsr, words: tuple[object, ...], sentence: str) -> None:

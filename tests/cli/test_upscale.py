@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from qartsr import OneStepSRPipeline, upscale
-from qartsr.cli.upscale import OVERLAP, TILE
+from qartsr.cli.upscale import ENGINES, OVERLAP, ROUNDS
+from qartsr.engines import engine_names
 from qartsr.images.png import SIGNATURE, packed
+from qartsr.upscale import bands
 from tests.cli.conftest import Qartsr
 
 RNG = np.random.default_rng(0)
@@ -150,14 +152,20 @@ def test_paths_that_cannot_be_are_refused_before_a_model_is_loaded(
     refused(qartsr("upscale", image, image, *model), "both the input and the output")
     refused(qartsr("upscale", image, link, *model), "both the input and the output")
     refused(qartsr("upscale", folder, folder / "sub" / "..", *model), "both the input and the output")
-    refused(qartsr("upscale", image, tmp_path / "empty", *model), "is a folder", f"{tmp_path}/empty/a.png")
+    refused(qartsr("upscale", image, "-o", folder, *model), "both the input and the output", "--suffix")
+    assert "no output is named" in qartsr("upscale", image, *model).err
+    refused(qartsr("upscale", image, image, link, *model), "link.png: is a file", "name a folder")
+    refused(qartsr("upscale", image, tmp_path / "o.png", *model, "--suffix", "_x4"), "names a file", "--suffix")
+    refused(qartsr("upscale", image, tmp_path / "o.png", *model, "--format", "webp"), "does not end as webp does")
+    refused(qartsr("upscale", image, tmp_path / "o.png", *model), "no model: cannot be read")
     refused(qartsr("upscale", folder, link, *model), "link.png: is a file", "name a folder")
     refused(qartsr("upscale", tmp_path / "empty", tmp_path / "out", *model), "has no PNG, JPEG, WebP")
     refused(qartsr("upscale", image, link / "out.png", *model), "link.png: is not a folder")
     refused(qartsr("upscale", folder, link / "out", *model), "link.png: is not a folder")
     for name in ("out.psd", "out"):
         refused(qartsr("upscale", image, tmp_path / name, *model), "no suffix of an image format", ".png")
-    refused(qartsr("upscale", folder / "damaged.png", tmp_path / "out.png", *model), "damaged.png", "check that")
+    broken = (folder / "damaged.png", tmp_path / "out.png")
+    refused(qartsr("upscale", *broken, "--model", folder), "damaged.png", "check that")  # which is no model either
     assert not list(tmp_path.glob("out*"))
 
 
@@ -256,7 +264,7 @@ def test_tiles_that_cannot_work_are_told_once(qartsr: Qartsr, package: Path, fol
     (folder / "sub").rmdir()
     options = ("--model", package, "--tile", 64, "--overlap", 40)
     refused(qartsr("upscale", folder, tmp_path / "out", *options), "tile 64 with overlap 40", "half a tile")
-    assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--tile", 0).status == 2
+    assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--tile", -1).status == 2
     assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--overlap", -1).status == 2
     assert qartsr("upscale", folder, tmp_path / "out", "--model", package, "--threads", "all").status == 2
 
@@ -291,4 +299,5 @@ def test_ctrl_c_leaves_nothing_behind(qartsr: Qartsr, package: Path, tmp_path: P
 
 
 def test_the_help_tells_the_defaults_of_the_library() -> None:
-    assert (TILE, OVERLAP) == (upscale.TILE, upscale.OVERLAP)
+    assert (OVERLAP, ROUNDS) == (upscale.OVERLAP, bands.ROUNDS)
+    assert engine_names() == ENGINES

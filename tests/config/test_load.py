@@ -105,3 +105,11 @@ def test_names_are_matched_whole(key: str, value: str, values: Any) -> None:
     (values if key == "profile" else values["publish"])[key] = value
     with pytest.raises(QartsrError, match=key):
         parse_params(values, "params.yaml")
+
+
+@pytest.mark.parametrize("key", ["seed", "lpips", "publish"])
+def test_what_dvc_demands_has_no_default(key: str, values: Any) -> None:
+    """Else a file would be valid here, and DVC would refuse it in words of its own."""
+    del values[key]
+    with pytest.raises(QartsrError, match=key):
+        parse_params(values, "params.yaml")

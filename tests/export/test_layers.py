@@ -22,10 +22,11 @@ TOLERANCE = 2e-6
 """Of the largest output: another order of summing."""
 
 
-def exported(layer: PackedLayer, x: Tensor) -> bytes:
+def exported(layer: PackedLayer, x: Tensor, varying: bool = False) -> bytes:
     graph = Graph()
-    y = write_layer(graph, "layer", layer, graph.input("x", tuple(x.shape)))
-    graph.output("y", y, tuple(layer(x).shape))
+    shape = (*x.shape[:2], *(f"side{index}" for index in range(x.dim() - 2))) if varying else tuple(x.shape)
+    y = write_layer(graph, "layer", layer, graph.input("x", shape))
+    graph.output("y", y, [f"any{axis}" for axis in range(x.dim())] if varying else tuple(layer(x).shape))
     return graph.model({}).SerializeToString()
 
 
@@ -40,9 +41,9 @@ def off_the_ties(layer: PackedLayer, x: Tensor) -> Tensor:
     return torch.where(near, x + 0.01 * scale / slope, x)
 
 
-def compare(layer: PackedLayer, x: Tensor, runtime: str) -> None:
+def compare(layer: PackedLayer, x: Tensor, runtime: str, varying: bool = False) -> None:
     steady = off_the_ties(layer, x)
-    found, expected = RUNTIMES[runtime](exported(layer, steady))(steady), layer(steady)
+    found, expected = RUNTIMES[runtime](exported(layer, steady, varying))(steady), layer(steady)
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
@@ -66,6 +67,7 @@ def test_every_width(bits: int, runtime: str) -> None:
     for kind in ("conv", "linear"):
         layer, x = make(kind, recipe(), bits, bits)
         compare(pack_layer(layer), x, runtime)
+        compare(pack_layer(layer), x, runtime, varying=True)
 
 
 def awkward(kind: str, bits: int) -> tuple[PackedLayer, Tensor]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from qartsr.errors import QartsrError
-from qartsr.export import build_model, check_target, serialized, step, write_onnx, write_openvino
+from qartsr.export import build_model, build_picture, check_target, serialized, step, write_onnx, write_openvino
+from qartsr.export.graph import Graph
+from qartsr.export.picture import enlarge
+from qartsr.images import as_picture
 from qartsr.models import OneStepSR
 from qartsr.packing import load_package, write_package
+from qartsr.upscale import upscale_image
+from qartsr.upscale.enlarge import enlarged
 from tests.export.runtimes import onnx_runtime, open_vino
+from tests.house.project import ROOT
 from tests.packing.tiny import network_input, quantize, recipe, tiny_model
 
 SIZE = (16, 24)
@@ -83,3 +92,53 @@ def test_what_cannot_be_is_refused(packed: OneStepSR) -> None:
         build_model(packed, (16, 18), {})
     with pytest.raises(QartsrError, match=r"let it end in \.xml"):
         check_target(Path("m.onnx"), "openvino")
+
+
+def picture(height: int, width: int) -> Image.Image:
+    """Noise: every border and every rounding shows."""
+    return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def planes(image: Image.Image) -> Tensor:
+    """(1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+def test_a_picture_graph_does_all_that_upscale_does(kind: str) -> None:
+    """In floating point, where no code can tip: x4, colour fix and clamp; rounding differs here and there."""
+    model, image = tiny_model(kind), picture(9, 6)
+    expected = np.asarray(upscale_image(model, image)).transpose(2, 0, 1)[None]
+    for size in ((9, 6), None):
+        found = onnx_runtime(serialized(build_picture(model, size, {})), optimised=False)(planes(image))
+        assert np.abs(found.numpy() * 255 - expected).max() < 0.75
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(9, 11), (1, 10), (2, 2), (8, 12)])
+def test_pictures_are_enlarged_and_continued_as_in_the_pipeline(height: int, width: int, varying: bool) -> None:
+    graph, image, size = Graph(), picture(height, width), None if varying else (height, width)
+    padded = enlarge(graph, graph.input("image", (1, 3, *(size or ("h", "w")))), size, 16)
+    graph.output("padded", padded.image, (1, 3, "H", "W"))
+    source = enlarged(as_picture(image)).lq
+    sides = [-(-side // 16) * 16 for side in source.shape[1:]]
+    missing = [(0, side - given) for side, given in zip(sides, source.shape[1:], strict=True)]
+    expected = np.pad(source.numpy(), [(0, 0), *missing], mode="reflect")
+    found = onnx_runtime(serialized(graph.model({})))(planes(image))
+    difference = np.abs((found.numpy()[0] + 1) * 127.5 - expected)
+    assert (
+        difference.max() < 1.001 and (difference > 0.001).mean() < 0.005
+    )  # Pillow's weights have 22 bits: a tie or so
+
+
+def test_the_example_of_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line by line, on a model in floating point, where no code can tip."""
+    monkeypatch.chdir(tmp_path)
+    model, image = tiny_model(), picture(8, 12)
+    write_onnx(Path("sr.onnx"), build_picture(model, None, {}))
+    image.save("photo.png")
+    (example,) = re.findall(r"```python\n(import onnxruntime.*?)```", (ROOT / "docs/engines.md").read_text(), re.DOTALL)
+    exec(example, {})
+    with Image.open("photo_x4.png") as found:
+        difference = np.abs(np.asarray(found).astype(int) - np.asarray(upscale_image(model, image)))
+    assert difference.max() <= 1

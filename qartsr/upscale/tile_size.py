@@ -1,0 +1,69 @@
+"""How large a tile should be: none at all while the memory allows it, else the one that costs least.
+
+A tiled picture is run through the network up to three times: in two rounds of at most 16 tiles to observe
+(:mod:`qartsr.upscale.statistics`), and once for the picture. So tiles cost about three times what they save until there
+are many more than 16; what makes a whole picture expensive is the memory of attention, which grows with its square.
+The choice depends on model and picture only, never on the machine, so that results do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from qartsr.models import OneStepSR
+from qartsr.upscale.bands import PROBES
+from qartsr.upscale.windows import starts
+
+BUDGET = 4 << 30
+"""Bytes that a run of the network may take by the estimate below."""
+LEAST, STEP = 384, 64
+"""Sides that are tried, in output pixels: smaller tiles differ more from the whole picture."""
+SLACK = 1.15
+"""A larger tile is taken as long as it costs at most so many times the cheapest."""
+_FLOAT, _LIVE, _SCORES = 4, 3, 2
+
+
+class Load(NamedTuple):
+    """What a run of the network needs of memory, by output pixel and by its square."""
+
+    linear: float
+    square: float
+
+    def bytes(self, pixels: float) -> float:
+        """For an output of so many pixels, an estimate."""
+        return self.linear * pixels + self.square * pixels**2
+
+
+def load_of(model: OneStepSR) -> Load:
+    """Three activations of the VAE's widest layer at full size, and two matrices of scores of the largest attention."""
+    vae: Any = model.vae.config
+    unet: Any = model.unet.config
+    widest = max(vae.block_out_channels[:2])
+    tokens = [1.0] if getattr(vae, "mid_block_add_attention", True) else []
+    levels, heads = unet.down_block_types, unet.attention_head_dim
+    for level, kind in enumerate(levels):
+        if "CrossAttn" in kind:
+            count = heads if isinstance(heads, int) else heads[level]
+            tokens.append(count / 16**level)
+    square = max(tokens, default=0.0) * _SCORES * _FLOAT / model.factor**4
+    return Load(widest * _FLOAT * _LIVE, square)
+
+
+def tile_for(model: OneStepSR, height: int, width: int, overlap: int, rounds: int) -> int:
+    """The side of a tile, or 0 for none, of an output of (height, width) pixels."""
+    load = load_of(model)
+    if load.bytes(height * width) <= BUDGET:
+        return 0
+    least = max(LEAST, -(-2 * overlap // STEP) * STEP)
+    sides = [least]
+    while load.bytes((sides[-1] + STEP) ** 2) <= BUDGET and sides[-1] < max(height, width):
+        sides.append(sides[-1] + STEP)
+    costs = {side: cost(height, width, side, overlap, rounds) for side in sides}
+    return max(side for side in sides if costs[side] <= SLACK * min(costs.values()))
+
+
+def cost(height: int, width: int, tile: int, overlap: int, rounds: int) -> int:
+    """Pixels that the network sees in all."""
+    count = len(starts(height, tile, overlap, 1)) * len(starts(width, tile, overlap, 1))
+    runs = 1 if count == 1 else count + rounds * min(PROBES, count)
+    return runs * min(tile, height) * min(tile, width)

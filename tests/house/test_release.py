@@ -1,0 +1,73 @@
+"""Whoever installs a built wheel can run a model with it; what is said of dependencies is true of the pins."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qartsr.packing import write_package
+from tests.house.project import ROOT
+from tests.packing.tiny import quantize, recipe, tiny_model
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_licences_are_those_of_the_pinned_versions() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {canonical(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line and line[0] != "#"}
+    listed = csv.DictReader((ROOT / "docs" / "licences.csv").read_text().splitlines())
+    found = {canonical(row["Name"]): row["Version"] for row in listed}
+    other_pythons = {"async-timeout", "whenever"}
+    assert {name: found.get(name) for name in pins if name not in other_pythons} == {
+        name: version for name, version in pins.items() if name not in other_pythons
+    }, "make licences"
+
+
+def test_every_python_that_is_promised_is_named() -> None:
+    named = {each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)}
+    assert named == {"3.11", "3.12", "3.13"} and PROJECT["requires-python"] == ">=3.11"
+    assert "Typing :: Typed" in PROJECT["classifiers"] and (ROOT / "qartsr" / "py.typed").is_file()
+
+
+@pytest.mark.slow
+def test_a_wheel_from_the_sdist_runs_in_an_empty_environment(tmp_path: Path) -> None:
+    """Built, installed with its core dependencies only, and used from there on a picture."""
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.is_file():
+        pytest.skip("uv, which builds and installs, is not in this environment")
+    dist, python = tmp_path / "dist", tmp_path / "empty" / "bin" / "python"
+    run(uv, "build", "--no-build-isolation", "--python", sys.executable, "--out-dir", dist, ROOT)
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    run(uv, "venv", "--python", sys.executable, tmp_path / "empty")
+    run(uv, "pip", "install", "--python", python, wheel, "-c", ROOT / "constraints.txt")
+    model = tiny_model()
+    write_package(tmp_path / "model.safetensors", model, quantize(model, "w4a4", recipe()), {})
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(tmp_path / "in.png")
+    qartsr = python.with_name("qartsr")
+    run(qartsr, "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", tmp_path / "model.safetensors")
+    with Image.open(tmp_path / "out.png") as made:
+        assert made.size == (24, 20)
+    said = run(python, "-c", "import qartsr, importlib.util as u; print(qartsr.__file__, u.find_spec('mlflow'))")
+    assert said.startswith(str(tmp_path / "empty")) and said.strip().endswith("None")
+    assert sdist.stat().st_size < 40e6
+
+
+def run(*words: object) -> str:
+    """Output of a command outside the repository, with its own packages only."""
+    outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=outside, cwd="/")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -1,0 +1,57 @@
+"""Tiles by what they cost: none while the memory allows it, and none that is dearer than need be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qartsr import OneStepSRPipeline
+from qartsr.errors import QartsrError
+from qartsr.models import OneStepSR, sample_backbone
+from qartsr.synthetic import ARCHITECTURES, blank
+from qartsr.upscale import tile_size, upscale_image
+from qartsr.upscale.tile_size import BUDGET, LEAST, cost, load_of, tile_for
+from tests.packing.tiny import tiny_model
+
+
+@pytest.fixture(scope="module", params=["sample", "osediff"])
+def model(request: pytest.FixtureRequest) -> OneStepSR:
+    return sample_backbone(1, "none", 0) if request.param == "sample" else blank(ARCHITECTURES["osediff"]())
+
+
+def test_the_choice_is_the_cheapest_that_fits(model: OneStepSR) -> None:
+    """Brute force over every side that is tried."""
+    load = load_of(model)
+    for height, width in ((512, 512), (1024, 1024), (3000, 4000), (12000, 16000)):
+        chosen = tile_for(model, height, width, 64, 2)
+        fitting = [side for side in range(LEAST, 4096, 64) if side == LEAST or load.bytes(side**2) <= BUDGET]
+        best = min(cost(height, width, side, 64, 2) for side in fitting)
+        if load.bytes(height * width) <= BUDGET:
+            assert chosen == 0 and cost(height, width, 1 << 20, 64, 2) <= best
+        else:
+            assert chosen in fitting and cost(height, width, chosen, 64, 2) <= 1.15 * best
+    assert tile_for(model, 512, 512, 64, 2) == 0
+
+
+def test_the_passes_are_those_that_are_counted() -> None:
+    """1024 x 1024 in tiles of 512: 9 tiles, thrice."""
+    assert cost(1024, 1024, 512, 64, 2) == 27 * 512**2
+    assert cost(1024, 1024, 512, 64, 0) == 9 * 512**2
+    assert cost(1024, 1024, 1024, 64, 2) == 1024**2
+
+
+def test_the_pipeline_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8))
+    seen: list[tuple[int, int]] = []
+    model = tiny_model()
+    whole = OneStepSRPipeline(model)(image, lambda *done: seen.append(done))
+    assert seen == [(1, 1)] and whole == upscale_image(model, image, 0)
+    monkeypatch.setattr(tile_size, "LEAST", 32)
+    monkeypatch.setattr(tile_size, "STEP", 16)
+    monkeypatch.setattr(tile_size, "BUDGET", 1)
+    seen.clear()
+    OneStepSRPipeline(model, overlap=8, rounds=0)(image, lambda *done: seen.append(done))
+    assert seen[-1] == (12, 12)  # 3 x 4 tiles of 32, once
+    with pytest.raises(QartsrError, match="3 rounds cannot be"):
+        OneStepSRPipeline(model, rounds=3)
