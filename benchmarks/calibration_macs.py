@@ -26,7 +26,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import versions
-from qartsr.models import State, units
+from qartsr.models import State
 from qartsr.synthetic import ARCHITECTURES, blank
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,7 @@ def counted(arch: str, size: int) -> dict[str, int]:
     """Module -> multiply-accumulates of its forward pass, in inference order."""
     model = blank(ARCHITECTURES[arch]()).to("meta")
     state, found = State(torch.empty(1, 3, size, size, device="meta")), {}
-    for unit in units(model):
+    for unit in model.segments():
         with FlopCounterMode(display=False) as counter:
             state = unit.run(model, state)
         found[unit.name] = counter.get_total_flops() // 2

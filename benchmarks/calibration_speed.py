@@ -37,7 +37,7 @@ from qartsr.data import load_calibration, load_pairs
 from qartsr.data.pairs import to_unit
 from qartsr.losses import ImageLoss
 from qartsr.metrics.luma import psnr_y
-from qartsr.models import OneStepSR, State, align, load_model, run_units, units
+from qartsr.models import OneStepSR, State, align, load_model, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
@@ -107,7 +107,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "question": "cost and quality of a pass of RPQ: teacher at every step, cached, cached with fewer image losses",
         "date": date.today().isoformat(), "machine": machine(), "versions": versions(), "settings": settings,
-        "load_average": round(os.getloadavg()[0], 1), "modules": len(units(teacher)), "ways": ways,
+        "load_average": round(os.getloadavg()[0], 1), "modules": len(teacher.segments()), "ways": ways,
     }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def naive(
     teacher: OneStepSR, decided: Plan, statistics: Statistics, lq: Tensor, config: ModulesPhase, setting: Setting
 ) -> OneStepSR:
     """RPQ as the paper writes it. The variances that scale the module loss are taken from one pass before."""
-    sequence, student = units(teacher), copy.deepcopy(teacher)
+    sequence, student = teacher.segments(), copy.deepcopy(teacher)
     loss, trained, scales = ImageLoss(config.loss, setting.lpips), list[str](), _variances(teacher, lq)
     for k in reversed(range(len(sequence))):
         apply(student, decided, sequence[k].layers)
@@ -134,11 +134,11 @@ def naive(
             index = sample(len(lq), config.batch, number, setting.seed, sequence[k].name)
             low = lq[index]
             with torch.no_grad():
-                target = run_units(teacher, State(low), sequence[: k + 1])
-                image_fp = run_units(teacher, target, sequence[k + 1 :]).hidden
-                state = run_units(student, State(low), sequence[:k])
+                target = run_segments(teacher, State(low), sequence[: k + 1])
+                image_fp = run_segments(teacher, target, sequence[k + 1 :]).hidden
+                state = run_segments(student, State(low), sequence[:k])
             state = sequence[k].run(student, state)
-            image = run_units(student, state, sequence[k + 1 :]).hidden
+            image = run_segments(student, state, sequence[k + 1 :]).hidden
             losses = loss(align(setting.align, image, low), align(setting.align, image_fp, low))
             error = F.mse_loss(state.hidden, target.hidden) / scales[k]
             return {"total": losses["total"] + config.module_loss * error}
@@ -170,7 +170,7 @@ def _hybrid(every: int, teacher: OneStepSR, *others: Any) -> Way:
 @torch.no_grad()
 def _variances(teacher: OneStepSR, lq: Tensor) -> list[Tensor]:
     state, found = State(lq), []
-    for unit in units(teacher):
+    for unit in teacher.segments():
         state = unit.run(teacher, state)
         found.append(state.hidden.var())
     return found
@@ -180,7 +180,7 @@ def _macs(way: Way, config: ModulesPhase, steps: int) -> float:
     """Mean of a step, over all modules and a period of ``steps`` steps, caching included."""
     with FlopCounterMode(display=False) as counter:
         student = way(config.model_copy(update={"steps": steps}))
-    return counter.get_total_flops() / 2 / (steps * len(units(student)))
+    return counter.get_total_flops() / 2 / (steps * len(student.segments()))
 
 
 @torch.no_grad()

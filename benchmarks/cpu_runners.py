@@ -26,7 +26,7 @@ from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer
 from qartsr.packing.packed_layer import NoLowRank
 from qartsr.synthetic import blank
-from qartsr.synthetic.weights import parts, random_tensor, shapes
+from qartsr.synthetic.weights import random_tensor, shapes
 
 PARTS = ("encoder", "denoiser", "decoder")
 BITS = ("w4a4", "w3a3", "w2a2")
@@ -82,7 +82,7 @@ class Bench:
     def _float(self, part: str) -> OneStepSR:
         """The floating-point model with the weights of one part; the rest is on the meta device."""
         model = blank(self._described)
-        for component, prefix in parts(model):
+        for prefix, component in ((f"{name}.", part) for name, part in model.named_parts().items()):
             if (prefix == "unet.") == (part == "denoiser"):
                 state = {name: random_tensor(prefix + name, shape, 0) for name, shape in shapes(component).items()}
                 component.load_state_dict(state, assign=True)
@@ -145,8 +145,8 @@ def _infer(request: Any, x: Tensor) -> Tensor:
 def _part_of(model: OneStepSR, part: str) -> Run:
     calls: dict[str, Run] = {
         "encoder": lambda x: model.posterior(x)[0],
-        "denoiser": model.predict_noise,
-        "decoder": lambda x: model.vae.decode(x).sample,
+        "denoiser": model.predict,
+        "decoder": model.reconstruct,
     }
     return calls[part]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qartsr.config import load_config
 from qartsr.config.experiment import Experiments
 from qartsr.files import read_json, write_json
-from qartsr.models.schedule import alphas_cumprod
+from qartsr.models.sd_unet.schedule import alphas_cumprod
 from qartsr.study.figures import schedule, stages
 from qartsr.study.method_tables import COLUMNS
 from qartsr.study.table import write_tables

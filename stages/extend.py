@@ -6,7 +6,7 @@ from qartsr.config import load_config, load_params, parse_bits
 from qartsr.config.method import Training, lasting
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
-from qartsr.models import fold_constants, load_model, units
+from qartsr.models import fold_constants, load_model
 from qartsr.quantize import load_state, round_for_storage, save_state
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
@@ -30,7 +30,7 @@ def main() -> None:
     teacher, student = load_model(args.model).to(device), load_model(args.model).to(device)
     decided = load_state(student, args.state)
     asked = load_config(Training, args.phases)
-    phases = [phase for phase in lasting(asked, len(units(teacher))) if phase.kind == "model"]
+    phases = [phase for phase in lasting(asked, len(teacher.segments())) if phase.kind == "model"]
     job = Job(
         teacher, to_unit(load_calibration(args.calibration).lq).to(device), setting, folder,
         params.compute.checkpoint_seconds,

@@ -7,7 +7,7 @@ from qartsr.config.method import Training, lasting
 from qartsr.config.parts import MethodConfig
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
-from qartsr.models import load_model, units
+from qartsr.models import load_model
 from qartsr.quantize import plan, save_state
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
@@ -34,7 +34,7 @@ def main() -> None:
     job = Job(teacher, lq, setting, folder, params.compute.checkpoint_seconds)
     with open_run(params.profile, f"quantize@{bits}", asked.model_dump()) as run:
         curves = Curves(run.metrics)
-        student = train(job, decided, lasting(asked, len(units(teacher))), curves, lambda: calibrated(job, decided))
+        student = train(job, decided, lasting(asked, len(teacher.segments())), curves, lambda: calibrated(job, decided))
         save_state(student, decided, args.out)
         curves.write(args.curves)
         run.artifact(args.curves)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qartsr.models import OneStepSR, sample_backbone
+from qartsr.models import OneStepSR
+from qartsr.models.sd_unet import sample_backbone
 
 pytest_plugins = ("tests.interpreter", "tests.servers")
 

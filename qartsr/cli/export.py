@@ -12,7 +12,7 @@ from qartsr.cli.show import say
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
-    from qartsr.models import OneStepSR
+    from qartsr.models import Backbone
 
 _ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
 """Those of :mod:`qartsr.export`, which would load onnx for the sake of a help text; a test compares them."""
@@ -55,7 +55,7 @@ def _size(words: list[str]) -> tuple[int, int] | None:
     return height, width
 
 
-def _load(source: str) -> tuple[OneStepSR, dict[str, str]]:
+def _load(source: str) -> tuple[Backbone, dict[str, str]]:
     """The model, and what the graph shall say of its origin."""
     from qartsr.files import sha256_file
     from qartsr.models import load_model
@@ -71,7 +71,7 @@ def _load(source: str) -> tuple[OneStepSR, dict[str, str]]:
     return model, {"qartsr.source": name, "qartsr.bits": bits, "qartsr.sha256": sha256_file(path)}
 
 
-def _facts(model: OneStepSR, network_only: bool) -> dict[str, str]:
+def _facts(model: Backbone, network_only: bool) -> dict[str, str]:
     """How to use the graph."""
     if not network_only:
         return {
@@ -83,7 +83,7 @@ def _facts(model: OneStepSR, network_only: bool) -> dict[str, str]:
         "qartsr.input": "RGB in [-1, 1], already at the size of the output (bicubic x4)",
         "qartsr.output": "RGB, to be clamped to [-1, 1], then the colour fix",
         "qartsr.align": model.align,
-        "qartsr.multiple": str(model.multiple),
+        "qartsr.multiple": str(model.facts.multiple),
     }
 
 

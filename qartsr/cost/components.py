@@ -7,11 +7,6 @@ from typing import NamedTuple
 
 from qartsr.cost.trace import Work
 
-COMPONENTS: Mapping[str, tuple[str, ...]] = {
-    "VAE encoder": ("vae.encoder.", "vae.quant_conv"),
-    "UNet": ("unet.",),
-    "VAE decoder": ("vae.decoder.", "vae.post_quant_conv"),
-}
 TEXT_ENCODER = "text encoder"
 
 
@@ -34,12 +29,14 @@ class Component(NamedTuple):
         return sum(macs for _, macs in self.layers.values())
 
 
-def components(model: Iterable[Work], text_encoder: Iterable[Work]) -> tuple[Component, ...]:
-    """VAE encoder, UNet, VAE decoder, and the text encoder if there is any of it."""
+def components(
+    places: Mapping[str, tuple[str, ...]], model: Iterable[Work], text_encoder: Iterable[Work]
+) -> tuple[Component, ...]:
+    """Those of ``places`` (:attr:`Backbone.components`), and the text encoder if there is any of it."""
     works, text = list(model), list(text_encoder)
     inside = [
-        _component(name, True, [work for work in works if work.name.startswith(prefixes)])
-        for name, prefixes in COMPONENTS.items()
+        _component(name, True, [work for work in works if f"{work.name}.".startswith(prefixes)])
+        for name, prefixes in places.items()
     ]
     return (*inside, _component(TEXT_ENCODER, False, text)) if text else tuple(inside)
 

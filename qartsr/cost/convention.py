@@ -8,7 +8,7 @@ are torch's own, of the tagger's layers those without LoRA. A parameter or opera
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from qartsr.branches import branch_layout
@@ -37,12 +37,15 @@ def profiled(works: Iterable[Work]) -> Tally:
     return Tally(sum(work.params for work in seen), sum(work.macs for work in seen) + _NORM * norms)
 
 
-def full_precision(model: Iterable[Work], text_encoder: Iterable[Work]) -> tuple[Line, ...]:
-    """The floating-point row; OSEDiff's prompt path, where ``text_encoder`` is not empty, as the profiler sees it."""
+def full_precision(titles: Mapping[str, str], model: Iterable[Work], text_encoder: Iterable[Work]) -> tuple[Line, ...]:
+    """The floating-point row, parts by ``titles`` (:attr:`Backbone.titles`).
+
+    OSEDiff's prompt path, where ``text_encoder`` is not empty, as the profiler sees it.
+    """
     works, text = list(model), list(text_encoder)
     lines = [
-        Line(name, *profiled(work for work in works if work.name.startswith(prefix)))
-        for name, prefix in (("UNet", "unet."), ("VAE", "vae."))
+        Line(title, *profiled(work for work in works if work.name.startswith(f"{part}.")))
+        for part, title in titles.items()
     ]
     if text:
         mlps = [work for work in text if ".mlp." in work.name]

@@ -5,23 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from qartsr.config.parts import MethodConfig
+from qartsr.models.sd_unet.architectures import EDGE_LAYERS
 
 RANK = 4
 """Of the low-rank branch: the only round number that fits the parameters of Table 2 (docs/cost.md)."""
 _RANGES = {"sample": "mse", "osediff": "minmax"}
 _ADAPTER = {"sample": 16, "osediff": 32}
-_EDGES = (
-    "unet.conv_in",
-    "unet.conv_out",
-    "unet.time_embedding.linear_1",
-    "vae.quant_conv",
-    "vae.post_quant_conv",
-    "vae.encoder.conv_in",
-    "vae.encoder.conv_out",
-    "vae.decoder.conv_out",
-)
-_STRAIGHT = ("vae.*samplers.*", "vae.*.conv_shortcut")
-"""what no residual path goes around in the VAE, at 8 bits in the sample profile (docs/log.md)"""
 
 
 def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
@@ -39,7 +28,7 @@ def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
                 "adapter": {"kind": "lora", "rank": _ADAPTER[profile]},
             },
             "edge_bits": 8,
-            "edge_layers": (*_EDGES, *(_STRAIGHT if profile == "sample" else ())),
+            "edge_layers": EDGE_LAYERS[profile],
             "float_layers": (),
         }
     )

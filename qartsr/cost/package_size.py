@@ -16,7 +16,7 @@ from torch import nn
 
 from qartsr.branches import branch_layout
 from qartsr.layer import weight_groups
-from qartsr.models import OneStepSR, architecture, constant_shapes, is_folded
+from qartsr.models import Backbone, architecture, is_folded
 from qartsr.packing.header import Header, entries, metadata
 from qartsr.packing.spec import LayerSpec, TransformKind
 from qartsr.packing.structure import structure
@@ -31,7 +31,7 @@ _TRANSFORMS: Mapping[str, TransformKind] = {
 }
 
 
-def package_size(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> int:
+def package_size(model: Backbone, plan: Plan, provenance: Mapping[str, Any]) -> int:
     """Bytes of the file ``write_package`` makes of ``model``, quantized by ``plan``, folded, and rounded for storage.
 
     ``model``: still in floating point, on any device. ``provenance``: what the header will say of the origin.
@@ -70,11 +70,11 @@ def _bits(bits: int) -> Any:
     return bits
 
 
-def header_of(model: OneStepSR, plan: Plan, provenance: Mapping[str, Any]) -> Header:
+def header_of(model: Backbone, plan: Plan, provenance: Mapping[str, Any]) -> Header:
     """What :func:`package_size` counts: the header of the file, without its checksum."""
     shapes = {name: _shape(module) for name, module in quantizable(model).items()}
     described = architecture(model)
-    folded = constant_shapes(model, described["context"][1])
+    folded = model.constant_shapes(described["context"][1])
     if folded:
         described["context"][1] = 0  # as place_constants leaves it
     stored = [layer for layer in plan.layers if not layer.float and not is_folded(layer.name, folded)]

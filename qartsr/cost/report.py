@@ -17,7 +17,7 @@ from qartsr.cost.subject import Subject
 from qartsr.cost.text_encoder import text_encoder
 from qartsr.cost.trace import Work, trace
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.quantize import plan
 from qartsr.synthetic import blank, folder_size
 
@@ -71,18 +71,18 @@ def cost_of(subject: Subject, size: int, bits: Iterable[Bits], rank: int) -> Cos
     Raises QartsrError for a size the model cannot take.
     """
     model = blank(subject.architecture)
-    if size < model.multiple or size % model.multiple:
-        raise QartsrError(f"{size} is no size of this model", "--size", f"give a multiple of {model.multiple}")
+    if size < model.facts.multiple or size % model.facts.multiple:
+        raise QartsrError(f"{size} is no size of this model", "--size", f"give a multiple of {model.facts.multiple}")
     works = trace(model, torch.empty(1, 3, size, size, device="meta"))
     text = text_encoder() if subject.published else ()
     published = TABLE_2 if subject.published and size == SIZE else {}
-    fp = Row("fp", full_precision(works, text), 0.0, folder_size(model, "fp16"), published.get("fp"))
+    fp = Row("fp", full_precision(model.titles, works, text), 0.0, folder_size(model, "fp16"), published.get("fp"))
     rows = [_quantized(subject, model, works, chosen, rank, published.get(str(chosen))) for chosen in bits]
-    return Cost(subject.name, size, rank, (fp, *rows), components(works, text))
+    return Cost(subject.name, size, rank, (fp, *rows), components(model.components, works, text))
 
 
 def _quantized(
-    subject: Subject, model: OneStepSR, works: tuple[Work, ...], bits: Bits, rank: int, paper: Published | None
+    subject: Subject, model: Backbone, works: tuple[Work, ...], bits: Bits, rank: int, paper: Published | None
 ) -> Row:
     decided = plan(model, qartsr_method(subject.profile, rank), bits)
     branch = branches(works, decided).macs * 16 / 32

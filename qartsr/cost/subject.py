@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-
 from qartsr.errors import QartsrError
-from qartsr.files import read_json
-from qartsr.models import architecture
-from qartsr.synthetic import ARCHITECTURES, blank
+from qartsr.models import architecture, blank
+from qartsr.models.folder import stored_architecture
+from qartsr.synthetic import ARCHITECTURES
 
 
 class Subject(NamedTuple):
@@ -39,18 +37,4 @@ def subject(model: str) -> Subject:
     if not folder.is_dir():
         names = ", ".join(ARCHITECTURES)
         raise QartsrError("is neither a known model nor a folder", model, f"give {names} or a model folder")
-    described = {
-        **read_json(folder / "qartsr.json"),
-        "unet": read_json(folder / "unet" / "config.json"),
-        "vae": read_json(folder / "vae" / "config.json"),
-        "context": _shape(folder / "context.safetensors", "context"),
-    }
-    return Subject(model, architecture(blank(described)))
-
-
-def _shape(path: Path, name: str) -> list[int]:
-    try:
-        with safe_open(path, framework="pt") as handle:
-            return list(handle.get_slice(name).get_shape())
-    except (OSError, SafetensorError) as error:
-        raise QartsrError(f"cannot be read ({error})", str(path), "make the model again, or check the path") from error
+    return Subject(model, architecture(blank(stored_architecture(folder))))

@@ -12,7 +12,7 @@ from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.simulated import Simulated
 from qartsr.engines.triton_engine import Triton
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 
 _PREFERRED: tuple[Engine, ...] = (OpenVINO(), Simulated())
 """Fastest first; the last refuses nothing."""
@@ -38,7 +38,7 @@ def demand_known(name: str) -> None:
         raise QartsrError(f"unknown engine {name!r}", "engine", f"choose one of {', '.join(engine_names())}")
 
 
-def choose(name: str, model: OneStepSR, device: torch.device) -> Choice:
+def choose(name: str, model: Backbone, device: torch.device) -> Choice:
     """The engine called ``name``, or for ``auto`` the first of the preferred that can run ``model`` on ``device``.
 
     Raises QartsrError for an unknown name, and for a named engine that cannot run here.
@@ -52,7 +52,7 @@ def choose(name: str, model: OneStepSR, device: torch.device) -> Choice:
     return Choice(engine, "as asked")
 
 
-def _first(model: OneStepSR, device: torch.device) -> Choice:
+def _first(model: Backbone, device: torch.device) -> Choice:
     passed: list[str] = []
     for engine in _PREFERRED:
         refusal = engine.refusal(model, device)

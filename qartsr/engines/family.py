@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone, OneStepSR
 
 
 class Engine(Protocol):
@@ -14,11 +14,11 @@ class Engine(Protocol):
 
     name: ClassVar[str]
 
-    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+    def refusal(self, model: Backbone, device: torch.device) -> str | None:
         """Why this engine cannot run ``model`` on ``device``, a clause for the user; None if it can."""
         ...
 
-    def prepare(self, model: OneStepSR) -> OneStepSR:
+    def prepare(self, model: Backbone) -> OneStepSR:
         """The model to run, changed in place or new; called as before: ``model(lq)``, images in [-1, 1].
 
         ``model`` lies on the device :meth:`refusal` was asked about, and the result must.

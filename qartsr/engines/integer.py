@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qartsr.engines.integer_layer import INTEGERS, IntegerLayer
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone, OneStepSR
 from qartsr.packing import PackedLayer
 from qartsr.packing.supports import unsupported_reason
 
@@ -27,7 +27,7 @@ class Integer:
             return "it is a reference for the CPU"
         return None if any(_layers(model)) else "no layer has codes of both weight and input"
 
-    def prepare(self, model: OneStepSR) -> OneStepSR:
+    def prepare(self, model: Backbone) -> OneStepSR:
         """The model with its layers exchanged, in place."""
         for name, layer in list(_layers(model)):
             model.set_submodule(name, IntegerLayer(layer))

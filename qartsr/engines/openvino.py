@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone, OneStepSR
 from qartsr.packing import PackedLayer
 from qartsr.packing.supports import unsupported_reason
 
@@ -19,11 +19,11 @@ _NEEDED = ("openvino", "onnx")
 
 
 class OpenVINO:
-    """Replaces UNet and VAE of a packed model by compiled graphs."""
+    """Encoder, denoiser and decoder of a packed model as compiled graphs."""
 
     name: ClassVar[str] = "openvino"
 
-    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+    def refusal(self, model: Backbone, device: torch.device) -> str | None:
         """Where it cannot run: elsewhere than on a CPU, without openvino and onnx, on a model that is not packed."""
         if device.type != "cpu":
             return "it runs on CPUs only"
@@ -38,11 +38,8 @@ class OpenVINO:
         reason = next((found for layer in layers if (found := unsupported_reason(layer, GRAPHS))), None)
         return reason and f"no graph expresses one of its layers: {reason}"
 
-    def prepare(self, model: OneStepSR) -> OneStepSR:
-        """The model, changed in place; graphs are made when the first input of a size comes."""
-        from qartsr.engines.openvino_parts import compiled_parts  # openvino and onnx: there only with their extra
+    def prepare(self, model: Backbone) -> OneStepSR:
+        """The model's graphs, which are made when the first input of a size comes."""
+        from qartsr.engines.openvino_parts import Compiled  # openvino and onnx: there only with their extra
 
-        unet, vae = compiled_parts(model)
-        model.set_submodule("unet", unet)
-        model.set_submodule("vae", vae)
-        return model
+        return Compiled(model)

@@ -16,7 +16,7 @@ from typing import Any
 
 from qartsr.errors import QartsrError
 from qartsr.files import cache_folder, sha256_tree, write_bytes
-from qartsr.models import OneStepSR, architecture
+from qartsr.models import Backbone, architecture
 from qartsr.packing import PackedLayer
 
 LIMIT = 8 << 30
@@ -24,7 +24,7 @@ LIMIT = 8 << 30
 _CODE = ("export", "engines")
 
 
-def fingerprint(model: OneStepSR) -> str:
+def fingerprint(model: Backbone) -> str:
     """Hex SHA-256 of all that a packed model computes with."""
     layers = {name: repr(part.op) for name, part in model.named_modules() if isinstance(part, PackedLayer)}
     digest = hashlib.sha256(json.dumps([architecture(model), layers], sort_keys=True).encode())

@@ -12,7 +12,7 @@ from torch import Tensor
 from qartsr.engines.openvino_cache import Cache, fingerprint
 from qartsr.engines.openvino_norms import GraphNorms, Mode
 from qartsr.export import PARTS, build_part, import_openvino, serialized
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 
 _KEPT = 6
 """Compiled graphs in memory: three parts in two modes. Each holds its part's weights, one byte per code."""
@@ -28,7 +28,7 @@ class Graphs:
     Compiling needs seconds, once per size and mode: what was compiled is kept in the user's cache.
     """
 
-    def __init__(self, model: OneStepSR, norms: GraphNorms) -> None:
+    def __init__(self, model: Backbone, norms: GraphNorms) -> None:
         self._model, self._norms = model, norms
         self._core = import_openvino().Core()
         self._print = fingerprint(model)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.export import NormWriter, imposed, observed, plain
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.models.moments import Moments, Seen, Statistics, affine, share
 
 Shapes = Mapping[str, Sequence[int]]
@@ -43,7 +43,7 @@ class _Watch(NamedTuple):
 class GraphNorms:
     """The norms of one model; the state of the contexts they are in."""
 
-    def __init__(self, model: OneStepSR) -> None:
+    def __init__(self, model: Backbone) -> None:
         self._norms = {name: part for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)}
         self._fixed: Statistics = {}
         self._watches: list[_Watch] = []

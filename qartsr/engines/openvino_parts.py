@@ -1,56 +1,53 @@
-"""UNet and VAE as compiled graphs, called like the diffusers modules they stand for."""
+"""A model whose three verbs are compiled graphs."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.engines.openvino_graphs import Graphs
 from qartsr.engines.openvino_norms import GraphNorms
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone, Facts, OneStepSR, Step
 from qartsr.models.moments import NormCarrier, Norms
 
 
-def compiled_parts(model: OneStepSR) -> tuple[nn.Module, nn.Module]:
-    """(UNet, VAE) that run as graphs of ``model``'s, which keep its packed layers for sizes still to come."""
-    source = OneStepSR(model.unet, model.vae, model.context, model.timestep, model.align)
-    norms = GraphNorms(source)
-    graphs = Graphs(source, norms)
-    return CompiledUNet(model.unet.config, graphs, norms), CompiledVAE(model.vae.config, graphs)
+class Compiled(OneStepSR, NormCarrier):
+    """``model`` at its own timestep and prompt, which are constants of the graphs.
 
+    The graphs keep its packed layers, for sizes still to come.
+    """
 
-class CompiledUNet(NormCarrier):
-    """The UNet at the model's own timestep and prompt: they are constants of its graph."""
-
-    def __init__(self, config: Any, graphs: Graphs, norms: GraphNorms) -> None:
+    def __init__(self, model: Backbone) -> None:
         super().__init__()
-        self.config, self._graphs, self._norms = config, graphs, norms
+        self.align = model.align
+        self._facts, self._step = model.facts, model.step
+        self._norms = GraphNorms(model)
+        self._graphs = Graphs(model, self._norms)
+
+    @property
+    def facts(self) -> Facts:
+        """Those of the model."""
+        return self._facts
+
+    @property
+    def step(self) -> Step:
+        """That of the model."""
+        return self._step
 
     def norms(self) -> Norms:
-        """Of UNet and VAE."""
+        """Of all three graphs."""
         return self._norms
 
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> SimpleNamespace:
-        """(B, C, h, w) latent -> ``.sample``, the noise."""
-        (noise,) = self._graphs.run("denoiser", sample)
-        return SimpleNamespace(sample=noise)
+    def posterior(self, lq: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) image -> mean and log-variance of the raw latent, (B, C, h, w) each."""
+        mean, logvar = self._graphs.run("encoder", lq)
+        return mean, logvar
 
+    def predict(self, z_l: Tensor) -> Tensor:
+        """(B, C, h, w) scaled latent -> what the denoiser predicts."""
+        (predicted,) = self._graphs.run("denoiser", z_l)
+        return predicted
 
-class CompiledVAE(nn.Module):
-    """The VAE."""
-
-    def __init__(self, config: Any, graphs: Graphs) -> None:
-        super().__init__()
-        self.config, self._graphs = config, graphs
-
-    def encode(self, image: Tensor) -> SimpleNamespace:
-        """(B, 3, H, W) -> ``.latent_dist`` with ``mean`` and ``logvar``."""
-        mean, logvar = self._graphs.run("encoder", image)
-        return SimpleNamespace(latent_dist=SimpleNamespace(mean=mean, logvar=logvar))
-
-    def decode(self, latent: Tensor) -> SimpleNamespace:
-        """(B, C, h, w) -> ``.sample``, the image."""
-        (image,) = self._graphs.run("decoder", latent)
-        return SimpleNamespace(sample=image)
+    def reconstruct(self, raw: Tensor) -> Tensor:
+        """(B, C, h, w) raw latent -> image."""
+        (image,) = self._graphs.run("decoder", raw)
+        return image

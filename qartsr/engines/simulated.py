@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone, OneStepSR
 
 
 class Simulated:
@@ -14,10 +14,10 @@ class Simulated:
 
     name: ClassVar[str] = "simulated"
 
-    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+    def refusal(self, model: Backbone, device: torch.device) -> str | None:
         """Never refuses."""
         return None
 
-    def prepare(self, model: OneStepSR) -> OneStepSR:
+    def prepare(self, model: Backbone) -> OneStepSR:
         """The model itself."""
         return model

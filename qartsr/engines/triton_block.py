@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qartsr.engines.triton_layer import KernelLayer
-from qartsr.models.libraries import ResnetBlock2D
+from qartsr.models.sd_unet.diffusers_imports import ResnetBlock2D
 
 
 class FusedBlock(nn.Module):

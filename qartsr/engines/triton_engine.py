@@ -14,7 +14,7 @@ from qartsr.engines.triton_block import FusedBlock, fusable
 from qartsr.engines.triton_graph import Cast, Replay
 from qartsr.engines.triton_layer import KernelLayer, convertible
 from qartsr.kernels import Kernels
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone, OneStepSR
 from qartsr.packing import PackedLayer
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Triton:
     tiles: Mapping[Problem, Tiles] = field(default_factory=dict)
     """measured by ``python -m benchmarks.gpu --tune``; shapes that are not in it are cut by rule"""
 
-    def refusal(self, model: OneStepSR, device: torch.device) -> str | None:
+    def refusal(self, model: Backbone, device: torch.device) -> str | None:
         """Without Triton, without a CUDA device of compute capability 8.0 or more, or without integer layers."""
         if importlib.util.find_spec("triton") is None:
             return "Triton is not installed"
@@ -65,18 +65,18 @@ class Triton:
             return "the model has no integer layers"
         return None
 
-    def prepare(self, model: OneStepSR) -> OneStepSR:
+    def prepare(self, model: Backbone) -> OneStepSR:
         """``model``, changed in place. Its images stay what they were, in type and layout."""
         from qartsr.kernels.compiled import TritonKernels  # imports Triton, which not every platform has
 
         return self.rebuilt(model, TritonKernels(self.tiles))
 
-    def rebuilt(self, model: OneStepSR, kernels: Kernels) -> OneStepSR:
+    def rebuilt(self, model: Backbone, kernels: Kernels) -> Backbone:
         """``model`` on ``kernels``, changed in place."""
         _swap(model, convertible, lambda layer: KernelLayer(layer, kernels, self.dtype, self.resident))
         _swap(model, fusable, FusedBlock)
         _swap(model, _is_packed, lambda layer: Typed(layer, torch.float32))
-        for component in (model.unet, model.vae.encoder, model.vae.decoder):
+        for component in model.graph_modules():
             _swap(component, _is_float, lambda layer: Typed(layer, self.dtype))
             _to(component, self.dtype)
             run = Cast(component.forward, self.dtype)

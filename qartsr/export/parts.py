@@ -10,10 +10,9 @@ from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph, Ref
 from qartsr.export.norms import NormWriter, plain
 from qartsr.export.picture import SCALE, enlarge, finish
-from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, granule, trace
+from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, trace
 from qartsr.export.write import Writer
-from qartsr.models import OneStepSR
-from qartsr.models.schedule import noise_level
+from qartsr.models import Backbone
 
 Size = tuple[int, int]
 
@@ -38,20 +37,20 @@ _START = 4
 _VARYING, _ENLARGED = ("rows", "columns"), ("rows_x4", "columns_x4")
 
 
-def build_part(model: OneStepSR, name: str, size: Size | None, norm: NormWriter = plain) -> onnx.ModelProto:
+def build_part(model: Backbone, name: str, size: Size | None, norm: NormWriter = plain) -> onnx.ModelProto:
     """The graph of one of PARTS for inputs (1, C, *size), or for every multiple of :func:`step` (``size`` None).
 
     Raises QartsrError for a layer without a standard form.
     """
     spec, graph = PARTS[name], Graph()
-    channels = model.latents if spec.on_latents else 3
+    channels = model.facts.latents if spec.on_latents else 3
     x = graph.input("input", (1, channels, *(size or _VARYING)))
     for label, value, shape in zip(spec.outputs, *_append(graph, model, name, size, norm, x), strict=True):
         graph.output(label, value, shape)
     return graph.model({})
 
 
-def build_model(model: OneStepSR, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
+def build_model(model: Backbone, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
     """The whole network, image (1, 3, H, W) in [-1, 1] -> image, not clamped; ``size`` (H, W) or None: it varies.
 
     Encoder, the mean of its posterior, one denoising step (QArtSR, Eq. 6), decoder; the colour fix is not part of it.
@@ -64,7 +63,7 @@ def build_model(model: OneStepSR, size: Size | None, facts: dict[str, str]) -> o
     return graph.model(facts)
 
 
-def build_picture(model: OneStepSR, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
+def build_picture(model: Backbone, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
     """All that ``qartsr upscale`` does to a picture: RGB (1, 3, h, w) in [0, 1] -> (1, 3, 4 h, 4 w) in [0, 1].
 
     ``size`` (h, w), any, or None: it varies. See :mod:`qartsr.export.picture`. Raises QartsrError for a layer without a
@@ -72,33 +71,32 @@ def build_picture(model: OneStepSR, size: Size | None, facts: dict[str, str]) ->
     """
     graph = Graph()
     image = graph.input("image", (1, 3, *(size or _VARYING)))
-    padded = enlarge(graph, image, size, model.factor if size else step(model, "encoder"))
+    padded = enlarge(graph, image, size, model.facts.factor if size else step(model, "encoder"))
     restored, _ = _network(graph, model, padded.sides, padded.image)
     shape = (1, 3, *((SCALE * side for side in size) if size else _ENLARGED))
     graph.output("restored", finish(graph, model.align, restored, padded, image, size), shape)
     return graph.model(facts)
 
 
-def _network(graph: Graph, model: OneStepSR, size: Size | None, image: Ref) -> tuple[Ref, tuple[int | str, ...]]:
+def _network(graph: Graph, model: Backbone, size: Size | None, image: Ref) -> tuple[Ref, tuple[int | str, ...]]:
     """The network's output for ``image`` (1, 3, *size), and its shape."""
-    latent = size and (size[0] // model.factor, size[1] // model.factor)
+    latent = size and (size[0] // model.facts.factor, size[1] // model.facts.factor)
     (mean, _), _ = _append(graph, model, "encoder", size, plain, image)
-    z_l = graph.node("Mul", mean, model.scaling)
-    (noise,), _ = _append(graph, model, "denoiser", latent, plain, z_l)
-    level = noise_level(model.timestep)
-    scaled = graph.node("Div", graph.node("Sub", z_l, graph.node("Mul", noise, level.noise)), level.signal)
-    (restored,), (shape,) = _append(graph, model, "decoder", latent, plain, graph.node("Div", scaled, model.scaling))
+    z_l = graph.node("Mul", mean, model.facts.scaling)
+    (predicted,), _ = _append(graph, model, "denoiser", latent, plain, z_l)
+    z_h = graph.node("Div", graph.node("Sub", z_l, graph.node("Mul", predicted, model.step.noise)), model.step.signal)
+    (restored,), (shape,) = _append(graph, model, "decoder", latent, plain, graph.node("Div", z_h, model.facts.scaling))
     return restored, shape
 
 
 def _append(
-    graph: Graph, model: OneStepSR, name: str, size: Size | None, norm: NormWriter, x: Ref
+    graph: Graph, model: Backbone, name: str, size: Size | None, norm: NormWriter, x: Ref
 ) -> tuple[tuple[Ref, ...], tuple[tuple[int | str, ...], ...]]:
     """The values of a part's outputs, and their shapes."""
     multiple = 0 if size else step(model, name)
     spec = PARTS[name]
     traced = trace(
-        model, spec.part, model.latents if spec.on_latents else 3, size or (_START * multiple,) * 2, multiple
+        model, spec.part, model.facts.latents if spec.on_latents else 3, size or (_START * multiple,) * 2, multiple
     )
     shapes = tuple(_shape(node.meta["val"].shape, size is not None) for node in traced.outputs)
     return Writer(graph, traced, norm).write(x), shapes
@@ -108,12 +106,12 @@ def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
     return (*map(int, shape[:2]), *((int(side) for side in shape[2:]) if known else _VARYING))
 
 
-def step(model: OneStepSR, name: str) -> int:
+def step(model: Backbone, name: str) -> int:
     """Sides of a varying input must be multiples of this, so that every level halves without remainder."""
-    return granule(model) * (1 if PARTS[name].on_latents else model.factor)
+    return model.granule * (1 if PARTS[name].on_latents else model.facts.factor)
 
 
-def _check(model: OneStepSR, size: Size | None) -> None:
-    if size and any(side < 1 or side % model.multiple for side in size):
+def _check(model: Backbone, size: Size | None) -> None:
+    if size and any(side < 1 or side % model.facts.multiple for side in size):
         what = f"{size[0]}x{size[1]} is no size of this model"
-        raise QartsrError(what, "size", f"choose multiples of {model.multiple}")
+        raise QartsrError(what, "size", f"choose multiples of {model.facts.multiple}")

@@ -7,7 +7,6 @@ sake, in a copy that shares every tensor, so nothing is decoded and the model is
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from torch.export import Dim, export
 from torch.fx import Node
 
 from qartsr.layer import Conv2dOp
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.packing import PackedLayer
 
 PREFIX = "model."
@@ -56,37 +55,37 @@ class _Leaf(nn.Module):
 class Encoder(nn.Module):
     """(1, 3, H, W) image -> mean and log-variance of the raw latent."""
 
-    def __init__(self, model: OneStepSR) -> None:
+    def __init__(self, model: Backbone) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """See :meth:`OneStepSR.posterior`."""
+        """See :meth:`Backbone.posterior`."""
         return self.model.posterior(x)
 
 
 class Denoiser(nn.Module):
     """(1, C, h, w) latent -> the noise that the UNet predicts."""
 
-    def __init__(self, model: OneStepSR) -> None:
+    def __init__(self, model: Backbone) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """See :meth:`OneStepSR.predict_noise`."""
-        return (self.model.predict_noise(x),)
+        """See :meth:`Backbone.predict`."""
+        return (self.model.predict(x),)
 
 
 class Decoder(nn.Module):
     """(1, C, h, w) raw latent -> image."""
 
-    def __init__(self, model: OneStepSR) -> None:
+    def __init__(self, model: Backbone) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The VAE's decoder, ``x`` already divided by its scaling factor."""
-        return (self.model.vae.decode(x).sample,)
+        return (self.model.reconstruct(x),)
 
 
 Part = type[Encoder] | type[Denoiser] | type[Decoder]
@@ -106,7 +105,7 @@ class Trace(NamedTuple):
     layers: Mapping[str, PackedLayer]
 
 
-def trace(model: OneStepSR, part: Part, channels: int, size: tuple[int, int], multiple: int) -> Trace:
+def trace(model: Backbone, part: Part, channels: int, size: tuple[int, int], multiple: int) -> Trace:
     """``part`` of ``model`` for one input (1, channels, *size).
 
     ``multiple``: 0 for this size only; else sides may be any multiples of it, and so must be ``size``.
@@ -154,9 +153,3 @@ def _needed(outputs: Sequence[Node]) -> tuple[Node, ...]:
             wanted.add(node)
             waiting += node.all_input_nodes
     return tuple(node for node in outputs[0].graph.nodes if node in wanted and node.op == "call_function")
-
-
-def granule(model: OneStepSR) -> int:
-    """Sides of latents for which the UNet needs no special case are multiples of this: 2 per level below the first."""
-    config: Any = model.unet.config
-    return int(math.prod([2] * (len(config.block_out_channels) - 1)))

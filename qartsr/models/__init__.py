@@ -1,39 +1,27 @@
-"""The one-step model: structure, schedule, colour fix, storage, and the units RPQ quantizes one by one."""
+"""One-step networks: what they are to everybody else, their kinds (a folder each), colour fix and storage."""
 
 from qartsr.models.align import align
-from qartsr.models.constant import (
-    Constant,
-    constant_shapes,
-    constants,
-    fold_constants,
-    is_folded,
-    place_constants,
-)
-from qartsr.models.one_step import OneStepSR
-from qartsr.models.sample import sample_backbone
-from qartsr.models.schedule import NoiseLevel, alphas_cumprod, noise_level
-from qartsr.models.staged import State, Unit, run_units, units
-from qartsr.models.store import architecture, load_model, save_model, skeleton
+from qartsr.models.constants import Constant, constants, fold_constants, is_folded, place_constants
+from qartsr.models.folder import architecture, blank, load_model, save_model, skeleton
+from qartsr.models.interface import Backbone, Facts, OneStepSR, Segment, State, Step, run_segments
 
 __all__ = [
+    "Backbone",
     "Constant",
-    "NoiseLevel",
+    "Facts",
     "OneStepSR",
+    "Segment",
     "State",
-    "Unit",
+    "Step",
     "align",
-    "alphas_cumprod",
     "architecture",
-    "constant_shapes",
+    "blank",
     "constants",
     "fold_constants",
     "is_folded",
     "load_model",
-    "noise_level",
     "place_constants",
-    "run_units",
-    "sample_backbone",
+    "run_segments",
     "save_model",
     "skeleton",
-    "units",
 ]

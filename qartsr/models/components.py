@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json
-from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
-from qartsr.models.schedule import STEPS
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
+from qartsr.models.sd_unet.schedule import STEPS
 
 _AGAIN = "download the folder again"
 _SCHEDULE = {

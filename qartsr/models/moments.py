@@ -48,12 +48,12 @@ class Norms(Protocol):
         ...
 
 
-class NormCarrier(nn.Module, ABC):
-    """A part of a model that brings the norms of the whole model."""
+class NormCarrier(ABC):
+    """A model that brings a way of its own, for it has no modules."""
 
     @abstractmethod
     def norms(self) -> Norms:
-        """Of the model this is a part of."""
+        """All that the model has."""
 
 
 def share(weight: Tensor, sides: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stable Diffusion 2.1-base with OSEDiff's LoRA, as a :class:`OneStepSR`."""
+"""Stable Diffusion 2.1-base with OSEDiff's LoRA, as a :class:`SDUNet`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qartsr.models.adapters import attach, fold
 from qartsr.models.base import base_folder
 from qartsr.models.components import load_components
 from qartsr.models.lora import read_lora
-from qartsr.models.one_step import OneStepSR
+from qartsr.models.sd_unet.model import SDUNet
 from qartsr.models.text import prompt_embedding
 
 TIMESTEP = 999
@@ -25,7 +25,7 @@ def load_osediff(
     merge: bool = True,
     revision: str | None = None,
     sha256: Mapping[str, str] | None = None,
-) -> OneStepSR:
+) -> SDUNet:
     """The model in evaluation mode, fp32, without gradients. Raises QartsrError naming what is missing or unfitting.
 
     Parameters
@@ -42,4 +42,4 @@ def load_osediff(
         attach(part, adapters)
         if merge:
             fold(part)
-    return OneStepSR(unet, vae, prompt_embedding(folder, prompt), TIMESTEP, align).eval().requires_grad_(False)
+    return SDUNet(unet, vae, prompt_embedding(folder, prompt), TIMESTEP, align).eval().requires_grad_(False)

@@ -8,18 +8,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from qartsr.models import Constant, OneStepSR
+from qartsr.models import Backbone, Constant
 from qartsr.packing.header import Header
 from qartsr.packing.package import open_package
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.structure import unpacked
 
-COMPONENTS = {
-    "VAE encoder": ("vae.encoder.", "vae.quant_conv."),
-    "UNet": ("unet.", "context"),
-    "VAE decoder": ("vae.decoder.", "vae.post_quant_conv."),
-}
-"""Prefixes of the names of their tensors."""
 HEADER = "header"
 _PARTS = {
     "weight.codes": "weight codes",
@@ -83,20 +77,20 @@ class Inventory(NamedTuple):
 def inspect(path: Path) -> Inventory:
     """Verify a package and account for its bytes; no tensor is read. Raises QartsrError, see :func:`open_package`."""
     head, model = open_package(path)
-    sizes = {component: dict.fromkeys(KINDS, 0) for component in (*COMPONENTS, HEADER)}
+    sizes = {component: dict.fromkeys(KINDS, 0) for component in (*model.components, HEADER)}
     for name, entry in head.table.items():
-        sizes[_component(name)][_kind(model, name)] += entry.size
+        sizes[_component(model, name)][_kind(model, name)] += entry.size
     sizes[HEADER][HEADER] = head.size
     parameters = sum(math.prod(spec.shape) for spec in head.header.specs().values())
     weights = sum(value.numel() for value in unpacked(head.header, str(path)).parameters())
     return Inventory(head.header, sizes, parameters, 2 * weights)
 
 
-def _component(name: str) -> str:
-    return next(component for component, prefixes in COMPONENTS.items() if name.startswith(prefixes))
+def _component(model: Backbone, name: str) -> str:
+    return next(component for component, prefixes in model.components.items() if name.startswith(prefixes))
 
 
-def _kind(model: OneStepSR, name: str) -> str:
+def _kind(model: Backbone, name: str) -> str:
     owner, _, part = name.rpartition(".")
     layer, _, group = owner.rpartition(".")
     if layer and isinstance(model.get_submodule(layer), PackedLayer):

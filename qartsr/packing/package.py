@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from qartsr.errors import QartsrError
 from qartsr.files import write_bytes
-from qartsr.models import OneStepSR, architecture, constants, is_folded
+from qartsr.models import Backbone, architecture, constants, is_folded
 from qartsr.packing.convert import pack_model
 from qartsr.packing.header import Head, Header, entries, metadata, read_head, sealed
 from qartsr.packing.structure import structure
@@ -20,7 +20,7 @@ from qartsr.quantize import Plan
 _DTYPES = {torch.uint8: {"U8"}, torch.float32: {"F16", "F32"}}
 
 
-def write_package(path: Path, model: OneStepSR, plan: Plan, provenance: dict[str, Any]) -> None:
+def write_package(path: Path, model: Backbone, plan: Plan, provenance: dict[str, Any]) -> None:
     """Pack ``model``, quantized as ``plan`` says and folded or not, into one file, atomically; same inputs, same bytes.
 
     ``provenance``: JSON values. Raises QartsrError for values that are not finite, ValueError when plan and model
@@ -50,7 +50,7 @@ def read_header(path: Path) -> dict[str, Any]:
     return read_head(path).header.model_dump(mode="json")
 
 
-def open_package(path: Path) -> tuple[Head, OneStepSR]:
+def open_package(path: Path) -> tuple[Head, Backbone]:
     """The head of a package, and its model with every tensor on the meta device: validated, nothing allocated.
 
     Checked are the file's bytes, the structure that the header describes, and against it the shape and type of every
@@ -62,7 +62,7 @@ def open_package(path: Path) -> tuple[Head, OneStepSR]:
     return head, model
 
 
-def load_package(path: Path) -> OneStepSR:
+def load_package(path: Path) -> Backbone:
     """The model, in evaluation mode on the CPU, ready to run. Raises QartsrError, see :func:`open_package`."""
     _, model = open_package(path)
     try:
@@ -75,7 +75,7 @@ def load_package(path: Path) -> OneStepSR:
     return model.requires_grad_(False).eval()
 
 
-def _check_tensors(model: OneStepSR, head: Head, where: str) -> None:
+def _check_tensors(model: Backbone, head: Head, where: str) -> None:
     expected = model.state_dict()
     for name in sorted(expected.keys() | head.table.keys()):
         if name not in head.table or name not in expected:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.quantize import quant_layers
 
@@ -23,7 +23,7 @@ _SIDE, _SAMPLES = 64, 2
 
 
 @torch.no_grad()
-def prove_equal(packed: OneStepSR, trained: OneStepSR, seed: int) -> None:
+def prove_equal(packed: Backbone, trained: Backbone, seed: int) -> None:
     """Compare on two seeded 64 x 64 images, each layer on the very input it has in the trained model.
 
     Everything that is not a quantized layer must be equal, bit for bit. Raises QartsrError naming what differs.
@@ -50,15 +50,15 @@ def prove_equal(packed: OneStepSR, trained: OneStepSR, seed: int) -> None:
             raise _bug(f"layer {name} computes something else than the trained one (relative {difference:.2g})")
 
 
-def _demand_equal_rest(packed: OneStepSR, trained: OneStepSR, inside: tuple[str, ...]) -> None:
+def _demand_equal_rest(packed: Backbone, trained: Backbone, inside: tuple[str, ...]) -> None:
     stored = packed.state_dict()
     for name, value in trained.state_dict().items():
         if not name.startswith(inside) and not torch.equal(stored[name], value):
             raise _bug(f"tensor {name} is not the trained one")
 
 
-def _images(model: OneStepSR, seed: int) -> Tensor:
-    side = -(-_SIDE // model.multiple) * model.multiple
+def _images(model: Backbone, seed: int) -> Tensor:
+    side = -(-_SIDE // model.facts.multiple) * model.facts.multiple
     return torch.rand(_SAMPLES, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 

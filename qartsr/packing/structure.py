@@ -8,7 +8,7 @@ import torch
 
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
-from qartsr.models import OneStepSR, constant_shapes, place_constants, skeleton
+from qartsr.models import Backbone, place_constants, skeleton
 from qartsr.packing.header import Header
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.quantize import quantizable
@@ -17,7 +17,7 @@ _LARGEST, _DEEPEST, _NESTED = 1 << 16, 64, 8
 _AGAIN = "fetch or make the package again"
 
 
-def structure(header: Header, where: str) -> OneStepSR:
+def structure(header: Header, where: str) -> Backbone:
     """The model with packed layers, every tensor on the meta device.
 
     Raises QartsrError when architecture and layers do not fit each other, or ask for absurd sizes.
@@ -29,7 +29,7 @@ def structure(header: Header, where: str) -> OneStepSR:
     return model
 
 
-def unpacked(header: Header, where: str) -> OneStepSR:
+def unpacked(header: Header, where: str) -> Backbone:
     """The floating-point model that was quantized and folded, on the meta device. Raises QartsrError."""
     _bounded(header.architecture, where)
     with torch.device("meta"):
@@ -56,13 +56,13 @@ def _limit(value: float, largest: int, where: str, key: str) -> None:
         raise QartsrError(f"has the absurd {key} {value}", where, _AGAIN)
 
 
-def _fold(model: OneStepSR, header: Header, where: str) -> None:
+def _fold(model: Backbone, header: Header, where: str) -> None:
     """Constants in the place of what the header says is folded: all that can be, or nothing."""
     if not header.constants:
         return
     _bounded({name: list(shape) for name, shape in header.constants.items()}, where, "constants")
     tokens = max((shape[1] for shape in header.constants.values() if len(shape) == 3), default=0)
-    expected = constant_shapes(model, tokens)
+    expected = model.constant_shapes(tokens)
     for name in sorted(expected.keys() | header.constants.keys()):
         if header.constants.get(name) != expected.get(name):
             problem = f"has shape {header.constants.get(name)}, not {expected.get(name)}"
@@ -70,7 +70,7 @@ def _fold(model: OneStepSR, header: Header, where: str) -> None:
     place_constants(model, {name: torch.empty(shape) for name, shape in expected.items()})
 
 
-def _swap(model: OneStepSR, header: Header, where: str) -> None:
+def _swap(model: Backbone, header: Header, where: str) -> None:
     layers = quantizable(model)
     for name, spec in header.specs().items():
         if name not in layers:

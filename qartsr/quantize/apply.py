@@ -8,11 +8,12 @@ from torch import nn
 
 from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer, build_layer
+from qartsr.models import Backbone
 from qartsr.quantize.names import quantizable
 from qartsr.quantize.plan import Plan
 
 
-def apply(model: nn.Module, plan: Plan, names: Iterable[str] | None = None) -> None:
+def apply(model: Backbone, plan: Plan, names: Iterable[str] | None = None) -> None:
     """Swap the planned layers, or those of them in ``names``; initial values are :func:`initialise`'s work.
 
     Raises QartsrError for a planned layer the model lacks (or has quantized already), ValueError for a name that is

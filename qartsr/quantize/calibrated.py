@@ -6,19 +6,20 @@ import copy
 from collections.abc import Iterable
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from qartsr.models import Backbone
 from qartsr.quantize.apply import apply
 from qartsr.quantize.initialise import initialise
 from qartsr.quantize.observe import observe
 from qartsr.quantize.plan import Plan, patches_needed
 from qartsr.quantize.statistics import Statistics
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=Backbone)
 _BATCH = 8
 
 
-def look(model: nn.Module, plan: Plan, lq: Tensor) -> Statistics:
+def look(model: Backbone, plan: Plan, lq: Tensor) -> Statistics:
     """What the plan's parts need to know of every layer's input; ``lq`` (N, 3, H, W) in [-1, 1] is run in batches."""
     return observe(model, lq.split(_BATCH), patches_needed(plan))
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer
+from qartsr.models import Backbone
 from qartsr.quantize.apply import quant_layers
 from qartsr.quantize.statistics import InputStatistics, Statistics
 from qartsr.quantizers import RangeStats, Sliced, joined_stats, weighted_stats
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, statistics: Statistics, names: Iterable[str] | None = None) -> None:
+def initialise(model: Backbone, statistics: Statistics, names: Iterable[str] | None = None) -> None:
     """Set every part of the quantized layers (or those in ``names``) from their weights and their inputs' statistics.
 
     Order matters: the skip may live in the transform's basis, both quantizers see transformed tensors, and rounding

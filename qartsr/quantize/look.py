@@ -8,13 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from qartsr.layer import LayerOp, op_of
+from qartsr.models import Backbone
 from qartsr.quantize.names import quantizable
 
 Look = Callable[[str, LayerOp, Tensor], None]
 """Name of a layer, its operation, its input as it comes: not padded."""
 
 
-def look_at_inputs(model: nn.Module, batches: Iterable[Tensor], look: Look) -> None:
+def look_at_inputs(model: Backbone, batches: Iterable[Tensor], look: Look) -> None:
     """Run ``model`` on all batches; ``look`` sees every layer's input. The hooks are gone afterwards."""
     handles = [
         module.register_forward_pre_hook(_hook(name, op_of(module), look))

@@ -8,14 +8,16 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from qartsr.errors import QartsrError
+from qartsr.models import Backbone
 
 
-def quantizable(model: nn.Module) -> dict[str, nn.Module]:
-    """Every convolution and linear layer of ``model.unet`` and ``model.vae`` still in floating point, by full name."""
+def quantizable(model: Backbone) -> dict[str, nn.Module]:
+    """Every convolution and linear layer of the model's parts still in floating point, by full name."""
+    inside = tuple(f"{part}." for part in model.parts)
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and name.startswith(("unet.", "vae."))
+        if isinstance(module, nn.Conv2d | nn.Linear) and name.startswith(inside)
     }
 
 

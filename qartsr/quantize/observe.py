@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.layer import LayerOp
+from qartsr.models import Backbone
 from qartsr.quantize.look import look_at_inputs
 from qartsr.quantize.names import quantizable
 from qartsr.quantize.statistics import InputStatistics, Statistics
@@ -19,7 +20,7 @@ _NO_PATCHES: Mapping[str, int] = MappingProxyType({})
 
 
 @torch.no_grad()
-def observe(model: nn.Module, batches: Iterable[Tensor], patches: Mapping[str, int] = _NO_PATCHES) -> Statistics:
+def observe(model: Backbone, batches: Iterable[Tensor], patches: Mapping[str, int] = _NO_PATCHES) -> Statistics:
     """Run ``model(lq)`` over all batches twice and describe the input of every convolution and linear layer.
 
     Batches are (B, 3, H, W) in [-1, 1]. Layers that never run are left out. Deterministic. ``patches``: how many
@@ -57,7 +58,7 @@ def observe(model: nn.Module, batches: Iterable[Tensor], patches: Mapping[str, i
 class _Sample:
     """Patches of the layers in ``wanted``, an equal share of each of ``batches`` calls."""
 
-    def __init__(self, model: nn.Module, wanted: Mapping[str, int], batches: int) -> None:
+    def __init__(self, model: Backbone, wanted: Mapping[str, int], batches: int) -> None:
         layers = quantizable(model)
         self._shapes = {name: tuple(layers[name].get_parameter("weight").shape) for name in wanted}
         self._wanted, self._shares = wanted, {name: -(-count // max(batches, 1)) for name, count in wanted.items()}

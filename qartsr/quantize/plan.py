@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.config import Bits
 from qartsr.config.base import Config
@@ -20,7 +20,7 @@ from qartsr.config.parts import (
 )
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
-from qartsr.quantize.joins import joins
+from qartsr.models import Backbone
 from qartsr.quantize.names import matching, quantizable
 from qartsr.quantize.precision import share_out_bits
 from qartsr.quantize.ranks import complexities, share_out, votes
@@ -46,7 +46,7 @@ class Plan(Config):
     layers: tuple[LayerPlan, ...]
 
 
-def plan(model: nn.Module, method: MethodConfig, bits: Bits, images: Tensor = _NO_IMAGES) -> Plan:
+def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO_IMAGES) -> Plan:
     """Decide every layer; ``images`` (N, 3, H, W) in [-1, 1] are run for ``rank_policy: stca`` only.
 
     The bits policy shares out the weight bits of the layers outside ``edge_layers`` and ``float_layers``, the rank
@@ -93,7 +93,7 @@ def _weight_bits(weights: Mapping[str, Tensor], method: MethodConfig, bits: int)
 
 
 def _ranks(
-    model: nn.Module, shapes: Mapping[str, tuple[int, ...]], method: MethodConfig, images: Tensor
+    model: Backbone, shapes: Mapping[str, tuple[int, ...]], method: MethodConfig, images: Tensor
 ) -> dict[str, int]:
     policy, rank = method.rank_policy, getattr(method.layer.skip, "rank", 0)
     if not isinstance(policy, STCAConfig):
@@ -102,10 +102,10 @@ def _ranks(
     return share_out(dict(zip(shapes, asked, strict=True)), shapes, rank, policy)
 
 
-def _splits(model: nn.Module, method: MethodConfig) -> dict[str, int]:
+def _splits(model: Backbone, method: MethodConfig) -> dict[str, int]:
     """Layer name -> input channels of the first part."""
     if method.split != "halves":
-        return joins(model) if method.split else {}
+        return model.skip_joins() if method.split else {}
     channels = {name: module.get_parameter("weight").shape[1] for name, module in quantizable(model).items()}
     return {name: count // 2 for name, count in channels.items() if count % 2 == 0}
 

@@ -6,18 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.config.parts import STCAConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import LayerOp
+from qartsr.models import Backbone
 from qartsr.quantize.look import look_at_inputs
 
 _BISECTIONS = 60
 
 
 @torch.no_grad()
-def complexities(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tensor:
+def complexities(model: Backbone, images: Tensor, names: Sequence[str]) -> Tensor:
     """(layers, N) :func:`complexity` of each layer's input for each of ``images`` (N, 3, H, W) in [-1, 1].
 
     Raises QartsrError without images, or for a layer that never runs.

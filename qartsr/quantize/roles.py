@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
 from torch.nn import Parameter
 
+from qartsr.models import Backbone
 from qartsr.quantize.apply import quant_layers
 
 ROLES = {
@@ -22,7 +22,7 @@ ROLES = {
 """Part of a layer -> role."""
 
 
-def parameters_by_role(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, list[tuple[str, Parameter]]]:
+def parameters_by_role(model: Backbone, names: Iterable[str] | None = None) -> dict[str, list[tuple[str, Parameter]]]:
     """Parameters of the quantized layers (or those in ``names``) with their full names; all six roles, some empty."""
     roles: dict[str, list[tuple[str, Parameter]]] = {role: [] for role in ROLES.values()}
     for name, layer in quant_layers(model, names).items():

@@ -12,18 +12,18 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, write_json
-from qartsr.models import constant_shapes, constants, is_folded, place_constants
+from qartsr.models import Backbone, constants, is_folded, place_constants
 from qartsr.quantize.apply import apply, quant_layers
 from qartsr.quantize.plan import Plan
 
 _DIGEST = "original_weights"
 
 
-def save_state(model: nn.Module, plan: Plan, folder: Path) -> None:
+def save_state(model: Backbone, plan: Plan, folder: Path) -> None:
     """Write plan.json and state.safetensors. Raises ValueError unless every planned layer is quantized or folded."""
     layers, folded = quant_layers(model), constants(model)
     missing = [
@@ -40,7 +40,7 @@ def save_state(model: nn.Module, plan: Plan, folder: Path) -> None:
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
 
 
-def load_state(model: nn.Module, folder: Path) -> Plan:
+def load_state(model: Backbone, folder: Path) -> Plan:
     """Quantize the float ``model`` by the stored plan and load its values strictly; returns the plan.
 
     Raises QartsrError naming the layer or tensor that is missing, unknown, of another shape, or of another float model.
@@ -71,14 +71,14 @@ def load_plan(path: Path) -> Plan:
         raise QartsrError(f"is not a plan ({key}: {first['msg']})", str(path), "run the stage that makes it") from error
 
 
-def _fold(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _fold(model: Backbone, tensors: dict[str, Tensor]) -> None:
     """Make room for the constants among the stored ``tensors``."""
-    stored = {name: tensors[f"{name}.value"] for name in constant_shapes(model, 0) if f"{name}.value" in tensors}
+    stored = {name: tensors[f"{name}.value"] for name in model.constant_shapes(0) if f"{name}.value" in tensors}
     if stored:
         place_constants(model, {name: torch.empty_like(value) for name, value in stored.items()})
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def _state(model: Backbone) -> dict[str, Tensor]:
     """Every persistent tensor except the original weights of quantized layers; shares memory with the model."""
     originals = {f"{name}.weight" for name in quant_layers(model)}
     return {name: value for name, value in model.state_dict().items() if name not in originals}
@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         raise QartsrError(f"cannot be read ({error})", str(path), "run the stage that makes it") from error
 
 
-def _digest(model: nn.Module) -> str:
+def _digest(model: Backbone) -> str:
     """SHA-256 of the original weights of all quantized layers, in the model's order."""
     digest = hashlib.sha256()
     for name, layer in quant_layers(model).items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.errors import QartsrError
+from qartsr.models import Backbone
 from qartsr.quantize.apply import quant_layers
 
 STORAGE = torch.float16
@@ -15,7 +16,7 @@ STORAGE = torch.float16
 
 
 @torch.no_grad()
-def round_for_storage(model: nn.Module) -> None:
+def round_for_storage(model: Backbone) -> None:
     """Round in place, so that packing loses nothing: skip, phi, delta, bias and its shift, and all outside QuantLayers.
 
     Ranges stay fp32; weights and adapters become codes and need no rounding. Raises QartsrError for a value beyond
@@ -28,7 +29,7 @@ def round_for_storage(model: nn.Module) -> None:
         tensor.copy_(rounded)
 
 
-def _stored_in_16_bits(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _stored_in_16_bits(model: Backbone) -> Iterator[tuple[str, Tensor]]:
     layers = quant_layers(model)
     inside = tuple(f"{name}." for name in layers)
     for name, tensor in model.state_dict(keep_vars=True).items():

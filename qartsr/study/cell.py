@@ -19,7 +19,7 @@ from qartsr.config import parse_bits
 from qartsr.config.experiment import BudgetConfig
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.files import read_json, write_bytes, write_json, write_text
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.study.layers import layer_errors
 from qartsr.study.measure import DIGITS, Judge, Scores, means, restored
 from qartsr.study.method import Job, Trained, train_method
@@ -31,7 +31,7 @@ from qartsr.training.optimizer import Setting
 class Cell(NamedTuple):
     """What a cell is made from. ``scratch`` survives a kill and is removed by the stage."""
 
-    teacher: OneStepSR
+    teacher: Backbone
     row: MethodRow
     bits: str
     common: CommonConfig
@@ -114,7 +114,7 @@ def _judged(cell: Cell, trained: Trained, held: Tensor, scores: Scores) -> dict[
     }
 
 
-def agreement(teacher: OneStepSR, student: OneStepSR, held: Tensor) -> float:
+def agreement(teacher: Backbone, student: Backbone, held: Tensor) -> float:
     """PSNR in dB of the student's 8-bit images against the teacher's, RGB, over all inputs (N, 3, H, W) in [-1, 1]."""
     lq = ((held + 1) * 127.5).round().to(torch.uint8).cpu()
     error = (restored(student, lq).double() - restored(teacher, lq).double()).square().mean()

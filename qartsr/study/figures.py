@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from qartsr.files import write_bytes
+from qartsr.models.sd_unet import SDUNet
 
 Array = NDArray[Any]
 _INK, _MUTED, _LINE, _BLUE, _ORANGE = "#1c2029", "#626a79", "#dfe2e8", "#2a78d6", "#e0602a"
@@ -111,7 +112,7 @@ def heat_map(errors: Mapping[str, Mapping[str, float]], title: str, out: Path) -
         norm = LogNorm(table.min(), table.max())
         shown = axes.imshow(table, aspect="auto", cmap="magma", norm=norm, interpolation="nearest")
         axes.set_yticks(range(len(errors)), list(errors))
-        axes.set_xticks(middles, [_PARTS[parts[n]][0].replace(" ", "\n") for n in starts])
+        axes.set_xticks(middles, [tuple(SDUNet.regions)[parts[n]].replace(" ", "\n") for n in starts])
         axes.tick_params(length=0)
         for start in starts[1:]:
             axes.axvline(start - 0.5, color="white", linewidth=1.5)
@@ -158,20 +159,9 @@ def _front(points: Sequence[tuple[str, float, float]]) -> list[tuple[float, floa
     return [(x, y) for _, x, y in points if not any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in points)]
 
 
-_PARTS = (
-    ("encoder down", ("vae.encoder.conv_in", "vae.encoder.down_blocks")),
-    ("encoder mid", ("vae.encoder.", "vae.quant_conv")),
-    ("UNet down", ("unet.conv_in", "unet.time_embedding", "unet.down_blocks")),
-    ("UNet mid", ("unet.mid_block",)),
-    ("UNet up", ("unet.",)),
-    ("decoder mid", ("vae.post_quant_conv", "vae.decoder.conv_in", "vae.decoder.mid_block")),
-    ("decoder up", ("",)),
-)
-"""Parts of the model in inference order; a layer belongs to the first that it begins with."""
-
-
 def _part(layer: str) -> int:
-    return next(number for number, (_, begins) in enumerate(_PARTS) if layer.startswith(begins))
+    """The number of its region: the first that it begins with."""
+    return next(number for number, begins in enumerate(SDUNet.regions.values()) if layer.startswith(begins))
 
 
 def _bare(panel: Axes) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.quantize import quant_layers, quantizable
 
 DIGITS = 6
 
 
 @torch.no_grad()
-def layer_errors(teacher: OneStepSR, student: OneStepSR, lq: Tensor) -> dict[str, float]:
+def layer_errors(teacher: Backbone, student: Backbone, lq: Tensor) -> dict[str, float]:
     """Layer -> ||y_q - y|| / ||y|| (Frobenius) on ``lq`` (B, 3, H, W), y the teacher's output of that layer.
 
     y_q is the student's for the teacher's input of the layer: errors of other layers do not enter.

@@ -12,7 +12,7 @@ from qartsr.config.training import LPIPSConfig
 from qartsr.data.pairs import to_unit
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.study.sets import Windows
 
 DIGITS = 6
@@ -26,12 +26,12 @@ class Judge:
     Without its weights the published LPIPS cannot be measured: with random features it is called ``lpips_random``.
     """
 
-    def __init__(self, sets: Mapping[str, Windows], lpips: LPIPSConfig, reference: OneStepSR) -> None:
+    def __init__(self, sets: Mapping[str, Windows], lpips: LPIPSConfig, reference: Backbone) -> None:
         self._sets, self._name = sets, lpips_name(lpips)
         self._meter, self._lpips = Meter(("psnr", "ssim")), LPIPS(lpips)
         self._fp = {name: restored(reference, windows.lq) for name, windows in sets.items()}
 
-    def images(self, model: OneStepSR) -> dict[str, Tensor]:
+    def images(self, model: Backbone) -> dict[str, Tensor]:
         """The model's restored windows, uint8 (n, 3, s, s) per set."""
         return {name: restored(model, windows.lq) for name, windows in self._sets.items()}
 
@@ -59,9 +59,9 @@ class Judge:
 
 
 @torch.no_grad()
-def restored(model: OneStepSR, lq: Tensor) -> Tensor:
+def restored(model: Backbone, lq: Tensor) -> Tensor:
     """uint8 network inputs (n, 3, s, s) -> uint8 restored images, one by one."""
-    device = model.context.device
+    device = model.device
     images = torch.cat([model.restore(to_unit(low)[None].to(device)) for low in lq])
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 

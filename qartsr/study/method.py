@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qartsr.config import Bits
 from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, training
-from qartsr.models import OneStepSR, units
+from qartsr.models import Backbone
 from qartsr.quantize import plan, round_for_storage
 from qartsr.training import phases
 from qartsr.training.curves import Curves, Row
@@ -23,7 +23,7 @@ from qartsr.training.optimizer import Setting
 class Trained(NamedTuple):
     """A quantized model, rounded for storage as a package stores it, and how it came to be."""
 
-    model: OneStepSR
+    model: Backbone
     rows: tuple[Row, ...]
     """losses of every step, with the column ``phase``"""
     samples: int
@@ -33,7 +33,7 @@ class Trained(NamedTuple):
 class Job(NamedTuple):
     """What a row is trained with; ``setting.lr_scale`` is the learning rate that the phases' ``rates`` multiply."""
 
-    teacher: OneStepSR
+    teacher: Backbone
     lq: Tensor
     """(N, 3, H, W) calibration inputs in [-1, 1]"""
     steps: int
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 def train_method(job: Job, row: MethodRow, common: CommonConfig, bits: Bits) -> Trained:
     """Quantize a copy of the teacher by ``row`` and train it phase by phase; ends with the same bytes after a kill."""
     decided = plan(job.teacher, row.planned(common), bits, job.lq)
-    modules, curves = len(units(job.teacher)), Curves(lambda values, step: None)
+    modules, curves = len(job.teacher.segments()), Curves(lambda values, step: None)
     asked = lasting(training(row.phases, Budget(steps=job.steps, batch=job.batch, lr=1.0)), modules)
     same = phases.Job(job.teacher, job.lq, job.setting, job.folder, job.seconds)
     student = phases.train(same, decided, asked, curves, lambda: phases.calibrated(same, decided))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qartsr.config import parse_bits
 from qartsr.config.method import CommonConfig, MethodRow
-from qartsr.models import OneStepSR, noise_level
+from qartsr.models import Backbone
 from qartsr.quantize import Plan, look, plan, quantize
 from qartsr.study.measure import DIGITS, Judge, means
 
@@ -35,14 +35,14 @@ class Latents(NamedTuple):
 
 
 def table_row(
-    model: OneStepSR, row: MethodRow, common: CommonConfig, bits: str, lq: Tensor, test: Tensor, judge: Judge
+    model: Backbone, row: MethodRow, common: CommonConfig, bits: str, lq: Tensor, test: Tensor, judge: Judge
 ) -> dict[str, Any]:
     """Quality in both scopes, and the errors of Z_H and epsilon. ``lq``: for calibration; ``test``: (n, 3, s, s)."""
     decided = plan(model, row.planned(common), parse_bits(bits), lq)
     statistics = look(model, decided, lq)
     found: dict[str, Any] = {}
     for scope in SCOPES:
-        copied = quantize(model, decided, statistics, scoped(decided, scope))
+        copied = quantize(model, decided, statistics, scoped(decided, scope, model.denoiser))
         found[scope] = means(judge.scores(judge.images(copied)))
         if scope == "unet":
             found["latents"] = _rounded(latents(model, copied, test))
@@ -50,25 +50,25 @@ def table_row(
 
 
 def probe_row(
-    model: OneStepSR, row: MethodRow, common: CommonConfig, bits: Sequence[str], lq: Tensor, test: Tensor
+    model: Backbone, row: MethodRow, common: CommonConfig, bits: Sequence[str], lq: Tensor, test: Tensor
 ) -> dict[str, Any]:
     """Errors of Z_H and epsilon per bit-width, UNet alone, and the schedule's numbers."""
-    level, errors = noise_level(model.timestep), {}
+    step, errors = model.step, {}
     for name in bits:
         decided = plan(model, row.planned(common), parse_bits(name), lq)
-        copied = quantize(model, decided, look(model, decided, lq), scoped(decided, "unet"))
+        copied = quantize(model, decided, look(model, decided, lq), scoped(decided, "unet", model.denoiser))
         errors[name] = _rounded(latents(model, copied, test))
-    return {"lambda": round(level.noise, DIGITS), "kappa": round(level.amplification, DIGITS), "bits": errors}
+    return {"lambda": round(step.noise, DIGITS), "kappa": round(step.amplification, DIGITS), "bits": errors}
 
 
 @torch.no_grad()
-def latents(model: OneStepSR, other: OneStepSR, test: Tensor) -> Latents:
+def latents(model: Backbone, other: Backbone, test: Tensor) -> Latents:
     """Both models step from the same floating-point Z_L."""
     sums = torch.zeros(4, dtype=torch.float64)
     count = 0
     for low in test:
         z_l = model.encode(low[None])
-        true, noisy = model.predict_noise(z_l), other.predict_noise(z_l)
+        true, noisy = model.predict(z_l), other.predict(z_l)
         z_h = model.step(z_l, true)
         parts = (model.step(z_l, noisy) - z_h, z_h, noisy - true, true)
         sums += torch.stack([part.double().square().sum() for part in parts]).cpu()
@@ -76,9 +76,9 @@ def latents(model: OneStepSR, other: OneStepSR, test: Tensor) -> Latents:
     return Latents(*(sums / count).sqrt().tolist())
 
 
-def scoped(decided: Plan, scope: str) -> list[str]:
+def scoped(decided: Plan, scope: str, denoiser: str) -> list[str]:
     """Layers that are quantized in a scope."""
-    return [layer.name for layer in decided.layers if scope == "model" or layer.name.startswith("unet.")]
+    return [layer.name for layer in decided.layers if scope == "model" or layer.name.startswith(f"{denoiser}.")]
 
 
 def _rounded(found: Latents) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Models nobody has to download: their architecture as data, random weights, and the folder that holds them."""
 
-from qartsr.synthetic.architectures import ARCHITECTURES, blank
+from qartsr.models import blank
+from qartsr.models.sd_unet.architectures import ARCHITECTURES
 from qartsr.synthetic.folder import Report, folder_size, write_random_model
 from qartsr.synthetic.weights import random_model
 

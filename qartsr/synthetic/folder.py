@@ -15,9 +15,9 @@ import torch
 
 from qartsr.errors import QartsrError
 from qartsr.files import write_json
-from qartsr.models import OneStepSR
-from qartsr.synthetic.architectures import blank
-from qartsr.synthetic.weights import parts, random_tensor, shapes
+from qartsr.models import Backbone, blank
+from qartsr.models.folder import CONFIG, CONTEXT, SETTINGS, WEIGHTS, part_config, settings
+from qartsr.synthetic.weights import random_tensor, shapes
 from qartsr.tensor_file import Entry, file_size, head, ordered
 
 Report = Callable[[int], object]
@@ -26,7 +26,6 @@ Report = Callable[[int], object]
 Precision = Literal["fp32", "fp16"]
 _DTYPES = {"fp32": ("F32", torch.float32), "fp16": ("F16", torch.float16)}
 _PART_METADATA = {"format": "pt"}
-_MARK = "qartsr.json"
 
 
 def write_random_model(
@@ -45,27 +44,24 @@ def write_random_model(
         for name, tensors in _files(model, precision).items():
             prefix = "" if name.startswith("context") else f"{Path(name).parts[0]}."
             _write_tensors(temporary / name, tensors, prefix, seed, report)
-        for part in ("unet", "vae"):
-            module = getattr(model, part)
-            write_json(temporary / part / "config.json", {"_class_name": type(module).__name__, **described[part]})
-        write_json(temporary / _MARK, {"timestep": model.timestep, "align": model.align})
+        for name, part in model.named_parts().items():
+            write_json(temporary / name / CONFIG, {**part_config(part), **described[name]})
+        write_json(temporary / SETTINGS, settings(model))
 
 
-def folder_size(model: OneStepSR, precision: Precision) -> int:
+def folder_size(model: Backbone, precision: Precision) -> int:
     """Bytes of the tensor files of a model folder; ``model`` may be on the meta device."""
     return sum(file_size(tensors, _metadata(name)) for name, tensors in _files(model, precision).items())
 
 
-def _files(model: OneStepSR, precision: Precision) -> dict[str, dict[str, Entry]]:
+def _files(model: Backbone, precision: Precision) -> dict[str, dict[str, Entry]]:
     """The tensor files of the folder, and what is in them."""
     dtype = _DTYPES[precision][0]
     files = {
-        f"{prefix[:-1]}/diffusion_pytorch_model.safetensors": {
-            name: Entry(dtype, shape) for name, shape in shapes(part).items()
-        }
-        for part, prefix in parts(model)
+        f"{part}/{WEIGHTS}": {name: Entry(dtype, shape) for name, shape in shapes(module).items()}
+        for part, module in model.named_parts().items()
     }
-    return {**files, "context.safetensors": {"context": Entry(dtype, tuple(model.context.shape))}}
+    return {**files, CONTEXT: {"context": Entry(dtype, tuple(model.context.shape))}}
 
 
 def _metadata(name: str) -> dict[str, str]:
@@ -88,7 +84,7 @@ def _check_target(folder: Path, replace: bool) -> None:
         raise QartsrError("is a file", str(folder), "name a folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if not (folder / _MARK).is_file():
+    if not (folder / SETTINGS).is_file():
         raise QartsrError("is not empty and holds no model", str(folder), "name a new folder")
     if not replace:
         raise QartsrError("holds a model already", str(folder), "give --force to replace it, or name a new folder")

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qartsr.models import OneStepSR
-from qartsr.synthetic.architectures import blank
+from qartsr.models import Backbone, blank
 
 
 def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
@@ -28,19 +27,15 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=generator).div_(math.sqrt(fan_in))
 
 
-def random_model(described: Mapping[str, Any], seed: int, dtype: torch.dtype = torch.float32) -> OneStepSR:
+def random_model(described: Mapping[str, Any], seed: int, dtype: torch.dtype = torch.float32) -> Backbone:
     """The model in memory, in evaluation mode, with the values :func:`write_random_model` would store."""
     model = blank(described)
-    for part, prefix in parts(model):
+    for part_name, part in model.named_parts().items():
+        prefix = f"{part_name}."
         state = {name: random_tensor(prefix + name, shape, seed).to(dtype) for name, shape in shapes(part).items()}
         part.load_state_dict(state, assign=True)
     model.context = random_tensor("context", tuple(model.context.shape), seed).to(dtype)
     return model.eval().requires_grad_(False)
-
-
-def parts(model: OneStepSR) -> tuple[tuple[nn.Module, str], ...]:
-    """The stored components, and the prefix of their names."""
-    return (model.unet, "unet."), (model.vae, "vae.")
 
 
 def shapes(part: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qartsr.config.recipe import AutoencoderConfig, SchoolingConfig
-from qartsr.models import OneStepSR, alphas_cumprod
-from qartsr.models.libraries import AutoencoderKL
-from qartsr.models.schedule import STEPS
+from qartsr.models import Backbone
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
+from qartsr.models.sd_unet.schedule import STEPS, alphas_cumprod
 from qartsr.training.backbone import phase_at
 from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
@@ -67,12 +67,13 @@ def train_autoencoder(vae: AutoencoderKL, config: AutoencoderConfig, lesson: Les
     _train(vae, losses, config, lesson)
 
 
-def train_prior(model: OneStepSR, config: SchoolingConfig, lesson: Lesson) -> None:
-    """Train ``model.unet`` in place to predict the noise in the latents of sharp crops, every timestep equally often.
+def train_prior(model: Backbone, config: SchoolingConfig, lesson: Lesson) -> None:
+    """Train the denoiser in place to predict the noise in the latents of sharp crops, every timestep equally often.
 
     The prompt is the model's context, the only one there is.
     """
-    levels, unet = alphas_cumprod(), model.unet
+    levels, unet = alphas_cumprod(), model.get_submodule(model.denoiser)
+    assert isinstance(unet, UNet2DConditionModel)  # the schedule is Stable Diffusion's
     nn.init.zeros_(unet.conv_out.weight)
 
     def losses(number: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qartsr.config.training import CropPhase, ImageLossConfig, LPIPSConfig
 from qartsr.losses import ImageLoss
-from qartsr.models import OneStepSR, align
+from qartsr.models import Backbone, align
 from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 
 
 def train_backbone(
-    model: OneStepSR,
+    model: Backbone,
     batches: Batches,
     recipe: Recipe,
     regulariser: Regulariser,
@@ -55,8 +55,7 @@ def train_backbone(
     model.train()
     model.to(memory_format=torch.channels_last)
     if means.checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        model.vae.enable_gradient_checkpointing()
+        model.enable_gradient_checkpointing()
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     schedule = level(recipe.warmup) if recipe.schedule == "constant" else cosine(recipe.steps, recipe.warmup)
     optimizers = Optimizers(
@@ -77,7 +76,7 @@ class _Turn:
 
     def __init__(
         self,
-        model: OneStepSR,
+        model: Backbone,
         batches: Batches,
         recipe: Recipe,
         regulariser: Regulariser,
@@ -122,7 +121,7 @@ class _Turn:
         """Z_H and the image, both fp32: Eq. 6 would lose the small part of Z_H in 8 bits of mantissa."""
         model = self._model
         z_l = model.encode(lq).float()
-        z_h = model.step(z_l, model.predict_noise(z_l).float())
+        z_h = model.step(z_l, model.predict(z_l).float())
         image = model.decode(z_h).float()
         return z_h, image.clamp(-1, 1) if self._recipe.clamp else image
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qartsr.files import read_json, write_json
-from qartsr.models import OneStepSR, State, Unit, run_units
+from qartsr.models import Backbone, Segment, State, run_segments
 
 _LIMIT = 1 << 26
 """Bytes of a sample's hidden state that is still kept (64 MiB)."""
@@ -50,7 +50,7 @@ class Cuts:
     """
 
     def __init__(
-        self, folder: Path, teacher: OneStepSR, sequence: tuple[Unit, ...], lq: Tensor, limit: int = _LIMIT
+        self, folder: Path, teacher: Backbone, sequence: tuple[Segment, ...], lq: Tensor, limit: int = _LIMIT
     ) -> None:
         self._folder, self._teacher, self._sequence, self._lq, self._limit = folder, teacher, sequence, lq, limit
 
@@ -90,16 +90,15 @@ class Cuts:
         if not facts[cut]["kept"]:
             before = max(number for number in range(cut) if facts[number]["kept"])
             with torch.no_grad():
-                return run_units(self._teacher, self.load(before, index), self._sequence[before:cut])
-        names = [_hidden(cut), *facts[cut]["others"], *map(_skip, range(facts[cut]["skips"]))]
+                return run_segments(self._teacher, self.load(before, index), self._sequence[before:cut])
+        names = [_hidden(cut), *facts[cut]["beside"]]
         read: dict[str, list[Tensor]] = {name: [] for name in names}
         for sample in samples:
             with safe_open(self._path(sample), framework="pt") as handle:
                 for name in names:
                     read[name].append(handle.get_tensor(name))
         found = {name: torch.cat(values).to(self._lq.device) for name, values in read.items()}
-        skips = tuple(found[_skip(number)] for number in range(facts[cut]["skips"]))
-        return State(found[_hidden(cut)], found.get("latent"), found.get("embedding"), skips)
+        return State(found.pop(_hidden(cut)), found)
 
     def variance(self, cut: int) -> Tensor:
         """Of the hidden state over all samples, fp32."""
@@ -108,12 +107,9 @@ class Cuts:
     def _keep(self, tensors: dict[str, Tensor], cut: int, state: State) -> dict[str, Any]:
         """Put what is new at this cut into ``tensors``; returns what the cut consists of."""
         kept = cut == 0 or state.hidden[0].numel() * state.hidden.element_size() <= self._limit
-        others = {"latent": state.latent, "embedding": state.embedding}
-        new = {_hidden(cut): state.hidden} if kept else {}
-        new |= {name: value for name, value in others.items() if value is not None}
-        new |= {_skip(number): value for number, value in enumerate(state.skips)}
+        new = {**({_hidden(cut): state.hidden} if kept else {}), **state.beside}
         tensors |= {name: value.cpu() for name, value in new.items() if name not in tensors}
-        return {"kept": kept, "others": [n for n, v in others.items() if v is not None], "skips": len(state.skips)}
+        return {"kept": kept, "beside": list(state.beside)}
 
     @property
     def _facts_path(self) -> Path:
@@ -125,7 +121,3 @@ class Cuts:
 
 def _hidden(cut: int) -> str:
     return f"hidden-{cut:02d}"
-
-
-def _skip(number: int) -> str:
-    return f"skip-{number:02d}"

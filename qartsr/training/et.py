@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qartsr.config.method import ModelPhase
 from qartsr.losses import ImageLoss
-from qartsr.models import OneStepSR, align
+from qartsr.models import Backbone, align
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.fit import Run, fit, resume
@@ -22,7 +22,7 @@ from qartsr.training.sampling import sample
 
 
 def extend(
-    student: OneStepSR,
+    student: Backbone,
     images: Tensor,
     lq: Tensor,
     config: ModelPhase,
@@ -51,7 +51,7 @@ def extend(
     fit(run, optimizer.descent(measure), curves, checkpoint, resume(run, curves, checkpoint))
 
 
-def teacher_images(teacher: OneStepSR, lq: Tensor, batch: int = 8) -> Tensor:
+def teacher_images(teacher: Backbone, lq: Tensor, batch: int = 8) -> Tensor:
     """The floating-point model's raw output for every calibration input."""
     with torch.no_grad():
         return torch.cat([teacher(part) for part in lq.split(batch)])

@@ -19,31 +19,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qartsr.config.method import ModelPhase
-from qartsr.models import OneStepSR, State, Unit, units
+from qartsr.models import Backbone, Segment, State
 
-Forward = Callable[[OneStepSR, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+Forward = Callable[[Backbone, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 """(student, network input (B, 3, H, W), its indices among the calibration pairs) -> raw image, weighted losses."""
 
 
-def plain(student: OneStepSR, lq: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def plain(student: Backbone, lq: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The image, and no loss inside the network."""
     return student(lq), {}
 
 
-def inside(teacher: OneStepSR, lq: Tensor, config: ModelPhase) -> Forward:
+def inside(teacher: Backbone, lq: Tensor, config: ModelPhase) -> Forward:
     """The forward pass that ``config`` asks for.
 
     The teacher's outputs for all of ``lq`` (N, 3, H, W) are computed once and held in memory.
     """
     if not (config.latent_loss or config.encoder_loss or config.feature_loss):
         return plain
-    sequence = units(teacher)
-    unet = [number for number, unit in enumerate(sequence) if unit.name.startswith("unet.")]
-    latent, encoder = max(unet), min(unet) - 1
+    sequence = teacher.segments()
+    latent, encoder = (max(n for n, s in enumerate(sequence) if s.place == place) for place in ("denoiser", "encoder"))
     kept = range(len(sequence)) if config.feature_loss else [encoder, latent]
     targets = _outputs(teacher, lq, sequence, kept)
 
-    def forward(student: OneStepSR, low: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(student: Backbone, low: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         state, errors = State(low), dict[int, Tensor]()
         for number, unit in enumerate(sequence):
             state = unit.run(student, state)
@@ -63,7 +62,7 @@ def inside(teacher: OneStepSR, lq: Tensor, config: ModelPhase) -> Forward:
 
 @torch.no_grad()
 def _outputs(
-    teacher: OneStepSR, lq: Tensor, sequence: Sequence[Unit], kept: Sequence[int], batch: int = 8
+    teacher: Backbone, lq: Tensor, sequence: Sequence[Segment], kept: Sequence[int], batch: int = 8
 ) -> dict[int, Tensor]:
     """Hidden outputs of the kept modules for all inputs."""
     found: dict[int, list[Tensor]] = {number: [] for number in kept}

@@ -16,30 +16,10 @@ from torch import nn
 
 from qartsr.config.retrain import AdaptersConfig
 from qartsr.files import replacing
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.models.adapters import Adapted
 
 Layer = nn.Conv2d | nn.Linear
-
-
-def unet_layers(unet: nn.Module) -> dict[str, str]:
-    """The UNet's layers that OSEDiff adapts, all but those of the time embedding -> the name of their adapter."""
-    return {name: _place(name) for name in _layers(unet) if "time_emb" not in name}
-
-
-def _place(name: str) -> str:
-    if "down_blocks" in name or "conv_in" in name:
-        return "default_encoder"
-    return "default_decoder" if "up_blocks" in name or "conv_out" in name else "default_others"
-
-
-def encoder_layers(vae: nn.Module) -> dict[str, str]:
-    """The VAE's layers that OSEDiff adapts, the encoder and quant_conv -> the name of their adapter."""
-    return {n: "default_encoder" for n in _layers(vae) if n.startswith("encoder.") or n == "quant_conv"}
-
-
-def _layers(part: nn.Module) -> list[str]:
-    return [name for name, module in part.named_modules() if isinstance(module, Layer)]
 
 
 def adapt(part: nn.Module, layers: Mapping[str, str], config: AdaptersConfig, generator: torch.Generator) -> None:
@@ -56,23 +36,23 @@ def adapt(part: nn.Module, layers: Mapping[str, str], config: AdaptersConfig, ge
         part.set_submodule(name, adapted)
 
 
-def adapt_model(model: OneStepSR, config: AdaptersConfig, generator: torch.Generator) -> None:
-    """Freeze ``model`` but for what OSEDiff trains: adapters of UNet and VAE encoder, and the UNet's conv_in whole."""
-    model.requires_grad_(False)
-    adapt(model.unet, unet_layers(model.unet), config, generator)
-    adapt(model.vae, encoder_layers(model.vae), config, generator)
-    model.unet.conv_in.requires_grad_(True)
+def adapt_model(model: Backbone, config: AdaptersConfig, generator: torch.Generator) -> None:
+    """Freeze ``model`` but for its adapters and the layers it trains whole (OSEDiff: the UNet's first)."""
+    adapt(model, model.lora_targets(), config, generator)
+    for name in model.trained_whole:
+        model.get_submodule(name).requires_grad_(True)
 
 
-def save_adapters(model: OneStepSR, config: AdaptersConfig, path: Path) -> None:
+def save_adapters(model: Backbone, config: AdaptersConfig, path: Path) -> None:
     """Write what OSEDiff's checkpoint would hold, each key after its component: ``unet.KEY`` and ``vae.KEY``.
 
     ``rank`` and ``alpha`` stand in the metadata. :func:`qartsr.models.adapters.attach` takes the keys of a component.
     """
+    whole = tuple(f"{name}." for name in model.trained_whole)
     tensors = {
         name: parameter.detach().cpu().contiguous()
         for name, parameter in model.named_parameters()
-        if ".lora_" in name or name.startswith("unet.conv_in.")
+        if ".lora_" in name or name.startswith(whole)
     }
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"rank": str(config.rank), "alpha": str(config.alpha)})

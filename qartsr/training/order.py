@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from qartsr.config.method import ModuleOrder
-from qartsr.models import OneStepSR, Unit, run_units
+from qartsr.models import Backbone, Segment, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise
 from qartsr.training.cuts import Cuts
 
@@ -16,7 +16,7 @@ _BATCH = 8
 
 
 def module_order(
-    kind: ModuleOrder, teacher: OneStepSR, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Unit, ...]
+    kind: ModuleOrder, teacher: Backbone, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Segment, ...]
 ) -> list[int]:
     """Indices into ``sequence``: ``reverse`` is the paper's (QArtSR, section 3.3), from the output to the input.
 
@@ -33,7 +33,7 @@ def module_order(
 
 @torch.no_grad()
 def sensitivities(
-    teacher: OneStepSR, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Unit, ...]
+    teacher: Backbone, plan: Plan, statistics: Statistics, cuts: Cuts, sequence: tuple[Segment, ...]
 ) -> list[float]:
     """MSE of the image over all samples with one module alone quantized, calibrated and untrained, for each module."""
     found = []
@@ -43,7 +43,7 @@ def sensitivities(
         initialise(student, statistics, unit.layers)
         error, count = 0.0, 0
         for part in torch.arange(cuts.samples).split(_BATCH):
-            image = run_units(student, cuts.load(index, part), sequence[index:]).hidden
+            image = run_segments(student, cuts.load(index, part), sequence[index:]).hidden
             error += float(F.mse_loss(image, cuts.load(len(sequence), part).hidden, reduction="sum"))
             count += image.numel()
         found.append(error / count)

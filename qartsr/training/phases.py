@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qartsr.config.method import ModulesPhase, Phase
 from qartsr.files import read_json, write_json
-from qartsr.models import OneStepSR, units
+from qartsr.models import Backbone
 from qartsr.quantize import Plan, load_state, look, quantize, save_state
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves, Row
@@ -28,7 +28,7 @@ from qartsr.training.rpq import reconstruct
 class Job(NamedTuple):
     """What phases train with."""
 
-    teacher: OneStepSR
+    teacher: Backbone
     lq: Tensor
     """(N, 3, H, W) calibration inputs in [-1, 1]"""
     setting: Setting
@@ -38,14 +38,12 @@ class Job(NamedTuple):
     """the most work that a kill may cost"""
 
 
-def calibrated(job: Job, decided: Plan) -> OneStepSR:
+def calibrated(job: Job, decided: Plan) -> Backbone:
     """The teacher with all planned layers quantized at once: where every method starts that does not do RPQ."""
     return quantize(job.teacher, decided, look(job.teacher, decided, job.lq))
 
 
-def train(
-    job: Job, decided: Plan, phases: Sequence[Phase], curves: Curves, start: Callable[[], OneStepSR]
-) -> OneStepSR:
+def train(job: Job, decided: Plan, phases: Sequence[Phase], curves: Curves, start: Callable[[], Backbone]) -> Backbone:
     """The model after ``phases`` (:func:`qartsr.config.method.lasting`), its losses added to ``curves``.
 
     ``start`` gives what is trained; a phase of kind ``modules``, which can only be the first, begins with the teacher.
@@ -59,13 +57,11 @@ def train(
     for number, phase in enumerate(phases):
         if number >= done:
             student = _one(job, student, decided, phase, number, spent, curves)
-        spent += phase.steps * (len(units(job.teacher)) if phase.kind == "modules" else 1)
+        spent += phase.steps * (len(job.teacher.segments()) if phase.kind == "modules" else 1)
     return student
 
 
-def _one(
-    job: Job, student: OneStepSR, decided: Plan, phase: Phase, number: int, spent: int, curves: Curves
-) -> OneStepSR:
+def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, spent: int, curves: Curves) -> Backbone:
     """Run a phase and keep what it ends with. ``spent``: steps before it."""
     checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds)
     own = Curves(lambda values, step: curves.log(values, spent + step))

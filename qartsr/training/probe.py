@@ -20,7 +20,7 @@ from qartsr.config import parse_bits
 from qartsr.config.parts import BiasConfig, LayerRecipe, MethodConfig, MinMaxConfig
 from qartsr.config.retrain import ProbeConfig
 from qartsr.data.pairs import Pair, to_unit
-from qartsr.models import OneStepSR, load_model, noise_level
+from qartsr.models import Backbone, load_model
 from qartsr.quantize import apply, initialise, observe, plan
 from qartsr.training.curves import Curves
 from qartsr.training.trq import Job, retrained
@@ -48,7 +48,7 @@ class Probe(NamedTuple):
     psnr_fp: float
 
 
-def probed(job: Job, config: ProbeConfig, asked: Path) -> Iterator[OneStepSR]:
+def probed(job: Job, config: ProbeConfig, asked: Path) -> Iterator[Backbone]:
     """The backbone at every probed timestep, largest first, among them the one that ``retrain`` left in ``asked``.
 
     The others are retrained for ``config.steps``, but for the backbone's own.
@@ -61,12 +61,12 @@ def probed(job: Job, config: ProbeConfig, asked: Path) -> Iterator[OneStepSR]:
             yield retrained(job, timestep, steps, Curves(lambda values, step: None))
 
 
-def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], test: Sequence[Pair]) -> list[Probe]:
+def probe(model: Backbone, bits: Sequence[str], calibration: Sequence[Tensor], test: Sequence[Pair]) -> list[Probe]:
     """Quantize copies of ``model`` (MaxMin) at each bit-width and compare them with it on the test images.
 
     ``calibration``: batches of network inputs for the activation ranges.
     """
-    level = noise_level(model.timestep)
+    step = model.step
     rows = []
     psnr_fp = _mean([psnr(model, pair) for pair in test])
     statistics = observe(model, calibration)
@@ -74,12 +74,12 @@ def probe(model: OneStepSR, bits: Sequence[str], calibration: Sequence[Tensor], 
         decided = plan(model, MAXMIN, parse_bits(name))
         layers = [layer.name for layer in decided.layers]
         whole, unet_only = copy.deepcopy(model), copy.deepcopy(model)
-        for copied, chosen in ((whole, layers), (unet_only, [n for n in layers if n.startswith("unet.")])):
+        for copied, chosen in ((whole, layers), (unet_only, [n for n in layers if n.startswith(f"{model.denoiser}.")])):
             apply(copied, decided, chosen)
             initialise(copied, statistics, chosen)
         zh_error, eps_error = _errors(model, unet_only, test)
         psnr_whole, psnr_unet = (_mean([psnr(copied, pair) for pair in test]) for copied in (whole, unet_only))
-        errors = (level.noise, level.amplification, zh_error, eps_error)
+        errors = (step.noise, step.amplification, zh_error, eps_error)
         rows.append(Probe(model.timestep, name, *errors, psnr_whole, psnr_unet, psnr_fp))
     return rows
 
@@ -109,13 +109,13 @@ def quality(rows: Sequence[Probe]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _errors(model: OneStepSR, quantized: OneStepSR, test: Sequence[Pair]) -> tuple[float, float]:
+def _errors(model: Backbone, quantized: Backbone, test: Sequence[Pair]) -> tuple[float, float]:
     """Relative error of Z_H and of epsilon on the same floating-point Z_L, over all test images together."""
     sums = torch.zeros(4, dtype=torch.float64)
     with torch.no_grad():
         for pair in test:
-            z_l = model.encode(to_unit(pair.lq)[None].to(model.context.device))
-            true, noisy = model.predict_noise(z_l), quantized.predict_noise(z_l)
+            z_l = model.encode(to_unit(pair.lq)[None].to(model.device))
+            true, noisy = model.predict(z_l), quantized.predict(z_l)
             z_true, z_noisy = model.step(z_l, true), model.step(z_l, noisy)
             parts = (z_noisy - z_true, z_true, noisy - true, true)
             sums += torch.stack([part.double().square().sum().cpu() for part in parts])

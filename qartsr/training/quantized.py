@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from qartsr.config.training import RoleRates
-from qartsr.models import OneStepSR
+from qartsr.models import Backbone
 from qartsr.quantize import parameters_by_role
 from qartsr.training.optimizer import Group
 
 
-def groups(model: OneStepSR, rates: RoleRates, scale: float, layers: Sequence[str] | None = None) -> list[Group]:
+def groups(model: Backbone, rates: RoleRates, scale: float, layers: Sequence[str] | None = None) -> list[Group]:
     """One group per role, with that role's learning rate. ``layers``: only these quantized layers."""
     by_role = parameters_by_role(model, layers)
     return [Group(parameters, getattr(rates, role) * scale) for role, parameters in by_role.items()]
 
 
-def values(model: OneStepSR) -> dict[str, Tensor]:
+def values(model: Backbone) -> dict[str, Tensor]:
     """``value/NAME`` of every trainable value, trained at this moment or not."""
     return {
         f"value/{name}": parameter.detach()
@@ -28,7 +28,7 @@ def values(model: OneStepSR) -> dict[str, Tensor]:
     }
 
 
-def put_back(model: OneStepSR, tensors: dict[str, Tensor]) -> None:
+def put_back(model: Backbone, tensors: dict[str, Tensor]) -> None:
     """Restore what :func:`values` returned."""
     with torch.no_grad():
         for parameters in parameters_by_role(model).values():

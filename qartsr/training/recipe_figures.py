@@ -11,7 +11,8 @@ from torch import Tensor
 from qartsr.data import Pair
 from qartsr.data.pairs import to_unit
 from qartsr.metrics.luma import psnr_y
-from qartsr.models import OneStepSR, alphas_cumprod
+from qartsr.models import Backbone
+from qartsr.models.sd_unet.schedule import alphas_cumprod
 from qartsr.training.determinism import generator
 
 _SIDE = 256
@@ -19,7 +20,7 @@ TIMESTEPS = (1, 250, 500, 750, 999)
 
 
 @torch.no_grad()
-def reconstructions(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, float], Image.Image]:
+def reconstructions(model: Backbone, pairs: Sequence[Pair]) -> tuple[dict[str, float], Image.Image]:
     """Mean RGB PSNR (dB) of the autoencoder on sharp pictures and on bicubically enlarged ones; both, and the first."""
     sharp, enlarged, rows = [], [], []
     for pair in pairs:
@@ -32,7 +33,7 @@ def reconstructions(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, 
 
 
 @torch.no_grad()
-def denoised(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, float], Image.Image]:
+def denoised(model: Backbone, pairs: Sequence[Pair]) -> tuple[dict[str, float], Image.Image]:
     """Mean squared error of the predicted noise by timestep; the clean picture that each prediction stands for."""
     levels, errors, rows = alphas_cumprod(), {}, [[to_unit(_centre(pair.hr))[None]] for pair in pairs]
     for index in TIMESTEPS:
@@ -41,7 +42,7 @@ def denoised(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, float],
             z = model.encode(row[0])
             noise = torch.randn(z.shape, generator=generator(0, "denoised", number, index))
             noised = levels[index].sqrt() * z + (1 - levels[index]).sqrt() * noise
-            predicted = model.predict_noise(noised)
+            predicted = model.predict(noised)
             found.append(float((predicted - noise).square().mean()))
             row.append(model.decode(model.step(noised, predicted)).clamp(-1, 1))
         errors[f"mse_t{index}"] = _mean(found)
@@ -49,7 +50,7 @@ def denoised(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, float],
 
 
 @torch.no_grad()
-def restored(model: OneStepSR, pairs: Sequence[Pair]) -> tuple[dict[str, dict[str, float]], Image.Image]:
+def restored(model: Backbone, pairs: Sequence[Pair]) -> tuple[dict[str, dict[str, float]], Image.Image]:
     """Per picture: PSNR (dB) on Y and RGB, bicubic's and the model's; bicubic, model and original side by side."""
     quality, rows = {}, []
     for pair in pairs:

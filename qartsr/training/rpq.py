@@ -26,7 +26,7 @@ from torch import Tensor
 from qartsr.config.method import ModulesPhase
 from qartsr.files import read_json, write_json
 from qartsr.losses import ImageLoss
-from qartsr.models import OneStepSR, Unit, align, run_units, units
+from qartsr.models import Backbone, Segment, align, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
@@ -39,7 +39,7 @@ from qartsr.training.sampling import sample
 
 
 def reconstruct(
-    teacher: OneStepSR,
+    teacher: Backbone,
     plan: Plan,
     statistics: Statistics,
     lq: Tensor,
@@ -47,9 +47,9 @@ def reconstruct(
     setting: Setting,
     curves: Curves,
     checkpoint: Checkpoint,
-) -> OneStepSR:
+) -> Backbone:
     """A quantized copy of ``teacher``, trained module by module on inputs ``lq`` (N, 3, H, W) in [-1, 1]."""
-    sequence = units(teacher)
+    sequence = teacher.segments()
     cuts = Cuts(checkpoint.folder / "cuts", teacher, sequence, lq)
     cuts.fill()
     kept = checkpoint.folder / "order.json"  # a resumed run must not decide anew
@@ -66,7 +66,7 @@ def reconstruct(
     return student
 
 
-def _enter(student: OneStepSR, plan: Plan, statistics: Statistics, unit: Unit) -> None:
+def _enter(student: Backbone, plan: Plan, statistics: Statistics, unit: Segment) -> None:
     """Module becomes quantized, with initial values from the weights and the teacher's statistics."""
     apply(student, plan, unit.layers)
     initialise(student, statistics, unit.layers)
@@ -83,7 +83,7 @@ class _Phase:
     """Training while ``quantized`` units are quantized, the last of them newly so."""
 
     def __init__(
-        self, quantized: list[int], sequence: tuple[Unit, ...], config: ModulesPhase, setting: Setting
+        self, quantized: list[int], sequence: tuple[Segment, ...], config: ModulesPhase, setting: Setting
     ) -> None:
         self._first, self._current, self._last = min(quantized), quantized[-1], len(sequence)
         self._sequence, self._config, self._setting = sequence, config, setting
@@ -92,7 +92,7 @@ class _Phase:
         self._layers = [layer for index in trained for layer in sequence[index].layers]
 
     def train(
-        self, student: OneStepSR, cuts: Cuts, lq: Tensor, curves: Curves, checkpoint: Checkpoint, number: int
+        self, student: Backbone, cuts: Cuts, lq: Tensor, curves: Curves, checkpoint: Checkpoint, number: int
     ) -> None:
         """Run the module's steps, from the checkpoint where one stands here."""
         config = self._config
@@ -113,16 +113,18 @@ class _Phase:
             put_back(student, state[0])
         fit(run, optimizer.descent(self._losses(student, cuts, lq)), curves, checkpoint, start)
 
-    def _losses(self, student: OneStepSR, cuts: Cuts, lq: Tensor) -> Losses:
+    def _losses(self, student: Backbone, cuts: Cuts, lq: Tensor) -> Losses:
         image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
         variance = cuts.variance(self._current + 1)
 
         def measure(number: int) -> dict[str, Tensor]:
             index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
-            state = run_units(student, cuts.load(self._first, index), self._sequence[self._first : self._current + 1])
+            state = run_segments(
+                student, cuts.load(self._first, index), self._sequence[self._first : self._current + 1]
+            )
             target, losses = cuts.load(self._current + 1, index).hidden, dict[str, Tensor]()
             if image_loss.weights and not number % self._config.image_every:
-                image = run_units(student, state, self._sequence[self._current + 1 :]).hidden
+                image = run_segments(student, state, self._sequence[self._current + 1 :]).hidden
                 kind, low, image_fp = self._setting.align, lq[index], cuts.load(self._last, index).hidden
                 losses = image_loss(align(kind, image, low), align(kind, image_fp, low))
             error = F.mse_loss(state.hidden, target) / variance

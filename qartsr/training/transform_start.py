@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from qartsr.models.libraries import AutoencoderKL
-from qartsr.models.sample import LATENTS
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL
+from qartsr.models.sd_unet.sample import LATENTS
 
 _REFERENCE = 20.0
 """a constant channel this large makes a GroupNorm's statistics, at the start, nearly those of no picture"""

@@ -16,9 +16,10 @@ import torch
 
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.training import CropPhase
-from qartsr.models import OneStepSR, load_model, save_model
+from qartsr.models import Backbone, load_model, save_model
 from qartsr.models.adapters import fold
 from qartsr.models.components import load_unet, load_vae
+from qartsr.models.sd_unet import SDUNet
 from qartsr.models.text import prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Source
@@ -37,7 +38,7 @@ ADAPTERS = "adapters.safetensors"
 class Job(NamedTuple):
     """What the retrainings of one stage share."""
 
-    backbone: OneStepSR
+    backbone: Backbone
     source: Source
     config: RetrainConfig
     setting: Setting
@@ -45,7 +46,7 @@ class Job(NamedTuple):
     checkpoint: Checkpoint
 
 
-def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
+def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:
     """The backbone retrained for ``steps`` at scheduler index ``timestep`` (0..999), adapters merged.
 
     With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it.
@@ -63,7 +64,7 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
         adapt_model(model, job.config.adapters, generator(job.setting.seed, title, "adapters"))
     else:
         model.requires_grad_(job.config.train == "all")
-        model.unet.requires_grad_(True)
+        model.get_submodule(model.denoiser).requires_grad_(True)
     part = Checkpoint(job.checkpoint.folder / f"t{timestep}", job.checkpoint.seconds, job.checkpoint.writes)
     with job.source(title) as batches:
         train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)
@@ -76,7 +77,7 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> OneStepSR:
     return model
 
 
-def save_retrained(job: Job, model: OneStepSR, out: Path) -> None:
+def save_retrained(job: Job, model: Backbone, out: Path) -> None:
     """The model folder of a later stage, with the adapters that were merged into it in ``adapters.safetensors``."""
     save_model(model, out)
     if job.config.train == "lora":
@@ -89,14 +90,14 @@ def inputs(config: RetrainConfig) -> list[Path]:
     return [Path(config.base) / part for part in parts] if config.vsd.weight or config.start == "base" else []
 
 
-def _start(job: Job, steps: int) -> OneStepSR:
+def _start(job: Job, steps: int) -> Backbone:
     backbone, base = job.backbone, Path(job.config.base)
     if job.config.start == "backbone" or not steps:
         return copy.deepcopy(backbone)
-    return OneStepSR(load_unet(base), load_vae(base), backbone.context.clone(), backbone.timestep, backbone.align)
+    return SDUNet(load_unet(base), load_vae(base), backbone.context.clone(), backbone.timestep, backbone.align)
 
 
-def _regulariser(job: Job, model: OneStepSR, title: str) -> Regulariser:
+def _regulariser(job: Job, model: Backbone, title: str) -> Regulariser:
     config, device = job.config, job.means.world.device
     if not config.vsd.weight:
         return NoRegulariser()

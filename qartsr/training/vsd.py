@@ -19,11 +19,11 @@ from torch import Tensor
 
 from qartsr.config.retrain import AdaptersConfig, VSDConfig
 from qartsr.errors import QartsrError
-from qartsr.models import alphas_cumprod
-from qartsr.models.libraries import UNet2DConditionModel
-from qartsr.models.schedule import STEPS
+from qartsr.models.sd_unet.diffusers_imports import UNet2DConditionModel
+from qartsr.models.sd_unet.model import lora_targets
+from qartsr.models.sd_unet.schedule import STEPS, alphas_cumprod
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt, unet_layers
+from qartsr.training.lora import adapt
 from qartsr.training.means import Share
 from qartsr.training.regulariser import Named
 
@@ -52,7 +52,7 @@ class VSD:
         self.teacher = teacher.eval().requires_grad_(False)
         shared: dict[int, Any] = {id(parameter): parameter for parameter in teacher.parameters()}
         self.student: UNet2DConditionModel = copy.deepcopy(teacher, shared)
-        adapt(self.student, unet_layers(self.student), adapters, generator(*purpose, "student"))
+        adapt(self.student, lora_targets(self.student), adapters, generator(*purpose, "student"))
         self.student.train()
         levels = alphas_cumprod().double()
         self._signal, self._noise = (x.sqrt().float().to(prompt.device) for x in (levels, 1 - levels))

@@ -26,8 +26,8 @@ def bands(
     model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None, rounds: int = ROUNDS
 ) -> Iterator[Tensor]:
     """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W) on the CPU, from the top."""
-    height, width = (-(-side // model.factor) * model.factor for side in lq.shape[1:])
-    rows = grid(height, width, tile, overlap, model.multiple)
+    height, width = (-(-side // model.facts.factor) * model.facts.factor for side in lq.shape[1:])
+    rows = grid(height, width, tile, overlap, model.facts.multiple)
     places = [place for row in rows for place in row]
     probes = [(place, place.weight) for place in spread(places, PROBES)]
     rounds = min(rounds, count_norms(model)) if len(places) > 1 else 0
@@ -38,8 +38,8 @@ def bands(
 
 def _runner(model: OneStepSR, lq: Tensor, size: tuple[int, int], seed: int | None) -> Callable[[Place], Tensor]:
     """Runs one tile. The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
-    device, factor = model.context.device, model.factor
-    shape = (1, model.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
+    device, factor = model.device, model.facts.factor
+    shape = (1, model.facts.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed or 0))
 
     def run(place: Place) -> Tensor:

@@ -16,17 +16,12 @@ from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, scratch_beside, sha256_bytes, sha256_file, sha256_tree, write_json
-from qartsr.models import OneStepSR, load_model, save_model
+from qartsr.models import Backbone, OneStepSR, load_model, save_model
+from qartsr.models.folder import SETTINGS, stored_files
 from qartsr.packing import PackedLayer, load_package, read_header
 from qartsr.quantize import quant_layers
 
 WEIGHTS = "model.safetensors"
-_FLOATING = (
-    "qartsr.json",
-    "context.safetensors",
-    *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", "diffusion_pytorch_model.safetensors")),
-)
-"""The files of a floating-point model, see :mod:`qartsr.models.store`."""
 
 
 class Origin(Protocol):
@@ -51,7 +46,7 @@ class Memory:
         """The floating-point model. Raises QartsrError for quantized layers, which only a package can hold."""
         layers = any(isinstance(part, nn.Conv2d | nn.Linear) for part in self._model.modules())  # engines have none
         packed = any(isinstance(part, PackedLayer) for part in self._model.modules())
-        if packed or not layers or quant_layers(self._model):
+        if not isinstance(self._model, Backbone) or packed or not layers or quant_layers(self._model):
             do = "write a package with qartsr.packing.write_package"
             raise QartsrError("a quantized model that was not loaded from a file has none to copy", str(folder), do)
         save_model(self._model, folder)
@@ -121,11 +116,11 @@ class Package:
         write_json(folder / "summary.json", {**known, "metrics": {}, "fp": {}})
 
 
-def open_source(path: Path) -> tuple[OneStepSR, Origin]:
+def open_source(path: Path) -> tuple[Backbone, Origin]:
     """The model of a package file, of a folder that holds one, or of a floating-point model folder."""
-    if path.is_dir() and (path / _FLOATING[0]).is_file():
+    if path.is_dir() and (path / SETTINGS).is_file():
         model = load_model(path)
-        return model, Stored(path, _FLOATING)
+        return model, Stored(path, stored_files(path))
     file = path / WEIGHTS if path.is_dir() else path
     return load_package(file), Package(file)
 

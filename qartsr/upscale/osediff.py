@@ -123,8 +123,8 @@ def _whole_tiling(options: OSEDiffOptions, model: OneStepSR) -> tuple[int, int]:
     """(tile, overlap) in output pixels: no part of the network sees more than its own limit."""
     limits = [
         options.vae_encoder_tile,
-        *(side * model.factor for side in (options.latent_tile, options.vae_decoder_tile) if side is not None),
+        *(side * model.facts.factor for side in (options.latent_tile, options.vae_decoder_tile) if side is not None),
     ]
     tile = min((side for side in limits if side is not None), default=TILE)
-    overlap = min(OVERLAP, tile // 4) if options.latent_overlap is None else options.latent_overlap * model.factor
-    return usable(tile, overlap, model.multiple)
+    overlap = min(OVERLAP, tile // 4) if options.latent_overlap is None else options.latent_overlap * model.facts.factor
+    return usable(tile, overlap, model.facts.multiple)

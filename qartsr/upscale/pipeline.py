@@ -55,7 +55,7 @@ class OneStepSRPipeline:
         self.model, self.engine, self.reason = model, "none", "the model runs as it was given"
         if not 0 <= rounds <= ROUNDS:
             raise QartsrError(f"{rounds} rounds cannot be", "rounds", f"choose 0 to {ROUNDS}")
-        whole, self._overlap = usable(tile or 0, overlap, model.multiple)
+        whole, self._overlap = usable(tile or 0, overlap, model.facts.multiple)
         self._tile, self._rounds = None if tile is None else whole, rounds
         self._origin: Origin = Memory(model)
 

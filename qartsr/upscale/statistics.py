@@ -60,9 +60,8 @@ def imposed(model: nn.Module, statistics: Statistics) -> AbstractContextManager[
 
 
 def norms_of(model: nn.Module) -> Norms:
-    """Those that a part of the model brings, else those of its modules."""
-    carriers = (part for part in model.modules() if isinstance(part, NormCarrier))
-    return next((part.norms() for part in carriers), ModuleNorms(model))
+    """Those that the model brings, else those of its modules."""
+    return model.norms() if isinstance(model, NormCarrier) else ModuleNorms(model)
 
 
 def _round(

@@ -8,7 +8,7 @@ The choice depends on model and picture only, never on the machine, so that resu
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qartsr.models import OneStepSR
 from qartsr.upscale.bands import PROBES
@@ -35,18 +35,9 @@ class Load(NamedTuple):
 
 
 def load_of(model: OneStepSR) -> Load:
-    """Three activations of the VAE's widest layer at full size, and two matrices of scores of the largest attention."""
-    vae: Any = model.vae.config
-    unet: Any = model.unet.config
-    widest = max(vae.block_out_channels[:2])
-    tokens = [1.0] if getattr(vae, "mid_block_add_attention", True) else []
-    levels, heads = unet.down_block_types, unet.attention_head_dim
-    for level, kind in enumerate(levels):
-        if "CrossAttn" in kind:
-            count = heads if isinstance(heads, int) else heads[level]
-            tokens.append(count / 16**level)
-    square = max(tokens, default=0.0) * _SCORES * _FLOAT / model.factor**4
-    return Load(widest * _FLOAT * _LIVE, square)
+    """Three activations of the widest layer at full size, and two matrices of scores of the largest attention."""
+    facts = model.facts
+    return Load(facts.widest * _FLOAT * _LIVE, facts.attention * _SCORES * _FLOAT / facts.factor**4)
 
 
 def tile_for(model: OneStepSR, height: int, width: int, overlap: int, rounds: int) -> int:

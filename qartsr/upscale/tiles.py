@@ -46,7 +46,7 @@ def upscale_image(
 
     Parameters
     ----------
-    tile, overlap: output pixels; rounded up to multiples of ``model.multiple``. ``overlap`` is at most half a tile, and
+    tile, overlap: output pixels; rounded up to multiples of ``facts.multiple``. ``overlap`` is at most half a tile, and
         ``tile`` 0 for no tiles.
     seed: of a sample of the encoder's posterior; None takes its mode.
     rounds: of observing what tiles share, 0 to 2: 0 is up to three times as quick, and neighbours differ visibly.
@@ -54,7 +54,7 @@ def upscale_image(
     Raises QartsrError for what is no image (:func:`qartsr.images.as_image`), for an image without pixels or with 32
     bits per channel, for a tile or overlap that cannot work, and for a result that is not a number.
     """
-    tile, overlap = usable(tile, overlap, model.multiple)
+    tile, overlap = usable(tile, overlap, model.facts.multiple)
     picture = as_image(image)
     source = enlarged(picture)
     with torch.no_grad():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qartsr.models import sample_backbone, save_model
+from qartsr.models import save_model
+from qartsr.models.sd_unet import sample_backbone
 from qartsr.tracking import open_run
 from qartsr.training.autoencoder import Lesson, latents, train_autoencoder
 from qartsr.training.recipe_figures import reconstructions

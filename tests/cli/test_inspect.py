@@ -6,9 +6,6 @@ import json
 import math
 from pathlib import Path
 
-from qartsr.cost.components import COMPONENTS as cost  # noqa: N811
-from qartsr.models import constant_shapes
-from qartsr.packing.inventory import COMPONENTS
 from tests.cli.conftest import Qartsr
 from tests.packing.tiny import tiny_model
 
@@ -23,7 +20,7 @@ def test_json_accounts_for_every_byte(qartsr: Qartsr, package: Path) -> None:
         assert sum(kinds.values()) == values["components"][component]
     for kind, total in values["kinds"].items():
         assert sum(kinds[kind] for kinds in values["sizes"].values()) == total
-    folded = constant_shapes(tiny_model(), 3).values()
+    folded = tiny_model().constant_shapes(3).values()
     assert values["kinds"]["folded constants"] == 2 * sum(math.prod(shape) for shape in folded)
     assert values["kinds"]["norms"] > 0 == values["kinds"]["context"] == values["kinds"]["layers kept in float"]
     assert (values["method"], values["bits"], values["schema_version"]) == ("test", "w4a4", 1)
@@ -49,15 +46,7 @@ def test_fp16_bytes_are_those_of_the_unfolded_model(qartsr: Qartsr, package: Pat
     values = json.loads(qartsr("inspect", package, "--json").out)
     assert values["fp16_bytes"] == 2 * sum(weight.numel() for weight in tiny_model().parameters())
     assert values["times_smaller_than_fp16"] == round(values["fp16_bytes"] / values["bytes"], 4)
-    assert values["folded_modules"] == len(constant_shapes(tiny_model(), 3))
-
-
-def test_components_are_those_of_the_cost_tables() -> None:
-    for name, prefixes in COMPONENTS.items():
-        assert {prefix.removesuffix(".") for prefix in cost[name]} == {
-            prefix.removesuffix(".") for prefix in prefixes if prefix != "context"
-        }
-    assert COMPONENTS.keys() == cost.keys()
+    assert values["folded_modules"] == len(tiny_model().constant_shapes(3))
 
 
 def test_other_files_are_refused_in_one_sentence(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_tiles(packed: OneStepSR, fast: OneStepSR) -> None:
 
 @torch.no_grad()
 def test_attention_over_many_positions_is_not_in_bf16(fast: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = fast.unet._graphs
+    graphs = fast._graphs
     monkeypatch.setattr(graphs, "_core", SimpleNamespace(get_property=lambda *names: ["FP32", "BF16"]))
 
     def hint(part: str, side: int) -> str:

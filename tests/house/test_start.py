@@ -86,7 +86,7 @@ print(json.dumps(found))
 BUILT = """
 import hashlib, torch
 from tests.packing.tiny import tiny_model
-from qartsr.models import sample_backbone
+from qartsr.models.sd_unet import sample_backbone
 torch.use_deterministic_algorithms(True)
 seen = hashlib.sha256()
 with torch.no_grad():
@@ -106,7 +106,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models import Transformer2DModel
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel
-from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
 
 assert diffusers.AutoencoderKL is AutoencoderKL and diffusers.UNet2DConditionModel is UNet2DConditionModel
 assert id(BasicTransformerBlock) in torch._dynamo.trace_rules._allowed_callable_ids.function_ids

@@ -45,7 +45,7 @@ def test_no_terms_is_a_zero_that_adds_up() -> None:
 
 
 def test_random_lpips_agrees_with_its_definition_in_float64() -> None:
-    """Unit-normalised features, squared difference, summed over channels and layers, averaged over positions."""
+    """Segment-normalised features, squared difference, summed over channels and layers, averaged over positions."""
     distance = LPIPS(RANDOM)
     a, b = _images(0), _images(1)
     features = distance.network.net.double()

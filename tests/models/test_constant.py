@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qartsr.layer import QuantLayer
-from qartsr.models import OneStepSR, constant_shapes, constants, fold_constants, is_folded
+from qartsr.models import OneStepSR, constants, fold_constants, is_folded
 from qartsr.synthetic import ARCHITECTURES, blank
 from tests.packing.tiny import network_input, quantized, recipe, tiny_model
 
@@ -33,9 +33,9 @@ def test_exactly_the_layers_that_never_see_the_image_are_folded() -> None:
         layer.register_forward_hook(lambda _, __, output, name=name: seen.setdefault(name, []).append(output))
     with torch.no_grad():
         for seed in (1, 2):
-            model.predict_noise(10 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)))
+            model.predict(10 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)))
     same = {name for name, (first, second) in seen.items() if torch.equal(first, second)}
-    folded = constant_shapes(model, 3)
+    folded = model.constant_shapes(3)
     assert seen.keys() == layers.keys()
     assert same == {name for name in layers if is_folded(name, folded)} != set()
 
@@ -49,7 +49,7 @@ def test_the_folded_model_computes_the_same(model: OneStepSR) -> None:
         assert torch.equal(model(lq[:1]), one)
         assert torch.allclose(model(lq), three, atol=1e-4)
     assert model.context.shape == (1, 0, 6)
-    assert {name: tuple(part.value.shape) for name, part in constants(model).items()} == constant_shapes(model, 3)
+    assert {name: tuple(part.value.shape) for name, part in constants(model).items()} == model.constant_shapes(3)
     assert len(_layers(model)) < layers
     before = dict(model.state_dict())
     fold_constants(model)
@@ -67,13 +67,13 @@ def test_a_unet_that_mixes_otherwise_is_left_alone(model: OneStepSR) -> None:
     model.unet.register_to_config(resnet_time_scale_shift="scale_shift")
     keys = model.state_dict().keys()
     fold_constants(model)
-    assert constant_shapes(model, 3) == {} and model.state_dict().keys() == keys
+    assert model.constant_shapes(3) == {} and model.state_dict().keys() == keys
 
 
 def test_stable_diffusion_loses_53_million_parameters() -> None:
     """Independent count: cross-attention reads 1024 features, the time projections 1280."""
     unfolded = blank(ARCHITECTURES["osediff"]())
-    folded = constant_shapes(unfolded, 77)
+    folded = unfolded.constant_shapes(77)
     values = {key: sum(1 for name in folded if name.endswith(key)) for key in ("to_k", "to_v", "time_emb_proj")}
     assert values == {"to_k": 16, "to_v": 16, "time_emb_proj": 22}
     attention = sum(shape[-1] for name, shape in folded.items() if name.endswith("to_k"))

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from qartsr.errors import QartsrError
-from qartsr.models import constant_shapes, is_folded
+from qartsr.models import is_folded
 from qartsr.packing import inspect, load_package, read_header, write_package
 from qartsr.packing.header import MAGIC, metadata, read_head, sealed
 from tests.packing.tiny import network_input, quantize, quantized, recipe, tiny_model
@@ -52,7 +52,7 @@ def test_a_package_runs_as_its_model(tmp_path: Path, case: str) -> None:
     with torch.no_grad():
         assert torch.equal(loaded(lq), model(lq))
         assert torch.equal(loaded.restore(lq), model.restore(lq))
-    assert (loaded.timestep, loaded.align, loaded.multiple) == (model.timestep, model.align, model.multiple)
+    assert (loaded.timestep, loaded.align, loaded.multiple) == (model.timestep, model.align, model.facts.multiple)
     assert not loaded.training
     assert not any(p.is_meta for p in (*loaded.parameters(), *loaded.buffers()))
     assert read_head(tmp_path / "p").header.plan() == plan
@@ -76,7 +76,7 @@ def test_folding_drops_the_layers_and_keeps_any_batch_size(tmp_path: Path) -> No
     plan = quantize(model, "w4a4", recipe())
     write_package(tmp_path / "p", model, plan, {})
     head, loaded = read_head(tmp_path / "p"), load_package(tmp_path / "p")
-    assert head.header.constants == constant_shapes(model, 3) == constant_shapes(loaded, 3)
+    assert head.header.constants == model.constant_shapes(3) == loaded.constant_shapes(3)
     assert head.header.architecture["context"] == [1, 0, 6]
     stored = {name for name in head.table if is_folded(name, head.header.constants)}
     assert stored == {f"{name}.value" for name in head.header.constants}

@@ -10,7 +10,8 @@ from torch import nn
 
 from qartsr.config import parse_bits
 from qartsr.config.parts import LayerRecipe, MethodConfig
-from qartsr.models import OneStepSR, fold_constants
+from qartsr.models import fold_constants
+from qartsr.models.sd_unet import SDUNet
 from qartsr.quantize import Plan, apply, initialise, observe, plan, quant_layers, round_for_storage
 
 QARTSR: dict[str, Any] = {
@@ -22,7 +23,7 @@ QARTSR: dict[str, Any] = {
 }
 
 
-def tiny_model(align: str = "wavelet", seed: int = 0) -> OneStepSR:
+def tiny_model(align: str = "wavelet", seed: int = 0) -> SDUNet:
     """Random weights, two levels each in VAE and UNet, sides in multiples of 4."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -49,7 +50,7 @@ def tiny_model(align: str = "wavelet", seed: int = 0) -> OneStepSR:
             use_linear_projection=True,
         )
         context = torch.randn(1, 3, 6)
-    return OneStepSR(unet, vae, context, 1, align).eval().requires_grad_(False)
+    return SDUNet(unet, vae, context, 1, align).eval().requires_grad_(False)
 
 
 def recipe(**changes: Any) -> LayerRecipe:
@@ -68,7 +69,7 @@ def trained(model: nn.Module) -> None:
     round_for_storage(model)
 
 
-def quantize(model: OneStepSR, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
+def quantize(model: SDUNet, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
     """Quantize and fold ``model`` in place, as the pipeline does; its plan."""
     decided = quantized(model, bits, layer, **settings)
     fold_constants(model)
@@ -76,7 +77,7 @@ def quantize(model: OneStepSR, bits: str, layer: LayerRecipe, **settings: Any) -
     return decided
 
 
-def quantized(model: OneStepSR, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
+def quantized(model: SDUNet, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
     """Quantize ``model`` in place, without folding; its plan."""
     decided = plan(model, MethodConfig(name="test", layer=layer, **settings), parse_bits(bits))
     statistics = observe(model, [network_input(1)])

@@ -52,7 +52,7 @@ def test_every_recorded_tensor(
         "model_pred": trace.noise,
         "z_H": trace.z_h,
         "pred_original_sample": trace.z_h,
-        "decoder_input": trace.z_h / model.scaling,
+        "decoder_input": trace.z_h / model.facts.scaling,
         "decoded_raw": trace.decoded,
     }
     assert set(expected) - {"noise_sched"} <= set(ours)

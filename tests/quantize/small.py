@@ -1,4 +1,4 @@
-"""A small diffusers UNet and VAE behind the only interface that qartsr.quantize relies on."""
+"""A small diffusers UNet and VAE as a backbone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from qartsr.config import Bits
 from qartsr.config.parts import MethodConfig
+from qartsr.models.sd_unet import SDUNet
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 
 LAYER: dict[str, Any] = {
@@ -22,19 +23,18 @@ LAYER: dict[str, Any] = {
 }
 
 
-class Small(nn.Module):
-    """unet, vae and forward(lq)."""
+class Small(SDUNet):
+    """Two levels each."""
 
     def __init__(self) -> None:
-        super().__init__()
         torch.manual_seed(0)
-        self.vae = AutoencoderKL(
+        vae = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,
             block_out_channels=(8, 16),
             norm_num_groups=4,
         )
-        self.unet = UNet2DConditionModel(
+        unet = UNet2DConditionModel(
             in_channels=4,
             out_channels=4,
             layers_per_block=1,
@@ -45,15 +45,7 @@ class Small(nn.Module):
             cross_attention_dim=8,
             norm_num_groups=4,
         )
-        self.register_buffer("context", torch.randn(1, 3, 8))
-
-    def forward(self, lq: Tensor) -> Tensor:
-        """Encode, one step, decode."""
-        latent = self.vae.encode(lq).latent_dist.mode()
-        context = self.get_buffer("context").expand(len(lq), -1, -1)
-        noise = self.unet(latent, torch.ones(len(lq)), encoder_hidden_states=context).sample
-        image: Tensor = self.vae.decode(latent - 0.04 * noise).sample
-        return image
+        super().__init__(unet, vae, torch.randn(1, 3, 8), 1)
 
 
 def small() -> Small:

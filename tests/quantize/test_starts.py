@@ -26,7 +26,6 @@ from qartsr.quantize import (
     save_state,
 )
 from qartsr.quantize.initialise import _transformed
-from qartsr.quantize.joins import joins
 from tests.quantize.small import Small, batches, method, small
 
 PLAIN: dict[str, Any] = {
@@ -157,7 +156,7 @@ def test_stored_states_hold_the_new_parts(tmp_path: Path) -> None:
 def test_joins_are_where_diffusers_joins() -> None:
     """Seen from outside: a joined input is one whose first channels are the tensor that its block was given."""
     model, seen = small(), dict[str, Tensor]()
-    found = joins(model)
+    found = model.skip_joins()
     for name in found:
         if name.endswith("conv_shortcut"):
             model.get_submodule(name).register_forward_pre_hook(lambda m, a, name=name: seen.update({name: a[0]}))
@@ -185,7 +184,7 @@ def test_a_split_input_has_the_range_of_each_part() -> None:
     statistics = observe(small(), batches())
     initialise(model, statistics)
     splits = {layer.name: layer.recipe.split for layer in decided.layers if layer.recipe.split}
-    assert splits == joins(small())
+    assert splits == small().skip_joins()
     for name, boundary in splits.items():
         quantizer: Any = quant_layers(model)[name].input_quantizer
         found = statistics[name]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from qartsr.models import alphas_cumprod
+from qartsr.models.sd_unet.schedule import alphas_cumprod
 from qartsr.study.figures import crops, heat_map, rate_quality, schedule, stages
 
 

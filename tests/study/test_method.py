@@ -12,7 +12,6 @@ from torch import Tensor
 from qartsr.config import Bits
 from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, training
 from qartsr.config.training import LPIPSConfig
-from qartsr.models import units
 from qartsr.quantize import quant_layers
 from qartsr.study.method import Job, train_method
 from qartsr.training.optimizer import Setting
@@ -49,7 +48,7 @@ def job(tmp_path: Path) -> Job:
 def test_a_row_without_phases_is_calibrated_and_whole(job: Job) -> None:
     trained = train_method(job, _row(), COMMON, Bits(4, 4))
     assert trained.samples == 0 and trained.rows == ()
-    assert set(quant_layers(trained.model)) == {name for unit in units(job.teacher) for name in unit.layers}
+    assert set(quant_layers(trained.model)) == {name for unit in job.teacher.segments() for name in unit.layers}
 
 
 def test_shares_are_of_one_budget() -> None:
@@ -92,5 +91,5 @@ def test_an_interrupted_row_goes_on_with_the_phase_it_was_at(job: Job, monkeypat
 
 def test_modules_phase_quantizes_as_it_goes(job: Job) -> None:
     trained = train_method(job._replace(steps=11), _row(_modules(), **LBQ), COMMON, Bits(4, 4))
-    assert [row["module"] for row in trained.rows] == [unit.name for unit in reversed(units(job.teacher))]
+    assert [row["module"] for row in trained.rows] == [unit.name for unit in reversed(job.teacher.segments())]
     assert trained.samples == 11

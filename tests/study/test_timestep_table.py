@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qartsr.models import noise_level
+from qartsr.models.sd_unet.schedule import eq6
 from qartsr.study.method_tables import COLUMNS
 from qartsr.study.timestep_table import log_slope, r_squared, timestep_effects, timestep_tables
 
@@ -27,8 +27,7 @@ def _results(error: Any) -> dict[str, Any]:
         "rows": {str(t): {"w2a2": {s: {**run, "latents": latents(t)} for s in "01"}} for t in STEPS},
         "probes": {
             str(t): {
-                s: {"lambda": noise_level(t).noise, "kappa": noise_level(t).amplification, "bits": {"w2a2": latents(t)}}
-                for s in "01"
+                s: {"lambda": eq6(t).noise, "kappa": eq6(t).amplification, "bits": {"w2a2": latents(t)}} for s in "01"
             }
             for t in (*STEPS, 250)
         },
@@ -46,9 +45,9 @@ def test_slope_is_the_exponent() -> None:
 
 
 def test_effects_name_the_law_that_made_the_errors() -> None:
-    found = timestep_effects(_results(lambda step: 0.3 * noise_level(step).noise), "one")["a_w2a2"]
+    found = timestep_effects(_results(lambda step: 0.3 * eq6(step).noise), "one")["a_w2a2"]
     assert found["r2"]["lambda"] == 1 and found["log_slope_in_lambda"] == pytest.approx(1, abs=1e-3)
-    found = timestep_effects(_results(lambda step: 0.3 * noise_level(step).amplification), "one")["a_w2a2"]
+    found = timestep_effects(_results(lambda step: 0.3 * eq6(step).amplification), "one")["a_w2a2"]
     assert found["r2"]["kappa"] == 1 and found["r2"]["lambda"] < 0.9
 
 

@@ -126,7 +126,7 @@ def test_the_full_size_model_by_shape() -> None:
     assert all(value.is_meta for value in model.state_dict().values())
     assert sum(value.numel() for value in model.parameters()) == 865_910_724 + 83_653_863
     assert model.context.shape == (1, 77, 1024)
-    assert (model.timestep, model.scaling, model.multiple) == (1, 0.18215, 16)
+    assert (model.timestep, model.facts.scaling, model.facts.multiple) == (1, 0.18215, 16)
     assert folder_size(model, "fp32") == pytest.approx(4 * 949.64e6, rel=1e-4)
     assert model.unet.config.attention_head_dim == [5, 10, 20, 20]
     layer = random_tensor("unet.conv_in.weight", tuple(model.unet.conv_in.weight.shape), seed=0)

@@ -12,23 +12,23 @@ from safetensors.torch import load_file
 from torch import nn
 
 from qartsr.config.retrain import AdaptersConfig
-from qartsr.models import OneStepSR
 from qartsr.models.adapters import Adapted, attach, fold
 from qartsr.models.lora import Adapters
+from qartsr.models.sd_unet.model import SDUNet, lora_targets
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt, adapt_model, encoder_layers, save_adapters, unet_layers
+from qartsr.training.lora import adapt, adapt_model, save_adapters
 from tests.training.tiny import CROP, one_step
 
 CONFIG = AdaptersConfig(rank=2, alpha=8.0)
 
 
-def adapted() -> OneStepSR:
+def adapted() -> SDUNet:
     model = one_step()
     adapt_model(model, CONFIG, generator(0, "adapters"))
     return model
 
 
-def shaken() -> OneStepSR:
+def shaken() -> SDUNet:
     """As if trained: every trained value moved."""
     model = adapted()
     noise = generator(0, "training")
@@ -66,10 +66,14 @@ def test_layers_are_those_of_the_published_checkpoint(parity: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(parity / "sd21_tiny" / "unet", local_files_only=True)
     vae = AutoencoderKL.from_pretrained(parity / "sd21_tiny" / "vae", local_files_only=True)
     content = torch.load(parity / "osediff.pkl", weights_only=True)
+    targets = SDUNet(unet, vae, torch.zeros(1, 77, 32), 1).lora_targets()
     for part in ("encoder", "decoder", "others"):
-        listed = {name for name, adapter in unet_layers(unet).items() if adapter == f"default_{part}"}
-        assert listed == set(content[f"unet_lora_{part}_modules"])
-    assert set(encoder_layers(vae)) == set(content["vae_lora_encoder_modules"])
+        listed = {
+            name for name, adapter in targets.items() if name.startswith("unet.") and adapter == f"default_{part}"
+        }
+        assert listed == {f"unet.{name}" for name in content[f"unet_lora_{part}_modules"]}
+    assert set(lora_targets(unet)) == {name.removeprefix("unet.") for name in targets if name.startswith("unet.")}
+    assert {n for n in targets if n.startswith("vae.")} == {f"vae.{n}" for n in content["vae_lora_encoder_modules"]}
 
 
 def test_as_many_parameters_as_osediff_trains() -> None:
@@ -88,8 +92,9 @@ def test_as_many_parameters_as_osediff_trains() -> None:
             layers_per_block=2,
             latent_channels=4,
         )
-        model = OneStepSR(unet, vae, torch.zeros(1, 77, 1024), 1)
-    assert (len(unet_layers(unet)), len(encoder_layers(vae))) == (258, 32)
+        model = SDUNet(unet, vae, torch.zeros(1, 77, 1024), 1)
+    targets = model.lora_targets()
+    assert [sum(name.startswith(part) for name in targets) for part in ("unet.", "vae.")] == [258, 32]
     adapt_model(model, AdaptersConfig(), generator(0, "adapters"))
     trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     whole = sum(n for name, n in trained.items() if name.startswith("unet.conv_in.base_layer."))

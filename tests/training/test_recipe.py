@@ -14,7 +14,8 @@ from qartsr.config.data import RealESRGANConfig
 from qartsr.config.load import load_config
 from qartsr.config.recipe import AutoencoderConfig, RecipeConfig, SchoolingConfig
 from qartsr.data import Pair
-from qartsr.models import OneStepSR, sample_backbone
+from qartsr.models import OneStepSR
+from qartsr.models.sd_unet import sample_backbone
 from qartsr.training.autoencoder import Lesson, latents, train_autoencoder, train_prior
 from qartsr.training.batches import Batches, cropped, mixed
 from qartsr.training.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from torch import Tensor
 from qartsr.config import Bits, load_params
 from qartsr.config.method import ModulesPhase
 from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
-from qartsr.models import OneStepSR, State, run_units, units
+from qartsr.models import OneStepSR, State, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
@@ -61,7 +61,7 @@ def test_modules_come_in_reverse_inference_order(
     model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
 ) -> None:
     _, curves = _reconstruct(model, prepared, lq, tmp_path, _config())
-    assert [row["module"] for row in curves.rows] == [unit.name for unit in reversed(units(model))]
+    assert [row["module"] for row in curves.rows] == [unit.name for unit in reversed(model.segments())]
 
 
 def test_original_weights_never_change(
@@ -86,38 +86,37 @@ def test_quantized_parts_do_train(
 
 @pytest.mark.parametrize("limit", [1 << 26, 4096])
 def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path, limit: int) -> None:
-    sequence, every = units(model), torch.arange(len(lq))
+    sequence, every = model.segments(), torch.arange(len(lq))
     cuts = Cuts(tmp_path, model, sequence, lq, limit)
     cuts.fill(batch=3)
     with torch.no_grad():
         for index in range(len(sequence) + 1):
-            expected, found = run_units(model, State(lq), sequence[:index]), cuts.load(index, every)
+            expected, found = run_segments(model, State(lq), sequence[:index]), cuts.load(index, every)
             pairs = zip(_tensors(found), _tensors(expected), strict=True)
             assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)
             assert cuts.variance(index) == pytest.approx(float(expected.hidden.double().var()), rel=1e-5)
-        entered = run_units(model, cuts.load(6, torch.tensor([2, 0])), sequence[6:]).hidden
+        entered = run_segments(model, cuts.load(6, torch.tensor([2, 0])), sequence[6:]).hidden
         assert torch.allclose(entered, model(lq[[2, 0]]), atol=1e-4)
 
 
 def test_variances_are_torchs_to_the_bit(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
     """So a run does not depend on how the states are kept."""
-    cuts = Cuts(tmp_path, model, units(model), lq)
+    cuts = Cuts(tmp_path, model, model.segments(), lq)
     cuts.fill()
-    for index in range(len(units(model)) + 1):
+    for index in range(len(model.segments()) + 1):
         assert torch.equal(cuts.variance(index), cuts.load(index, torch.arange(len(lq))).hidden.var())
 
 
 def test_large_states_are_not_kept(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
     def kept(folder: str, limit: int) -> int:
-        Cuts(tmp_path / folder, model, units(model), lq, limit).fill()
+        Cuts(tmp_path / folder, model, model.segments(), lq, limit).fill()
         return sum(path.stat().st_size for path in (tmp_path / folder).iterdir())
 
     assert kept("less", 4096) < kept("more", 1 << 26) / 2
 
 
 def _tensors(state: State) -> list[Tensor]:
-    others = (each for each in (state.latent, state.embedding) if each is not None)
-    return [state.hidden, *others, *state.skips]
+    return [state.hidden, *(state.beside[name] for name in sorted(state.beside))]
 
 
 def test_the_teacher_runs_once_per_sample(
@@ -152,7 +151,7 @@ def test_frozen_predecessors_stay(
 ) -> None:
     student, _ = _reconstruct(model, prepared, lq, tmp_path / "a", _config(steps=1, train_quantized=False))
     training, _ = _reconstruct(model, prepared, lq, tmp_path / "b", _config(steps=1, train_quantized=True))
-    first = units(model)[-1].layers
+    first = model.segments()[-1].layers
     here, there = dict(student.named_parameters()), dict(training.named_parameters())
     assert any(not torch.equal(here[n], there[n]) for n in here if n.startswith(first))
 
@@ -161,14 +160,14 @@ def test_forward_order_also_runs(
     model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
 ) -> None:
     _, curves = _reconstruct(model, prepared, lq, tmp_path, _config(order="forward"))
-    assert [row["module"] for row in curves.rows] == [unit.name for unit in units(model)]
+    assert [row["module"] for row in curves.rows] == [unit.name for unit in model.segments()]
 
 
 def test_the_order_by_sensitivity_is_that_of_single_modules(
     model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
 ) -> None:
     errors = {}
-    for unit in units(model):  # whole passes of a copy with one module quantized, no cuts
+    for unit in model.segments():  # whole passes of a copy with one module quantized, no cuts
         student = copy.deepcopy(model)
         apply(student, prepared[0], unit.layers)
         initialise(student, prepared[1], unit.layers)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qartsr.config.retrain import VSDConfig
 from qartsr.errors import QartsrError
-from qartsr.models import noise_level
+from qartsr.models.sd_unet.schedule import eq6
 from qartsr.training.determinism import generator
 from qartsr.training.means import Share
 from qartsr.training.vsd import VSD
@@ -52,7 +52,7 @@ def test_gradient_equals_the_closed_form(unequal: VSD) -> None:
     dice = generator(0, "tiny", 3, "score")
     t = torch.randint(20, 980, (4,), generator=dice)
     noise = torch.randn(4, 4, 8, 8, generator=dice).double()
-    levels = [noise_level(int(index)) for index in t]
+    levels = [eq6(int(index)) for index in t]
     signal = torch.tensor([level.signal for level in levels], dtype=torch.float64).view(4, 1, 1, 1)
     spread = torch.tensor([level.noise for level in levels], dtype=torch.float64).view(4, 1, 1, 1)
     z = z_h.detach().double()
@@ -93,7 +93,7 @@ def test_clean_latent_is_eq_6(timestep: int) -> None:
     """Noising and cleaning with the true noise gives Z_H back; and both equal the one-step model's own step."""
     model, z_h = one_step(), latent(1).double()
     model.timestep = timestep
-    level = noise_level(timestep)
+    level = eq6(timestep)
     noise = torch.randn(z_h.shape, generator=generator(0, "noise"), dtype=torch.float64)
     z_t = level.signal * z_h + level.noise * noise
     found = vsd().clean(z_t, torch.tensor([timestep]), noise)

@@ -13,7 +13,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from qartsr.config.retrain import AdaptersConfig, VSDConfig
 from qartsr.config.training import CropPhase, ImageLossConfig, LPIPSConfig
-from qartsr.models import OneStepSR
+from qartsr.models.sd_unet import SDUNet
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
@@ -50,7 +50,7 @@ def unet(seed: int) -> UNet2DConditionModel:
         )
 
 
-def one_step(seed: int = 0) -> OneStepSR:
+def one_step(seed: int = 0) -> SDUNet:
     """f = 2 between image and latent, T = 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
@@ -63,7 +63,7 @@ def one_step(seed: int = 0) -> OneStepSR:
             norm_num_groups=8,
             sample_size=CROP,
         )
-    return OneStepSR(unet(seed), vae, embedding("context"), 1).eval()
+    return SDUNet(unet(seed), vae, embedding("context"), 1).eval()
 
 
 def embedding(name: str) -> Tensor:
@@ -95,7 +95,7 @@ def _image(number: int, index: int) -> Tensor:
     return torch.nn.functional.interpolate(small, (CROP, CROP), mode="bicubic").clamp(-1, 1)[0]
 
 
-def run(folder: Path, steps: int, means: Means = ALONE, source: Batches = batches, autocast: str = "none") -> OneStepSR:
+def run(folder: Path, steps: int, means: Means = ALONE, source: Batches = batches, autocast: str = "none") -> SDUNet:
     """Adapters and VSD trained; the checkpoint of the last step stays in ``folder``."""
     model = one_step()
     adapt_model(model, ADAPTERS, generator(0, "adapters"))

@@ -8,7 +8,8 @@ from PIL import Image
 
 from qartsr import OneStepSRPipeline
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR, sample_backbone
+from qartsr.models import OneStepSR
+from qartsr.models.sd_unet import sample_backbone
 from qartsr.synthetic import ARCHITECTURES, blank
 from qartsr.upscale import tile_size, upscale_image
 from qartsr.upscale.tile_size import BUDGET, LEAST, cost, load_of, tile_for

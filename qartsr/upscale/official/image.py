@@ -20,6 +20,6 @@ def restore_image(
     source = network_size(image.convert("RGB"), process_size)
     lq = network_input(source)
     noise = None if seed is None else draw(model, lq, seed)
-    device = model.context.device
+    device = model.device
     trace = restore(model, lq.to(device), None if noise is None else noise.to(device), tiling)
     return finish(model.align, trace.decoded, source)

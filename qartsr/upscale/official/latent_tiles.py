@@ -18,7 +18,7 @@ def predict_noise(model: OneStepSR, latent: Tensor, tile: int, overlap: int) -> 
     """
     height, width = latent.shape[2:]
     if height * width <= tile * tile:
-        return model.predict_noise(latent)
+        return model.predict(latent)
     side = min(tile, height, width)
     if not 0 <= overlap < side:
         raise QartsrError(
@@ -29,7 +29,7 @@ def predict_noise(model: OneStepSR, latent: Tensor, tile: int, overlap: int) -> 
     for left in starts(width, side, overlap):
         for top in starts(height, side, overlap):
             place = (..., slice(top, top + side), slice(left, left + side))
-            total[place] += model.predict_noise(latent[place]) * weight
+            total[place] += model.predict(latent[place]) * weight
             shares[place] += weight
     return total / shares
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Trace(NamedTuple):
 
 def draw(model: OneStepSR, lq: Tensor, seed: int) -> Tensor:
     """The posterior's noise (1, C, h, w) for ``lq`` (1, 3, H, W): the first of a CPU generator, as in the script."""
-    shape = (1, model.latents, lq.shape[2] // model.factor, lq.shape[3] // model.factor)
+    shape = (1, model.facts.latents, lq.shape[2] // model.facts.factor, lq.shape[3] // model.facts.factor)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -52,7 +52,7 @@ def restore(model: OneStepSR, lq: Tensor, noise: Tensor | None, tiling: Tiling) 
     """``lq`` (1, 3, H, W) in [-1, 1], sides in multiples of 8; ``noise`` None for the posterior's mode."""
     with torch.no_grad():
         mean, logvar = _encode(model, lq, tiling.encoder)
-        z_l = (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise) * model.scaling
+        z_l = (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise) * model.facts.scaling
         predicted = predict_noise(model, z_l, tiling.latent, tiling.overlap)
         z_h = model.step(z_l, predicted)
         return Trace(mean, logvar, z_l, predicted, z_h, _decode(model, z_h, tiling.decoder))
@@ -61,7 +61,8 @@ def restore(model: OneStepSR, lq: Tensor, noise: Tensor | None, tiling: Tiling) 
 def _encode(model: OneStepSR, lq: Tensor, tile: int) -> tuple[Tensor, Tensor]:
     if not _tiled(lq, tile, ENCODER_PAD):
         return model.posterior(lq)
-    vae, factor = model.vae, model.factor
+    vae: Any = model.get_submodule("vae")
+    factor = model.facts.factor
     places = tiles(lq.shape[2], lq.shape[3], tile, ENCODER_PAD)
     features = _joined(lockstep.encoder(vae), lq, places, lambda pixel: pixel // factor)
     mean, logvar = (features if vae.quant_conv is None else vae.quant_conv(features)).chunk(2, dim=1)
@@ -71,8 +72,9 @@ def _encode(model: OneStepSR, lq: Tensor, tile: int) -> tuple[Tensor, Tensor]:
 def _decode(model: OneStepSR, z_h: Tensor, tile: int) -> Tensor:
     if not _tiled(z_h, tile, DECODER_PAD):
         return model.decode(z_h)
-    vae, factor = model.vae, model.factor
-    hidden = z_h / model.scaling
+    vae: Any = model.get_submodule("vae")
+    factor = model.facts.factor
+    hidden = z_h / model.facts.scaling
     hidden = hidden if vae.post_quant_conv is None else vae.post_quant_conv(hidden)
     places = tiles(z_h.shape[2], z_h.shape[3], tile, DECODER_PAD)
     return _joined(lockstep.decoder(vae), hidden, places, lambda pixel: pixel * factor)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import torch
 
-from qartsr.models.libraries import AutoencoderKL, UNet2DConditionModel
-from qartsr.models.one_step import OneStepSR
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
+from qartsr.models.sd_unet.model import SDUNet
 
 LATENTS = 16
 CONTEXT = (1, 4, 64)
 
 
-def sample_backbone(timestep: int, align: str, seed: int) -> OneStepSR:
+def sample_backbone(timestep: int, align: str, seed: int) -> SDUNet:
     """An untrained model: VAE (16, 32, 64), f = 4; UNet (96, 96, 112); 5.6 M parameters. A function of ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -47,4 +47,4 @@ def sample_backbone(timestep: int, align: str, seed: int) -> OneStepSR:
             use_linear_projection=True,
         )
         context = torch.randn(CONTEXT)
-    return OneStepSR(unet, vae, context, timestep, align)
+    return SDUNet(unet, vae, context, timestep, align)

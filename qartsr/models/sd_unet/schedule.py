@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
+
+from qartsr.models.interface import Step
 
 STEPS = 1000
 
@@ -20,21 +20,13 @@ def alphas_cumprod() -> Tensor:
     return torch.cumprod(1.0 - betas, dim=0)
 
 
-class NoiseLevel(NamedTuple):
-    """The three numbers Eq. 6 needs at one timestep."""
+def eq6(timestep: int) -> Step:
+    """Z_H = (Z_L - sqrt(1 - abar) epsilon) / sqrt(abar) at a scheduler index 0..999 (QArtSR, Eq. 6).
 
-    signal: float
-    """sqrt(alpha-bar)"""
-    noise: float
-    """sqrt(1 - alpha-bar), the paper's lambda (QArtSR, theorem of section 3.2)"""
-    amplification: float
-    """noise / signal: how an error of the predicted noise reaches Z_H"""
-
-
-def noise_level(timestep: int) -> NoiseLevel:
-    """Noise level of a scheduler index 0..999. Raises ValueError outside."""
+    Raises ValueError outside.
+    """
     if not 0 <= timestep < STEPS:
         raise ValueError(f"timestep {timestep} is outside 0..{STEPS - 1}")
     alpha = alphas_cumprod()[timestep].double()
     signal, noise = float(alpha.sqrt()), float((1 - alpha).sqrt())
-    return NoiseLevel(signal, noise, noise / signal)
+    return Step(timestep, 1 / signal, -noise / signal)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from qartsr.models import OneStepSR, architecture, sample_backbone, skeleton
+from qartsr.models.folder import architecture, blank
+from qartsr.models.sd_unet.sample import sample_backbone
 
 _TIMESTEP = 1
 
@@ -53,8 +54,17 @@ def sample() -> dict[str, Any]:
 ARCHITECTURES: Mapping[str, Callable[[], dict[str, Any]]] = {"osediff": osediff, "sample": sample}
 """Name -> description, complete with every default of diffusers."""
 
-
-def blank(described: Mapping[str, Any]) -> OneStepSR:
-    """The model on torch's meta device: shapes without memory. Raises QartsrError for an unusable description."""
-    with torch.device("meta"):
-        return skeleton(dict(described))
+_ENDS = (
+    "unet.conv_in",
+    "unet.conv_out",
+    "unet.time_embedding.linear_1",
+    "vae.quant_conv",
+    "vae.post_quant_conv",
+    "vae.encoder.conv_in",
+    "vae.encoder.conv_out",
+    "vae.decoder.conv_out",
+)
+_STRAIGHT = ("vae.*samplers.*", "vae.*.conv_shortcut")
+"""what no residual path goes around in the VAE, at 8 bits in the sample profile (docs/log.md)"""
+EDGE_LAYERS: Mapping[str, tuple[str, ...]] = {"osediff": _ENDS, "sample": (*_ENDS, *_STRAIGHT)}
+"""Name -> patterns of the layers that the complete parameter sets in ``configs/`` keep at 8 bits (a test compares)."""
