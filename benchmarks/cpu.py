@@ -8,6 +8,8 @@ group live in it and take turns in every round, so that a slow minute of the mac
 ratios. Groups, so that they fit in memory; our engine at W4A4 is in each. Weights are random, inputs are normal
 noise; the first turn of each is not counted. The peer "OpenVINO W8A8" is what NNCF makes of the floating-point
 model (mixed preset, one calibration input, no bias correction: neither changes the time); it needs `pip install nncf`.
+
+What is measured is kept in `<out>/unfinished_*.json` part by part; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from torch import Tensor
 from benchmarks.cpu_report import as_markdown
 from benchmarks.cpu_runners import BITS, GROUPS, PARTS, Bench, Run
 from benchmarks.machine import machine, peak, slug, versions
+from qartsr.files import read_json, write_json
 from qartsr.synthetic import ARCHITECTURES
 
 RESULTS = Path(__file__).parent / "results"
@@ -48,6 +51,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if "int8" in args.groups and find_spec("nncf") is None:
+        raise SystemExit("group int8 needs NNCF: pip install nncf, or leave it out with --groups torch")
     bench = Bench(ARCHITECTURES[args.arch](), args.arch, args.size)
     result = measure(bench, args)
     name = f"cpu_{args.arch}_{'-'.join(args.groups)}_{slug()}_{result['date']}"
@@ -55,16 +60,24 @@ def main() -> None:
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{name}.md").write_text(as_markdown(result))
     print(as_markdown(result))
+    for kept in args.out.glob(f"unfinished_cpu_{args.arch}_{'-'.join(args.groups)}_{slug()}.json"):
+        kept.unlink()
 
 
 def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
+    settings = {name: getattr(args, name) for name in ("arch", "size", "rounds", "threads", "groups", "parts")}
+    kept = args.out / f"unfinished_cpu_{args.arch}_{'-'.join(args.groups)}_{slug()}.json"
     load, seconds, peaks, peer_bytes = [os.getloadavg()[0]], {}, [0.0], 0
+    done = _taken_up(kept, settings)
     for group in args.groups:
         seconds[group] = {}
         for part in args.parts:  # each in a process of its own: nothing of one is in the memory of the next
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                found = pool.submit(one_part, bench, group, part, args.rounds, args.threads).result()
-            seconds[group][part], size, most = found
+            if f"{group} {part}" not in done:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    found = pool.submit(one_part, bench, group, part, args.rounds, args.threads).result()
+                done[f"{group} {part}"] = list(found)
+                write_json(kept, {"settings": settings, "done": done})
+            seconds[group][part], size, most = done[f"{group} {part}"]
             peer_bytes += size
             peaks.append(most)
     load.append(os.getloadavg()[0])
@@ -72,14 +85,23 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
         "question": "seconds of one image on a CPU",
         "date": date.today().isoformat(),
         "machine": machine(),
-        "versions": {**versions(), **{name: version(name) for name in ("openvino", "nncf")}},
-        "settings": {name: getattr(args, name) for name in ("arch", "size", "rounds", "threads", "groups", "parts")},
+        "versions": versions("openvino", "nncf"),
+        "settings": settings,
         "load_average_before_and_after": [round(value, 1) for value in load],
         "package_bytes": {bits: bench.package(bits).size for bits in BITS},
         "peer_w8a8_bytes": peer_bytes,
         "groups": {group: summary(found) for group, found in seconds.items()},
         "peak_rss_gb": round(max(peaks) / 1e9, 2),
     }
+
+
+def _taken_up(kept: Path, settings: dict[str, Any]) -> dict[str, list[Any]]:
+    """What an earlier run with the same settings has measured."""
+    if not kept.is_file() or (found := read_json(kept))["settings"] != settings:
+        return {}
+    print(f"going on from {kept}: {', '.join(found['done'])}", flush=True)
+    done: dict[str, list[Any]] = found["done"]
+    return done
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ import os
 import statistics
 import time
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import openvino
 import openvino.opset13 as op
 
-from benchmarks.machine import machine, slug
+from benchmarks.machine import machine, slug, versions
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = (
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     rows = [measured(*shape, args.threads, args.rounds) for shape in SHAPES]
-    result = {"date": date.today().isoformat(), "machine": machine(), "openvino": version("openvino"), "rows": rows}
+    result = {"date": date.today().isoformat(), "machine": machine(), "versions": versions("openvino"), "rows": rows}
     name = f"cpu_attention_{slug()}_{result['date']}"
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{name}.md").write_text(as_markdown(result))
@@ -86,7 +85,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     rows = "\n".join(_row(**row) for row in result["rows"])
     return f"""# Attention on a CPU, {result["date"]}
 
-{result["machine"]["cpu"]}, OpenVINO {result["openvino"]}; milliseconds, medians.
+{result["machine"]["cpu"]}, OpenVINO {result["versions"]["openvino"]}; milliseconds, medians.
 
 | heads x width | positions | fp32 | bf16 | bf16 is faster by |
 |---|--:|--:|--:|--:|

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,16 @@ def slug() -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {found['cores']}cores").strip("-")
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+def versions(*more: str) -> dict[str, str]:
+    """Of Python and packages; one that is missing costs no figures."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in (*_PACKAGES, *more)}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def reset_peak() -> float:
