@@ -41,7 +41,7 @@ class QartsrDescriptor:
     @property
     def device(self) -> torch.device:
         """Where the model runs."""
-        return self._pipe.model.context.device
+        return self._pipe.model.device
 
     def __call__(self, image: Tensor) -> Tensor:
         """Raises ValueError for another shape."""

@@ -18,6 +18,7 @@ from qartsr.errors import QartsrError
 from qartsr.files import replacing
 from qartsr.images import exif as exif_block
 from qartsr.images import png
+from qartsr.images.icc import profile_of
 from qartsr.images.metadata import DIRECTORIES, LOOK, TEXTS, TURN, UNREADABLE, WORDS, Info, kept
 from qartsr.images.picture import Picture, Wide, opaque
 
@@ -44,6 +45,8 @@ WRITABLE = {
 """Format by the end of a file's name."""
 _SAID = {"icc_profile": "ICC profile", "exif": "EXIF data", "xmp": "XMP data", "dpi": "dpi"}
 _STRIP = 1 << 20
+_GREY = ("JPEG", "TIFF")
+"""Formats that have one channel for grey, which a profile must be of too; TIFF has three beside 16 bits of alpha."""
 _CANNOT = (*UNREADABLE, ArithmeticError)
 
 
@@ -145,6 +148,8 @@ def encode(image: Image.Image, kind: str, **options: Any) -> tuple[bytes, tuple[
     if wide is not None and (options or not form.wide):
         wide = None
         notes.append(f"16 bits per channel become 8, which is what {kind} is written with; PNG and TIFF keep them")
+    if kind != "PNG":
+        _translate(info, image.mode in ("L", "LA") and kind in _GREY and (wide is None or image.mode == "L"))
     if kind != "PNG" and (lost := [name.decode() for name, _ in info.get("png", ()) if name in (*LOOK, *TEXTS)]):
         notes.append(f"{', '.join(dict.fromkeys(lost))} of PNG left out, which {kind} cannot hold")
     if kind == "PNG":
@@ -155,6 +160,16 @@ def encode(image: Image.Image, kind: str, **options: Any) -> tuple[bytes, tuple[
         plain = image.convert(image.mode.removesuffix("A")) if kind == "JPEG" and image.mode.endswith("A") else image
         data = _pillow(plain, kind, {**form.options, **_held(kind, info, notes), **options})
     return data, tuple(notes)
+
+
+def _translate(info: Info, grey: bool) -> None:
+    """PNG's gamma and chromaticities become a profile, where there is none, and no longer are themselves."""
+    chunks = info.get("png", ())
+    made = None if "icc_profile" in info else profile_of(chunks, grey)
+    if made is not None:
+        info["icc_profile"] = made
+    if "icc_profile" in info or not any(name == b"cICP" for name, _ in chunks):  # else they say no more than sRGB
+        info["png"] = tuple(chunk for chunk in chunks if chunk[0] not in (b"gAMA", b"cHRM"))
 
 
 def _pillow(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:

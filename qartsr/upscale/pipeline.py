@@ -178,7 +178,7 @@ class OneStepSRPipeline:
         """What a frame's bytes depend on, beside the frame."""
         versions = {"qartsr": version("qartsr"), "torch": torch.__version__}
         tiles = {"tile": self._tile or 0, "overlap": self._overlap, "rounds": self._rounds}
-        device = str(self.model.context.device)
+        device = str(self.model.device)
         return {"sha256": self._origin.digest(), "engine": self.engine, "device": device, **tiles, **versions}
 
     def save_pretrained(self, folder: str | Path) -> None:

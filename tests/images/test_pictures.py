@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from qartsr.errors import QartsrError
 from qartsr.images import Picture, as_image, check_target, decode_image, read_image, read_rgb, target_name, write_image
 from qartsr.images.exif import PREFIX, described, orientation
+from qartsr.images.icc import profile_of
 from qartsr.images.png import SIGNATURE, encode, packed, parse, with_chunks
 
 RNG = np.random.default_rng(0)
@@ -300,3 +301,28 @@ def test_collected_cases(tmp_path: Path) -> None:
         assert (picture.wide is not None) == ("16" in path.name)
         write_image(tmp_path / "out.png", picture)
         np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "out.png")), np.asarray(picture))
+
+
+@pytest.mark.parametrize("end", ["jpg", "webp", "tif", "avif"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_gamma_becomes_a_profile_where_it_has_no_other_place(end: str, mode: str, tmp_path: Path) -> None:
+    """Linear 128 is 188 on a screen, whatever the format."""
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8), 128 if mode == "L" else (128,) * 3).save(buffer, "PNG")
+    (tmp_path / "a.png").write_bytes(with_chunks(buffer.getvalue(), [(b"gAMA", struct.pack(">I", 100000))]))
+    assert write_image(tmp_path / f"b.{end}", read_image(tmp_path / "a.png")) == ()
+    with Image.open(tmp_path / f"b.{end}") as made:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(made.info["icc_profile"]))
+        seen = ImageCms.profileToProfile(made, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert all(abs(value - 188) <= 2 for value in seen.getpixel((4, 4)))
+
+
+def test_primaries_are_those_of_display_p3() -> None:
+    """Against colour's own figures: P3's red in XYZ under D50 (Apple's Display P3 profile: 0.5151, 0.2412, -0.0011)."""
+    points = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+    chunk = (b"cHRM", struct.pack(">8I", *(round(value * 1e5) for value in points)))
+    made = profile_of([chunk], grey=False)
+    assert made is not None
+    place = struct.unpack(">I", made[made.index(b"rXYZ", 128) + 4 : made.index(b"rXYZ", 128) + 8])[0]
+    red = [value / 65536 for value in struct.unpack(">3i", made[place + 8 : place + 20])]
+    assert red == pytest.approx([0.5151, 0.2412, -0.0011], abs=6e-4)
