@@ -5,15 +5,13 @@ from __future__ import annotations
 from qartsr.config import load_params
 from qartsr.data import load_pairs
 from qartsr.files import write_json, write_text
-from qartsr.models import load_model
 from qartsr.tracking import open_run
-from qartsr.training.batches import calibration, source
-from qartsr.training.checkpoint import Checkpoint, scratch_folder
+from qartsr.training.batches import calibration
+from qartsr.training.checkpoint import scratch_folder
 from qartsr.training.determinism import prepare
-from qartsr.training.means import Means
 from qartsr.training.optimizer import Setting
 from qartsr.training.probe import Probe, centre, probe, probed, quality, table
-from qartsr.training.trq import Job, inputs
+from qartsr.training.trq import inputs, read_job
 from qartsr.training.world import joined, launched
 from stages._stage import arguments, stage
 
@@ -25,16 +23,11 @@ def main() -> None:
     if launched("stages.probe", params.compute.processes):
         return
     config, compute = params.retrain, params.compute
-    settings = [params.seed, config.model_dump(), params.lpips.model_dump(), params.backbone.train_align]
-    settings.append([params.probe.timesteps, params.probe.steps])
+    setting = Setting(params.lpips, params.backbone.train_align, 1.0, params.seed)
+    settings = [config.model_dump(), *map(str, setting), list(params.probe.timesteps), params.probe.steps]
     folder = scratch_folder(args.work, "probe", "stages.probe", settings, [args.model, args.data, *inputs(config)])
     with joined(prepare(compute, compute.threads_alone)) as world:
-        job = Job(
-            load_model(args.model), source(args.data, config.degradation, params.seed, compute.loaders), config,
-            Setting(params.lpips, params.backbone.train_align, 1.0, params.seed),
-            Means(world, compute.micro_batch, compute.gradient_checkpointing),
-            Checkpoint(folder, compute.checkpoint_seconds, world.leads),
-        )  # fmt: skip
+        job = read_job(args.model, args.data, config, setting, compute, folder, world)
         models = probed(job, params.probe, args.retrained)
         if not world.leads:
             for _ in models:

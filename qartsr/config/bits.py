@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator
 
 from qartsr.errors import QartsrError
 
@@ -26,3 +28,14 @@ def parse_bits(name: str) -> Bits:
     if match is None:
         raise QartsrError(f"unknown bit-width {name!r}", "bits", "write w{2..8}a{2..8}, for example w4a4")
     return Bits(int(match[1]), int(match[2]))
+
+
+def _known(name: str) -> str:
+    try:
+        return str(parse_bits(name))
+    except QartsrError as error:
+        raise ValueError(f"{error.what}; {error.do}") from error
+
+
+BitName = Annotated[str, AfterValidator(_known)]
+"""The name of a bit-width in a configuration."""

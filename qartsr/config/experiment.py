@@ -12,13 +12,12 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from qartsr.config.base import Config
-from qartsr.config.bits import parse_bits
+from qartsr.config.bits import BitName
 from qartsr.config.data import DegradationConfig
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.schema import AlignKind, ComputeConfig
 from qartsr.config.training import LPIPSConfig
-from qartsr.errors import QartsrError
 
 
 class BudgetConfig(Config):
@@ -66,26 +65,16 @@ class TestSetConfig(Config):
 class TablesConfig(Config):
     """Rows of the tables, in order. Every name stands under ``methods``; lists are what DVC spreads its stages over."""
 
-    table1_bits: tuple[str, ...] = Field(min_length=1)
+    table1_bits: tuple[BitName, ...] = Field(min_length=1)
     table3: tuple[str, ...] = Field(min_length=1)
-    table3_bits: tuple[str, ...] = Field(min_length=1)
+    table3_bits: tuple[BitName, ...] = Field(min_length=1)
     table4: tuple[str, ...] = Field(min_length=1, description="ablations that are not rows of table 3")
-    table4_bits: tuple[str, ...] = Field(min_length=1)
+    table4_bits: tuple[BitName, ...] = Field(min_length=1)
     longer: tuple[str, ...] = Field(
         min_length=1, description="rows of table 4 again, with more steps; the first: whole"
     )
-    longer_bits: tuple[str, ...] = Field(min_length=1)
+    longer_bits: tuple[BitName, ...] = Field(min_length=1)
     longer_times: int = Field(4, ge=2, description="times the budget's steps")
-
-    @field_validator("table1_bits", "table3_bits", "table4_bits", "longer_bits")
-    @classmethod
-    def _known_bits(cls, bits: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            for name in bits:
-                parse_bits(name)
-        except QartsrError as error:
-            raise ValueError(f"{error.what}; {error.do}") from error
-        return bits
 
 
 class Experiments(Config):

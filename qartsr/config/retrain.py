@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
+from qartsr.config.bits import BitName
 from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.config.training import ImageLossConfig
 
@@ -70,6 +71,6 @@ class ProbeConfig(Config):
     """What quantization would destroy at several timesteps: models retrained briefly, and the one of ``retrain``."""
 
     timesteps: tuple[int, ...] = Field((999, 499, 1), description="where the quantization error of Z_H is measured")
-    bits: tuple[str, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
+    bits: tuple[BitName, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
     crop: int = Field(256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels")
     steps: int = Field(ge=0, description="retraining steps given to each timestep other than retrain's")

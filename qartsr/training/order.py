@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 
 from qartsr.config.method import ModuleOrder
 from qartsr.models import Backbone, Segment, run_segments
-from qartsr.quantize import Plan, Statistics, apply, initialise
+from qartsr.quantize import Plan, Statistics, quantize
 from qartsr.training.cuts import Cuts
 
 _BATCH = 8
@@ -38,9 +36,7 @@ def sensitivities(
     """MSE of the image over all samples with one module alone quantized, calibrated and untrained, for each module."""
     found = []
     for index, unit in enumerate(sequence):
-        student = copy.deepcopy(teacher)
-        apply(student, plan, unit.layers)
-        initialise(student, statistics, unit.layers)
+        student = quantize(teacher, plan, statistics, unit.layers)
         error, count = 0.0, 0
         for part in torch.arange(cuts.samples).split(_BATCH):
             image = run_segments(student, cuts.load(index, part), sequence[index:]).hidden

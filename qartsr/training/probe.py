@@ -6,7 +6,6 @@ alone quantized, fed with the floating-point latent (the theorem's premise), and
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from qartsr.config.parts import BiasConfig, LayerRecipe, MethodConfig, MinMaxCon
 from qartsr.config.retrain import ProbeConfig
 from qartsr.data.pairs import Pair, to_unit
 from qartsr.models import Backbone, load_model
-from qartsr.quantize import apply, initialise, observe, plan
+from qartsr.quantize import observe, plan, quantize
 from qartsr.training.curves import Curves
 from qartsr.training.trq import Job, retrained
 from qartsr.training.validation import psnr
@@ -73,10 +72,8 @@ def probe(model: Backbone, bits: Sequence[str], calibration: Sequence[Tensor], t
     for name in bits:
         decided = plan(model, MAXMIN, parse_bits(name))
         layers = [layer.name for layer in decided.layers]
-        whole, unet_only = copy.deepcopy(model), copy.deepcopy(model)
-        for copied, chosen in ((whole, layers), (unet_only, [n for n in layers if n.startswith(f"{model.denoiser}.")])):
-            apply(copied, decided, chosen)
-            initialise(copied, statistics, chosen)
+        whole = quantize(model, decided, statistics)
+        unet_only = quantize(model, decided, statistics, [n for n in layers if n.startswith(f"{model.denoiser}.")])
         zh_error, eps_error = _errors(model, unet_only, test)
         psnr_whole, psnr_unet = (_mean([psnr(copied, pair) for pair in test]) for copied in (whole, unet_only))
         errors = (step.noise, step.amplification, zh_error, eps_error)

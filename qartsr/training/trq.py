@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from qartsr.config.retrain import RetrainConfig
+from qartsr.config.schema import ComputeConfig
 from qartsr.config.training import CropPhase
 from qartsr.models import Backbone, load_model, save_model
 from qartsr.models.adapters import fold
@@ -22,7 +23,7 @@ from qartsr.models.components import load_unet, load_vae
 from qartsr.models.sd_unet import SDUNet
 from qartsr.models.text import prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
-from qartsr.training.batches import Source
+from qartsr.training.batches import Source, source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
@@ -31,6 +32,7 @@ from qartsr.training.means import Means
 from qartsr.training.optimizer import Setting
 from qartsr.training.regulariser import NoRegulariser, Regulariser
 from qartsr.training.vsd import VSD
+from qartsr.training.world import World
 
 ADAPTERS = "adapters.safetensors"
 
@@ -44,6 +46,20 @@ class Job(NamedTuple):
     setting: Setting
     means: Means
     checkpoint: Checkpoint
+
+
+def read_job(
+    model: Path, data: Path, config: RetrainConfig, setting: Setting, compute: ComputeConfig, folder: Path, world: World
+) -> Job:
+    """The job of a stage: the backbone's folder, the data set's, and a scratch ``folder`` for what it finishes."""
+    return Job(
+        backbone=load_model(model),
+        source=source(data, config.degradation, setting.seed, compute.loaders),
+        config=config,
+        setting=setting,
+        means=Means(world, compute.micro_batch, compute.gradient_checkpointing),
+        checkpoint=Checkpoint(folder, compute.checkpoint_seconds, world.leads),
+    )
 
 
 def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from qartsr.data.pairs import to_unit
 from qartsr.models import align
+from qartsr.models.align import LEVELS
 
 ROWS = 256
-REACH = 31
-"""Rows that the wavelet fix looks at beyond a pixel: radii 1 + 2 + 4 + 8 + 16."""
+REACH = 2**LEVELS - 1
+"""Rows that the wavelet fix looks at beyond a pixel: radii 1 + 2 + 4 + ..., one per level."""
 PEAK = 32767
 """1.0 in the 16 bits in which the AdaIN fix keeps the image: a step is 1/257 of a grey level."""
 
