@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from qartsr.errors import QartsrError
+
 Part = TypeVar("Part")
 
 
@@ -29,9 +31,27 @@ class Registry(Generic[Part]):
 
         return add
 
+    def of(self, config: object) -> Callable[..., Part]:
+        """The class (or function) that ``config`` belongs to. Raises QartsrError for a config nobody registered."""
+        if type(config) not in self._builders:
+            kinds = ", ".join(sorted(each.__name__ for each in self._builders))
+            raise QartsrError(f"no {self.family} is registered for it", type(config).__name__, f"use one of {kinds}")
+        return self._builders[type(config)]
+
     def build(self, config: object, **runtime: Any) -> Part:
         """Build the part that ``config`` describes; ``runtime`` holds what config cannot (shapes, bits)."""
-        return self._builders[type(config)](config, **runtime)
+        return self.of(config)(config, **runtime)
+
+    def answer(self, config: object, question: str) -> Any:
+        """The attribute ``question`` of the part's class: what can be known of it before it is built.
+
+        Raises QartsrError where the class does not say: what is unknown is never taken for nothing.
+        """
+        kind = self.of(config)
+        if not hasattr(kind, question):
+            name = getattr(kind, "__name__", self.family)
+            raise QartsrError(f"does not say its {question!r}", f"{self.family} {name}", f"define {question} in {name}")
+        return getattr(kind, question)
 
     def types(self) -> frozenset[type]:
         """The registered config types."""

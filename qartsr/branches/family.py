@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -28,8 +28,23 @@ class Op(Protocol):
         """Channels of ``x`` in ``groups`` of r: channel (group, i) goes to place (i, group)."""
 
 
+class Layout(NamedTuple):
+    """How a budget is spent on a weight (O, C, ...): global rank, and a grid of blocks."""
+
+    rank: int
+    rows: int
+    """P: parts of the outputs; 0: there are no blocks"""
+    columns: int
+    """Q: parts of the input channels"""
+
+
 class Branch(Protocol):
     """A low-rank matrix beside or inside the quantized weight."""
+
+    @staticmethod
+    def layout(config: Any, shape: tuple[int, ...]) -> Layout:
+        """What is stored of it beside a weight of this shape: known before any weight is."""
+        ...
 
     def calibrate(self, weight: Tensor, phi: Tensor) -> None:
         """Set initial values; ``phi`` is the transform's factor, shaped to broadcast over ``weight``."""
@@ -46,6 +61,15 @@ class Branch(Protocol):
 
 BRANCHES: Registry[Branch] = Registry("branch")
 """``build(config, shape=shape of the weight, name=full name of the layer)``."""
+
+
+def branch_layout(config: object, shape: tuple[int, ...]) -> Layout:
+    """What a branch beside a weight of ``shape`` (O, C, ...) is made of, as its class says.
+
+    Raises QartsrError for a kind that is not registered or does not say.
+    """
+    found: Layout = BRANCHES.answer(config, "layout")(config, shape)
+    return found
 
 
 def clipped_rank(rank: int, shape: tuple[int, ...]) -> int:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches.family import BRANCHES, Op, clipped_rank, product
-from qartsr.config.parts import HSVDConfig, SkipConfig, SVDConfig
-
-
-class Layout(NamedTuple):
-    """How a budget is spent on a weight (O, C, ...): global rank, and a grid of blocks."""
-
-    rank: int
-    rows: int
-    """P: parts of the outputs; 0: there are no blocks"""
-    columns: int
-    """Q: parts of the input channels"""
+from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product
+from qartsr.config.parts import HSVDConfig
 
 
 def layout(config: HSVDConfig, shape: tuple[int, ...]) -> Layout:
@@ -43,13 +31,6 @@ def layout(config: HSVDConfig, shape: tuple[int, ...]) -> Layout:
     return Layout(rank - spent, rows, columns)
 
 
-def branch_layout(config: SkipConfig, shape: tuple[int, ...]) -> Layout:
-    """What a skip branch of any kind is made of."""
-    if isinstance(config, HSVDConfig):
-        return layout(config, shape)
-    return Layout(clipped_rank(config.rank, shape) if isinstance(config, SVDConfig) else 0, 0, 0)
-
-
 def _divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
@@ -71,9 +52,14 @@ class HSVD(nn.Module):
     energy of single blocks is not).
     """
 
+    @staticmethod
+    def layout(config: HSVDConfig, shape: tuple[int, ...]) -> Layout:
+        """See :func:`layout`."""
+        return layout(config, shape)
+
     def __init__(self, config: HSVDConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()
-        rank, self.rows, self.columns = layout(config, shape)
+        rank, self.rows, self.columns = self.layout(config, shape)
         self.basis = config.basis
         self.left = nn.Parameter(torch.zeros(shape[0], rank))
         self.right = nn.Parameter(torch.zeros(rank, *shape[1:]))

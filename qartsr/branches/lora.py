@@ -8,13 +8,18 @@ import math
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches.family import BRANCHES, Op, clipped_rank, product
+from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product
 from qartsr.config.parts import LoRAConfig
 
 
 @BRANCHES.register(LoRAConfig)
 class LoRA(nn.Module):
     """Left = F1 = 0 at the start, right = F2 uniform in +-1 / sqrt(fan-in), the same in every run."""
+
+    @staticmethod
+    def layout(config: LoRAConfig, shape: tuple[int, ...]) -> Layout:
+        """Nothing: it is merged into the weight."""
+        return Layout(0, 0, 0)
 
     def __init__(self, config: LoRAConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()

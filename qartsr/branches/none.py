@@ -5,13 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches.family import BRANCHES, Op
+from qartsr.branches.family import BRANCHES, Layout, Op
 from qartsr.config.parts import NoBranchConfig
 
 
 @BRANCHES.register(NoBranchConfig)
 class NoBranch(nn.Module):
     """No low-rank matrix."""
+
+    @staticmethod
+    def layout(config: NoBranchConfig, shape: tuple[int, ...]) -> Layout:
+        """Nothing."""
+        return Layout(0, 0, 0)
 
     def __init__(self, config: NoBranchConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()

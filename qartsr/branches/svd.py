@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches.family import BRANCHES, Op, clipped_rank, product
+from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product
 from qartsr.config.parts import SVDConfig
 
 
@@ -16,6 +16,11 @@ class SVD(nn.Module):
     ``basis: scaled`` decomposes W phi instead and divides phi out of the right factor, so that the branch still reads
     the untransformed input (SVDQuant). It runs as two thin operations: the layer's own with ``right``, then 1 x 1.
     """
+
+    @staticmethod
+    def layout(config: SVDConfig, shape: tuple[int, ...]) -> Layout:
+        """Two factors of the rank that the weight can have at most."""
+        return Layout(clipped_rank(config.rank, shape), 0, 0)
 
     def __init__(self, config: SVDConfig, shape: tuple[int, ...], name: str) -> None:
         super().__init__()

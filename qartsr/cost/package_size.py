@@ -18,17 +18,11 @@ from qartsr.branches import branch_layout
 from qartsr.layer import weight_groups
 from qartsr.models import Backbone, architecture, is_folded
 from qartsr.packing.header import Header, entries, metadata
-from qartsr.packing.spec import LayerSpec, TransformKind
+from qartsr.packing.spec import LayerSpec
 from qartsr.packing.structure import structure
 from qartsr.quantize import LayerPlan, Plan, quantizable
 from qartsr.tensor_file import Entry, file_size
-
-_TRANSFORMS: Mapping[str, TransformKind] = {
-    "none": "none",
-    "channel_scale": "scale",
-    "channel_search": "scale",
-    "channel_affine": "affine",
-}
+from qartsr.transforms.family import TRANSFORMS
 
 
 def package_size(model: Backbone, plan: Plan, provenance: Mapping[str, Any]) -> int:
@@ -56,7 +50,7 @@ def spec_of(layer: LayerPlan, shape: tuple[int, ...]) -> LayerSpec:
         per_channel=quantized and getattr(recipe.weight, "granularity", "tensor") != "tensor",
         bias_bits=recipe.bias.bits,
         input_bits=_bits(layer.input_bits if recipe.input.kind != "none" else 0),
-        transform=_TRANSFORMS[recipe.transform.kind],
+        transform=TRANSFORMS.answer(recipe.transform, "stored"),
         rank=spent.rank,
         weight_groups=weight_groups(recipe.weight, shape) if quantized else 1,
         input_dynamic=recipe.input.kind == "dynamic",

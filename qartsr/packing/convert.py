@@ -9,9 +9,10 @@ from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer
 from qartsr.packing.bits import pack_bits
 from qartsr.packing.packed_layer import PackedLayer
-from qartsr.packing.spec import LayerSpec, TransformKind
+from qartsr.packing.spec import LayerSpec
 from qartsr.quantize import quant_layers
 from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, SlicedOwn, encode
+from qartsr.transforms.family import Stored
 
 _FACTORS = ("left", "right", "block_left", "block_right")
 
@@ -47,6 +48,8 @@ def pack_layer(layer: QuantLayer) -> PackedLayer:
     """The packed twin of one layer, on the CPU: the same outputs, bit for bit."""
     weight, bias, skip = layer.scaled_weight(), layer.total_bias(), layer.skip.factors()
     phi, delta = layer.transform.input_factors()
+    if len(skip) not in (0, 2, len(_FACTORS)):
+        raise QartsrError(f"has {len(skip)} factors, and a package holds none, two or four", "branch", "do not pack it")
     spec = LayerSpec(
         shape=tuple(weight.shape),
         weight_bits=_bits(layer.weight_quantizer, weight),
@@ -67,7 +70,7 @@ def pack_layer(layer: QuantLayer) -> PackedLayer:
         **({"input.grid": _stacked(_stored_grid(layer.input_quantizer, weight))} if spec.input_bits else {}),
         "transform.phi": phi.reshape(layer.phi().shape),
         "transform.delta": delta.reshape(layer.phi().shape),
-        **{f"skip.{name}": factor for name, factor in zip(_FACTORS, skip, strict=False)},
+        **{f"skip.{name}": factor for name, factor in zip(_FACTORS[: len(skip)], skip, strict=True)},
     }
     packed.load_state_dict({name: available[name].detach().cpu() for name in packed.state_dict()})
     return packed.eval()
@@ -105,7 +108,7 @@ def _stacked(grid: Grid) -> Tensor:
     return torch.stack([grid.scale, grid.offset])
 
 
-def _kind(phi: Tensor, delta: Tensor) -> TransformKind:
+def _kind(phi: Tensor, delta: Tensor) -> Stored:
     if bool((delta != 0).any()):
         return "affine"
     return "scale" if bool((phi != 1).any()) else "none"

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
+from qartsr.transforms.family import Stored
 
 CodeBits = Literal[0, 2, 3, 4, 5, 6, 7, 8]
 """0: floating point"""
-TransformKind = Literal["none", "scale", "affine"]
 
 
 class LayerSpec(Config):
@@ -23,7 +23,7 @@ class LayerSpec(Config):
     """one weight grid per output channel, or one for all"""
     bias_bits: CodeBits
     input_bits: CodeBits
-    transform: TransformKind
+    transform: Stored
     rank: int = Field(ge=0, le=4096)
     """of the skip branch; 0: there is none"""
     weight_groups: int = Field(1, ge=1)

@@ -6,11 +6,13 @@ then is bit for bit the phi that computes, and packing loses nothing.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import ChannelAffineConfig, ChannelScaleConfig
-from qartsr.transforms.family import TRANSFORMS, no_candidates, per_channel
+from qartsr.transforms.family import TRANSFORMS, Stored, no_candidates, per_channel
 
 FLOOR = 2.0**-10
 """Smallest phi, exact in 16 bits."""
@@ -40,6 +42,8 @@ def phi_candidates(absmax: Tensor, weight: Tensor, steps: int) -> Tensor:
 @TRANSFORMS.register(ChannelScaleConfig)
 class ChannelScale(nn.Module):
     """x / phi and W phi; phi is learned."""
+
+    stored: ClassVar[Stored] = "scale"
 
     def __init__(self, config: ChannelScaleConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -83,6 +87,8 @@ class ChannelScale(nn.Module):
 @TRANSFORMS.register(ChannelAffineConfig)
 class ChannelAffine(nn.Module):
     """(x - delta) / phi, W phi and b + W delta; both are learned, delta from 0 (PassionSR's LET, sign corrected)."""
+
+    stored: ClassVar[Stored] = "affine"
 
     def __init__(self, config: ChannelAffineConfig, shape: tuple[int, ...]) -> None:
         super().__init__()

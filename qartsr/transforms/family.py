@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
 from qartsr.registry import Registry
 
+Stored = Literal["none", "scale", "affine"]
+"""What a package holds of a transform: nothing, phi, or phi and delta."""
+
 
 class Transform(Protocol):
     """A change of basis per input channel. Its one law: ``weight(V) @ input(x) + bias(V) == V @ x``."""
+
+    stored: ClassVar[Stored]
 
     def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
         """Set initial values from the largest input magnitude per channel, (C,), and the weight."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import NoTransformConfig
-from qartsr.transforms.family import TRANSFORMS, no_candidates
+from qartsr.transforms.family import TRANSFORMS, Stored, no_candidates
 
 
 @TRANSFORMS.register(NoTransformConfig)
 class NoTransform(nn.Module):
     """No change of basis: phi = 1, delta = 0."""
+
+    stored: ClassVar[Stored] = "none"
 
     phi: Tensor
     delta: Tensor

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from qartsr.config.parts import ChannelSearchConfig
 from qartsr.transforms.channel import FLOOR, phi_candidates
-from qartsr.transforms.family import TRANSFORMS, per_channel
+from qartsr.transforms.family import TRANSFORMS, Stored, per_channel
 
 
 @TRANSFORMS.register(ChannelSearchConfig)
@@ -17,6 +19,8 @@ class ChannelSearch(nn.Module):
     The objective is the quantized layer's with its low-rank branch in place, as SVDQuant's; its candidates are those
     of its public settings (:func:`qartsr.transforms.channel.phi_candidates`). Deviation: convolutions are smoothed too.
     """
+
+    stored: ClassVar[Stored] = "scale"
 
     def __init__(self, config: ChannelSearchConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
