@@ -231,11 +231,11 @@ class UniformConfig(Config):
 
 
 class STCAConfig(Config):
-    """Rank by spatial complexity of the layer's input (QuantVSR), at the parameters of the uniform rank.
+    """Rank by complexity of the layer's input (QuantVSR), at the parameters of the uniform rank or as voted.
 
-    Every calibration image votes: +1 where the complexity is at or above the ``upper`` quantile over all layers and
-    images, -1 at or below the ``lower``. Layers whose input has one position ask for the minimum and do not count. See
-    :mod:`qartsr.quantize.ranks`.
+    Every calibration image, or clip, votes: +1 where the complexity is at or above the ``upper`` quantile over all
+    layers and images, -1 at or below the ``lower``; of a clip the spatial and the temporal one must both be. Layers
+    whose input has one position ask for the minimum and do not count. See :mod:`qartsr.quantize.ranks`.
     """
 
     kind: Literal["stca"] = "stca"
@@ -244,6 +244,12 @@ class STCAConfig(Config):
     multiple: int = Field(8, ge=1, le=64, description="ranks are multiples of this, or the layer's full rank")
     lower: float = Field(0.25, ge=0, le=1)
     upper: float = Field(0.75, ge=0, le=1)
+    frames: int = Field(
+        1, ge=1, description="calibration images in a row that are one clip; 1: images, no temporal half"
+    )
+    budget: Literal["uniform", "votes"] = Field(
+        "uniform", description="ranks as large together as the uniform one, or as voted, at whatever size results"
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> STCAConfig:

@@ -23,7 +23,7 @@ from qartsr.layer import op_of
 from qartsr.models import Backbone
 from qartsr.quantize.names import matching, quantizable
 from qartsr.quantize.precision import share_out_bits
-from qartsr.quantize.ranks import complexities, share_out, votes
+from qartsr.quantize.ranks import as_voted, complexities, share_out, votes
 
 _NO_IMAGES = torch.empty(0, 3, 1, 1)
 
@@ -98,8 +98,9 @@ def _ranks(
     policy, rank = method.rank_policy, getattr(method.layer.skip, "rank", 0)
     if not isinstance(policy, STCAConfig):
         return {}
-    asked = votes(complexities(model, images, list(shapes)), policy)
-    return share_out(dict(zip(shapes, asked, strict=True)), shapes, rank, policy)
+    found = complexities(model, images, list(shapes), policy.frames)
+    asked = dict(zip(shapes, votes(found.spatial, policy, found.temporal), strict=True))
+    return as_voted(asked, shapes, policy) if policy.budget == "votes" else share_out(asked, shapes, rank, policy)
 
 
 def _splits(model: Backbone, method: MethodConfig) -> dict[str, int]:

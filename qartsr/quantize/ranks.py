@@ -1,9 +1,10 @@
-"""How the ranks of the low-rank branches are shared out: by the spatial complexity of layers' inputs (QuantVSR)."""
+"""How ranks of low-rank branches are shared out: by the complexity of inputs, in space and time (QuantVSR)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,34 +18,61 @@ from qartsr.quantize.look import look_at_inputs
 _BISECTIONS = 60
 
 
-@torch.no_grad()
-def complexities(model: Backbone, images: Tensor, names: Sequence[str]) -> Tensor:
-    """(layers, N) :func:`complexity` of each layer's input for each of ``images`` (N, 3, H, W) in [-1, 1].
+class Complexities(NamedTuple):
+    """Of every layer's input, float64 (layers, images or clips)."""
 
-    Raises QartsrError without images, or for a layer that never runs.
+    spatial: Tensor
+    temporal: Tensor | None
+    """None of images"""
+
+
+@torch.no_grad()
+def complexities(model: Backbone, images: Tensor, names: Sequence[str], frames: int = 1) -> Complexities:
+    """:func:`complexity` of each layer's input for each of ``images`` (N, 3, H, W) in [-1, 1].
+
+    ``frames`` > 1: so many images in a row are one clip, run as one batch; of a clip the mean over its frames, and
+    :func:`temporal_complexity`. Raises QartsrError without images, for images that make no whole clips, and for a layer
+    that never runs.
     """
     if not len(images):
         raise QartsrError("needs calibration images", "method.rank_policy", "plan with the calibration inputs")
+    if len(images) % frames:
+        what = f"{len(images)} calibration images make no clips of {frames}"
+        raise QartsrError(what, "method.rank_policy.frames", "choose a divisor of their number")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def look(name: str, op: LayerOp, x: Tensor) -> None:
         if name in found:
-            found[name].append(complexity(x, op).cpu())
+            each = len(x) // frames  # an encoder of clips sees every frame with those before it, the last one being new
+            now = x[each - 1 :: each]
+            spatial = torch.stack([complexity(frame, op) for frame in now.split(1)]).mean()
+            void = spatial.isnan() or frames == 1
+            temporal = spatial.new_tensor(float("nan")) if void else temporal_complexity(now)
+            found[name].append(torch.stack([spatial, temporal]).cpu())
 
-    look_at_inputs(model, images.split(1), look)
+    look_at_inputs(model, images.split(frames), look)
     for name, values in found.items():
-        if len(values) != len(images):
+        if len(values) != len(images) // frames:
             raise QartsrError(
                 "calibration has not seen this layer run once per image", name, "keep it in floating point"
             )
-    return torch.stack([torch.stack(values) for values in found.values()])
+    both = torch.stack([torch.stack(values) for values in found.values()])
+    return Complexities(both[..., 0], both[..., 1] if frames > 1 else None)
+
+
+def temporal_complexity(x: Tensor) -> Tensor:
+    """C_t of a clip's input, one row per frame: mean squared difference of neighbouring frames; float64, () in shape.
+
+    QuantVSR's STCA (2508.04485, section 3.2). NaN of one frame.
+    """
+    return x.double().diff(dim=0).square().mean()
 
 
 def complexity(x: Tensor, op: LayerOp) -> Tensor:
     """C_s of one image's input: standard deviation (n - 1) over positions, mean over channels; float64, () in shape.
 
     Not padded: a border of zeros would make a flat map look busy. NaN where there is one position. QuantVSR's STCA
-    (2508.04485, section 3.2); its temporal half is void on images. For tokens the official code takes the deviation
+    (2508.04485, section 3.2). For tokens the official code takes the deviation
     over the channels of each token, the axes being those of a convolution; here it runs over tokens, as the paper says.
     """
     last = op.channels_last(x).double()
@@ -52,15 +80,31 @@ def complexity(x: Tensor, op: LayerOp) -> Tensor:
     return rows.std(0).mean() if len(rows) > 1 else rows.new_tensor(float("nan"))
 
 
-def votes(complexity: Tensor, config: STCAConfig) -> list[int]:
+def votes(complexity: Tensor, config: STCAConfig, temporal: Tensor | None = None) -> list[int]:
     """The rank each layer asks for: minimum + images at or above the upper quantile - images at or below the lower.
 
-    Quantiles over all layers and images; clipped to minimum .. maximum (QuantVSR, section 3.2; images only). A layer
-    without complexity (NaN) is not in the quantiles and asks for the minimum.
+    Quantiles over all layers and images; clipped to minimum .. maximum (QuantVSR, section 3.2). With ``temporal``, of
+    clips, a vote needs both beyond their own quantiles. A layer without complexity (NaN) is not in the quantiles and
+    asks for the minimum.
     """
-    lower, upper = (torch.nanquantile(complexity.flatten(), share) for share in (config.lower, config.upper))
-    asked = config.minimum + (complexity >= upper).sum(1) - (complexity <= lower).sum(1)
+    high, low = torch.ones_like(complexity, dtype=torch.bool), torch.ones_like(complexity, dtype=torch.bool)
+    for each in (complexity, *(() if temporal is None else (temporal,))):
+        lower, upper = (torch.nanquantile(each.flatten(), share) for share in (config.lower, config.upper))
+        high, low = high & (each >= upper), low & (each <= lower)
+    asked = config.minimum + high.sum(1) - low.sum(1)
     return [int(rank) for rank in asked.clamp(config.minimum, config.maximum)]
+
+
+def as_voted(asked: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], config: STCAConfig) -> dict[str, int]:
+    """Ranks as QuantVSR takes them: votes rounded to multiples, m floor((r + m / 2) / m), no larger than full rank.
+
+    Deviation: none falls below the minimum, which the official code rounds to 0 where it is below half a multiple.
+    """
+    step, ranks = config.multiple, {}
+    for name, shape in shapes.items():
+        rounded = (asked[name] + step // 2) // step * step
+        ranks[name] = min(max(rounded, config.minimum), shape[0], math.prod(shape[1:]))
+    return ranks
 
 
 def share_out(

@@ -17,7 +17,7 @@ from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.quantize import Plan, plan
 from qartsr.quantize.precision import share_out_bits
-from qartsr.quantize.ranks import complexities, complexity, share_out, votes
+from qartsr.quantize.ranks import as_voted, complexities, complexity, share_out, votes
 from tests.quantize.small import batches, method, small
 
 SHAPE = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])).map(lambda s: (*s, s[2]))
@@ -86,7 +86,7 @@ def test_complexity_is_the_deviation_over_positions() -> None:
     images = torch.cat(batches())
     inputs: list[Tensor] = []
     model.get_submodule(name).register_forward_pre_hook(lambda m, a: inputs.append(a[0]))
-    found = complexities(model, images, [name, "vae.encoder.conv_in"])
+    found = complexities(model, images, [name, "vae.encoder.conv_in"]).spatial
     torch.testing.assert_close(found[0], torch.cat(inputs).double().flatten(2).std(2).mean(1))
     assert found.shape == (2, 4)
 
@@ -113,7 +113,7 @@ def test_layers_without_positions_vote_for_the_minimum_and_move_no_quantile() ->
 
 def test_the_embeddings_of_a_model_get_the_least_rank() -> None:
     names = ["unet.time_embedding.linear_1", "unet.down_blocks.0.resnets.0.conv1"]
-    found = complexities(small(), torch.cat(batches()), names)
+    found = complexities(small(), torch.cat(batches()), names).spatial
     assert found[0].isnan().all() and found[1].isfinite().all()
 
 
@@ -196,3 +196,30 @@ def test_a_plan_with_shared_bits_has_the_mean_of_the_bit_width() -> None:
     mean = sum(sizes[layer.name] * layer.weight_bits for layer in inner) / sum(sizes[layer.name] for layer in inner)
     assert 3.99 < mean <= 4
     assert Plan.model_validate_json(decided.model_dump_json()) == decided
+
+
+def test_clips_run_whole_and_are_judged_in_space_and_time() -> None:
+    """Of a clip: the mean over frames, and the mean squared difference of neighbours; of one position, nothing."""
+    name, images = "vae.encoder.conv_in", torch.cat([*batches(), *batches()])[:6]
+    op = op_of(small().get_submodule(name))
+    found = complexities(small(), images, [name], frames=3)
+    assert found.temporal is not None and found.spatial.shape == found.temporal.shape == (1, 2)
+    for number, clip in enumerate(images.split(3)):
+        spatial = torch.stack([complexity(frame[None], op) for frame in clip]).mean()
+        assert torch.isclose(found.spatial[0, number], spatial)
+        between = (clip[1:] - clip[:-1]).double().square().mean()
+        assert torch.isclose(found.temporal[0, number], between)
+    still = complexities(small(), images[:1].repeat(3, 1, 1, 1), [name], frames=3)
+    assert still.temporal is not None and float(still.temporal) == 0
+    with pytest.raises(QartsrError, match="make no clips of 4"):
+        complexities(small(), images, [name], frames=4)
+
+
+def test_a_vote_of_clips_needs_both() -> None:
+    config = STCAConfig(minimum=2, maximum=9, multiple=1)
+    spatial, temporal = torch.arange(8.0).reshape(4, 2), torch.tensor([[0.0, 7], [2, 3], [4, 5], [1, 6]])
+    assert votes(spatial, config) == [2, 2, 2, 4]  # -2, 0, 0, +2, none below the minimum
+    assert votes(spatial, config, temporal) == [2, 2, 2, 3]
+    shapes = {"a": (64, 64), "b": (4, 64)}
+    assert as_voted({"a": 20, "b": 64}, shapes, STCAConfig()) == {"a": 24, "b": 4}
+    assert as_voted({"a": 19, "b": 16}, shapes, STCAConfig()) == {"a": 16, "b": 4}

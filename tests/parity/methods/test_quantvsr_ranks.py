@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qartsr.config.parts import STCAConfig
 from qartsr.layer import op_of
-from qartsr.quantize.ranks import complexity, votes
+from qartsr.quantize.ranks import complexity, temporal_complexity, votes
 from tests.parity.methods.fixtures import each, header, kinds, load
 from tests.parity.methods.rules import close
 
@@ -25,10 +25,6 @@ def _spatial(x: Tensor) -> Tensor:
     return rows.std(2).mean() if rows.shape[2] > 1 else torch.tensor(float("nan"))
 
 
-def _temporal(x: Tensor) -> Tensor:
-    return x.double().diff(dim=0).square().mean()
-
-
 def _agrees(ours: Tensor, theirs: Tensor) -> None:
     assert ours.isnan() == theirs.isnan()
     if not ours.isnan():
@@ -40,7 +36,7 @@ def test_complexity(place: tuple[str, str]) -> None:
     """Of convolutions: theirs. Of tokens: theirs mistakes the axes and runs over channels, ours over tokens."""
     t = load(*place).tensors
     _agrees(_spatial(t["x"]), t["c_spatial"])
-    close(_temporal(t["x"]), t["c_temporal"])
+    close(temporal_complexity(t["x"]), t["c_temporal"])
     if t["x"].ndim == 3:
         close(_ours(t["x"].transpose(1, 2)), t["c_spatial"])
         close(_ours(t["x"]), _spatial(t["x"].transpose(1, 2)))
@@ -63,12 +59,7 @@ def _config(facts: dict[str, object], settings: dict[str, object]) -> STCAConfig
 
 
 def _both(spatial: Tensor, temporal: Tensor, config: STCAConfig) -> Tensor:
-    """Theirs: both statistics of a sample beyond their quantiles make a vote."""
-    high, low = (
-        torch.stack([beyond(c, torch.quantile(c.double().flatten(), share)) for c in (spatial, temporal)]).all(0).sum(1)
-        for share, beyond in ((config.upper, torch.ge), (config.lower, torch.le))
-    )
-    return (config.minimum + high - low).clamp(config.minimum, config.maximum)
+    return torch.tensor(votes(spatial, config, temporal))
 
 
 def _eights(ranks: Tensor) -> Tensor:
@@ -78,7 +69,7 @@ def _eights(ranks: Tensor) -> Tensor:
 
 @each("ranks", "quantvsr_stca")
 def test_votes(place: tuple[str, str]) -> None:
-    """Where both halves are one statistic ours are theirs; else theirs needs both, ours the spatial one alone."""
+    """Both statistics of a sample beyond their quantiles make a vote; of images, the spatial one alone."""
     case = load(*place)
     t, config = case.tensors, _config(case.facts, case.config)
     spatial, temporal = t["c_spatial"].double(), t["c_temporal"].double()
@@ -94,7 +85,7 @@ def test_observed_layers(place: tuple[str, str]) -> None:
     """From activations to statistics, per sample; unpadded."""
     t = load(*place).tensors
     close(torch.stack([_spatial(x) for x in t["inputs"]]), t["c_spatial"])
-    close(torch.stack([_temporal(x) for x in t["inputs"]]), t["c_temporal"])
+    close(torch.stack([temporal_complexity(x) for x in t["inputs"]]), t["c_temporal"])
     tokens = t["inputs"].ndim == 4
     close(torch.stack([_ours(x.transpose(1, 2) if tokens else x) for x in t["inputs"]]), t["c_spatial"])
 
