@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 import torch
 
@@ -26,6 +26,7 @@ from qartsr.images import (
     write_image,
 )
 from qartsr.models import OneStepSR
+from qartsr.upscale.arrays import Floats, as_array
 from qartsr.upscale.bands import ROUNDS, Report
 from qartsr.upscale.device import choose_device
 from qartsr.upscale.origin import Memory, Origin, open_source, save
@@ -93,19 +94,42 @@ class OneStepSRPipeline:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str as well
-        self, image: Some, report: Report = silent
+        self, image: Some, report: Report = silent, output_type: Literal["pil"] = "pil"
     ) -> Picture: ...
 
     @overload
-    def __call__(self, image: Sequence[Some], report: Report = silent) -> list[Picture]: ...
+    def __call__(
+        self, image: Sequence[Some], report: Report = silent, output_type: Literal["pil"] = "pil"
+    ) -> list[Picture]: ...
 
-    def __call__(self, image: Some | Sequence[Some], report: Report = silent) -> Picture | list[Picture]:
+    @overload
+    def __call__(
+        self, image: Some | Sequence[Some], report: Report = silent, *, output_type: Literal["np"]
+    ) -> Floats: ...
+
+    @overload
+    def __call__(
+        self, image: Some | Sequence[Some], report: Report = silent, *, output_type: Literal["pt"]
+    ) -> torch.Tensor: ...
+
+    def __call__(
+        self, image: Some | Sequence[Some], report: Report = silent, output_type: Literal["pil", "np", "pt"] = "pil"
+    ) -> Picture | list[Picture] | Floats | torch.Tensor:
         """Upscale one image, or each of a list or tuple; the result has its image's mode (L, LA, RGB or RGBA).
 
         An image is Pillow's, an array of uint8 or uint16, or a path, see :func:`qartsr.images.as_image`. The result is
         a Pillow image whose ``save`` writes metadata and 16 bits along, see :class:`qartsr.images.Picture`. ``report``
-        is called after each tile. Raises QartsrError for what is no image.
+        is called after each tile with the runs of the network that are done, and their total; what it raises ends the
+        call.
+
+        ``output_type``: ``np`` for a float32 array (B, H, W, C) from 0 to 1, ``pt`` for such a tensor (B, C, H, W) on
+        the CPU, of images of one size. Raises QartsrError for what is no image, and for another ``output_type``.
         """
+        if output_type not in ("pil", "np", "pt"):
+            raise QartsrError(f"unknown output_type {output_type!r}", "output_type", "choose pil, np or pt")
+        if output_type != "pil":
+            batch = as_array(self(image if isinstance(image, list | tuple) else [image], report))  # type: ignore[list-item]
+            return batch if output_type == "np" else torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
         if isinstance(image, list | tuple):
             return [self(each, report) for each in image]
         picture = as_image(image)  # type: ignore[arg-type]
@@ -115,6 +139,18 @@ class OneStepSRPipeline:
         sides = picture.height * SCALE, picture.width * SCALE
         tile = tile_for(self.model, *sides, self._overlap, self._rounds) if self._tile is None else self._tile
         return upscale_image(self.model, picture, tile, self._overlap, report, rounds=self._rounds)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to another device (auto, cpu, cuda or cuda:N); returns the pipeline.
+
+        Raises QartsrError for one that is not here, and for engines that compile for where they are loaded.
+        """
+        place = choose_device(str(device))
+        if self.engine not in ("none", "simulated", "integer") and place != self.model.device:
+            do = f"load it there: from_pretrained(..., device={str(place)!r})"
+            raise QartsrError(f"engine {self.engine} stays where it was loaded", "device", do)
+        self.model.to(place)
+        return self
 
     def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:
         """Upscale every image file in ``source`` to one of the same name and format in ``target``; BMP and GIF to PNG.

@@ -262,3 +262,28 @@ def test_a_registered_model_without_a_registry(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(QartsrError, match="MLFLOW_TRACKING_URI: is not set"):
         OneStepSRPipeline.from_pretrained("models:/NAME@champion")
+
+
+def test_arrays_and_tensors_in_the_manner_of_diffusers() -> None:
+    pipe = OneStepSRPipeline(tiny_model())
+    images = [np.random.default_rng(seed).integers(0, 256, (6, 5, 3), np.uint8) for seed in (0, 1)]
+    array, tensor = pipe(images, output_type="np"), pipe(images, output_type="pt")
+    assert (array.shape, array.dtype, tuple(tensor.shape)) == ((2, 24, 20, 3), np.float32, (2, 3, 24, 20))
+    expected = [np.asarray(picture) for picture in pipe(images)]
+    np.testing.assert_array_equal(np.rint(array * 255), expected)
+    np.testing.assert_array_equal(tensor.permute(0, 2, 3, 1), array)
+    wide = (images[0].astype(np.uint16) * 257) | 1
+    np.testing.assert_array_equal(np.rint(pipe(wide, output_type="np")[0] * 65535), pipe(wide).wide)
+    with pytest.raises(QartsrError, match="several sizes"):
+        pipe([images[0], images[1][:3]], output_type="np")
+    with pytest.raises(QartsrError, match="choose pil, np or pt"):
+        pipe(images[0], output_type="latent")  # type: ignore[call-overload]
+
+
+def test_a_pipeline_moves_where_its_engine_can() -> None:
+    pipe = OneStepSRPipeline(tiny_model())
+    assert pipe.to("cpu") is pipe
+    with pytest.raises(QartsrError, match="is not available here"):
+        pipe.to("cuda:99")
+    pipe.engine = "openvino"
+    assert pipe.to("cpu") is pipe
