@@ -48,6 +48,7 @@ class Outcome(NamedTuple):
     width: int = 0
     height: int = 0
     seconds: float = 0.0
+    """of computing and writing it; loading the model is not part of it"""
     notes: tuple[str, ...] = ()
     error: str | None = None
 
@@ -70,10 +71,11 @@ def upscale_all(
     faults: list[QartsrError] = []
     for job in jobs:
         drawn.begin(Path(job.name).name)
-        begun, target = time.monotonic(), str(job.target or "standard output")
+        target = str(job.target or "standard output")
         try:
             picture = _read(job, wish)
             pipe = _loaded(load)
+            begun = time.monotonic()
             result = _made(job, picture, pipe, wish, drawn)
             lost = _written(job, result, wish)
             seconds = time.monotonic() - begun
