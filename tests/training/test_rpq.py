@@ -18,6 +18,7 @@ from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts
 from qartsr.training.optimizer import Setting
+from qartsr.training.order import module_order
 from qartsr.training.rpq import reconstruct
 
 RATES = RoleRates(transform=1, skip=1, adapter=1, quantizer=1)
@@ -174,7 +175,11 @@ def test_the_order_by_sensitivity_is_that_of_single_modules(
         with torch.no_grad():
             errors[unit.name] = float((student(lq) - model(lq)).double().square().mean())
     expected = sorted(errors, key=lambda name: errors[name])
-    _, last = _reconstruct(model, prepared, lq, tmp_path / "last", _config(order="sensitive_last"))
-    _, first = _reconstruct(model, prepared, lq, tmp_path / "first", _config(order="sensitive_first"))
-    assert [row["module"] for row in last.rows] == expected
-    assert [row["module"] for row in first.rows] == expected[::-1]
+    sequence = model.segments()
+    cuts = Cuts(tmp_path, model, sequence, lq)
+    cuts.fill()
+    last, first = (
+        [sequence[index].name for index in module_order(kind, model, *prepared, cuts, sequence)]
+        for kind in ("sensitive_last", "sensitive_first")
+    )
+    assert last == expected and first == expected[::-1]
