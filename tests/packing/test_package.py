@@ -52,7 +52,7 @@ def test_a_package_runs_as_its_model(tmp_path: Path, case: str) -> None:
     with torch.no_grad():
         assert torch.equal(loaded(lq), model(lq))
         assert torch.equal(loaded.restore(lq), model.restore(lq))
-    assert (loaded.timestep, loaded.align, loaded.multiple) == (model.timestep, model.align, model.facts.multiple)
+    assert (loaded.timestep, loaded.align, loaded.facts.multiple) == (model.timestep, model.align, model.facts.multiple)
     assert not loaded.training
     assert not any(p.is_meta for p in (*loaded.parameters(), *loaded.buffers()))
     assert read_head(tmp_path / "p").header.plan() == plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from tests.packing.tiny import tiny_model
 class Drifting(nn.Module):
     """Stands for a network whose tiles disagree: identity plus a brightness of its own for every call."""
 
-    multiple, factor = 8, 4
+    facts = SimpleNamespace(multiple=8, factor=4, latents=4)
+    device = torch.device("cpu")
 
     def __init__(self, kind: str, drift: float = 0.0) -> None:
         super().__init__()
-        self.align, self._drift, self.context = kind, drift, torch.zeros(())
+        self.align, self._drift = kind, drift
         self.calls: list[tuple[int, ...]] = []
 
     def forward(self, lq: Tensor) -> Tensor:
