@@ -4,6 +4,7 @@
 #   make stop        stop the local services (their data stays in .services/)
 #   make experiments every method in one harness: the tables of docs/experiments.md, about an hour on two cores
 #   make test        the tests                          make test-slow   the long ones too
+#   make cluster-test   the stages under a real Slurm of two nodes on this machine (installs Debian packages, as root)
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine
 #   make release     wheel, sdist and SBOM in build/dist, checked as the package index checks them
@@ -22,7 +23,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: release licences demo experiments services stop venv test test-slow check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow cluster-test check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -45,6 +46,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	@$(PYTEST) -m "not gpu"
+
+cluster-test: $(STAMP)
+	@command -v slurmctld >/dev/null || PATH=$$PATH:/usr/sbin command -v slurmctld >/dev/null || \
+		apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
+	@$(BIN)/python -m pytest -m cluster -ra tests/pipelines/test_slurm.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

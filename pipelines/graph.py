@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
@@ -18,6 +20,9 @@ DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 Graph = Mapping[str, Set[str]]
 """Stage name -> the stages it waits for."""
 
+_LOG = logging.getLogger("prefect")
+_PAUSE = 2.0
+"""Seconds between two looks at a folder where another process works."""
 _NODE = re.compile(r'^"([^"]+)";$')
 _EDGE = re.compile(r'^"([^"]+)" -> "([^"]+)";$')
 
@@ -48,6 +53,16 @@ def parse_dot(text: str) -> Graph:
 def read_changed(folder: Path) -> Set[str]:
     """Stages whose own dependencies, parameters, command or outputs differ from dvc.lock."""
     return frozenset(json.loads(_dvc(folder, "status", "--json")))
+
+
+def fetch_runs(folder: Path) -> None:
+    """Learn from the DVC remote what other machines have made from which inputs."""
+    _dvc(folder, "fetch", "--run-cache", "--allow-missing")
+
+
+def push_runs(folder: Path) -> None:
+    """Tell the DVC remote what was made here."""
+    _dvc(folder, "push", "--run-cache")
 
 
 def stale(
@@ -116,8 +131,18 @@ def _ordered(graph: Graph) -> list[str]:
     return list(order)
 
 
+def busy(said: str) -> bool:
+    """Whether DVC refuses because another process works on the same files, which ``--wait-for-lock`` does not cover."""
+    return "is busy, it is being blocked by" in said or "Unable to acquire lock" in said
+
+
 def _dvc(folder: Path, *arguments: str) -> str:
-    result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, text=True)
+    while True:
+        result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, text=True)
+        if not (result.returncode and busy(result.stderr)):
+            break
+        _LOG.info("%s: another DVC process works here; waiting for it", folder)
+        time.sleep(_PAUSE)
     if result.returncode:
         said = " ".join(result.stderr.split())
         raise QartsrError(f"DVC: {said}", "dvc " + " ".join(arguments), _mend(said))
@@ -126,6 +151,8 @@ def _dvc(folder: Path, *arguments: str) -> str:
 
 def _mend(said: str) -> str:
     """What to do about a complaint of DVC's."""
+    if "remote" in said or "s3://" in said:
+        return "check the DVC remote, its address and credentials"
     if "dvc.lock" in said:
         return "mend dvc.lock, or delete it: the next run looks its results up in the run cache"
     if "not inside of a DVC repository" in said or ".dvc" in said or "git" in said.lower():

@@ -14,27 +14,30 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipelines.console import quiet_prefect, unreachable
+from pipelines.console import notify, quiet_prefect, unreachable
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.release import promote, rollback
 
 
-@flow(name="promote", persist_result=False)
-def promote_model(bits: str, version: int | None = None) -> State[None]:
-    """Move ``champion`` to the newest version of a bit-width (or ``version``), if it passes the gate of params.yaml."""
+@flow(name="promote", persist_result=False, on_failure=[notify], on_crashed=[notify])
+def promote_model(bits: str, version: int | None = None, workspace: str | None = None) -> State[None]:
+    """Move ``champion`` to the newest version of a bit-width (or ``version``), if it passes the gate of params.yaml.
+
+    ``workspace``: the folder of params.yaml; the current one unless given.
+    """
     try:
-        params = load_params(Path("params.yaml"))
+        params = load_params(Path(workspace or ".") / "params.yaml")
         return _done(bits, str(promote(params.profile, bits, params.promote, version)))
     except QartsrError as error:
         return Failed(message=str(error))
 
 
-@flow(name="rollback", persist_result=False)
-def roll_back_model(bits: str) -> State[None]:
+@flow(name="rollback", persist_result=False, on_failure=[notify], on_crashed=[notify])
+def roll_back_model(bits: str, workspace: str | None = None) -> State[None]:
     """Swap ``champion`` and ``previous`` of a bit-width."""
     try:
-        return _done(bits, str(rollback(load_params(Path("params.yaml")).profile, bits)))
+        return _done(bits, str(rollback(load_params(Path(workspace or ".") / "params.yaml").profile, bits)))
     except QartsrError as error:
         return Failed(message=str(error))
 

@@ -1,7 +1,7 @@
 """The pipeline as a Prefect flow: every stale stage of DVC's graph is a task, bit-widths run side by side.
 
-``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]``; the comparison of methods, which is no part of the
-pipeline, is asked for by name: ``--targets experiments/dvc.yaml``.
+``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]`` in the pipeline's folder; the comparison of
+methods, which is no part of the pipeline, is asked for by name: ``--targets experiments/dvc.yaml``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Set
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,24 +20,37 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipelines.console import quiet_prefect, show, unreachable, worth_reading
-from pipelines.graph import DVC, read_changed, read_frozen, read_graph, stale
+from pipelines.console import notify, quiet_prefect, show, unreachable, worth_reading
+from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
+from pipelines.launch import LOST, Options, lost
 from pipelines.process import Processes
 from pipelines.table import markdown, results_table
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 
-_LAST_LINES = 15
+_LAST_LINES, _PAUSE = 15, 2.0
 _THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))  # _run counts the lanes
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(name: str, processes: Processes) -> State[None]:
-    """``dvc repro`` of one stage. DVC is the cache; a failed stage's state carries its last lines."""
+def _lost(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether a stage may be tried again: a machine or a process was lost, the stage itself refused nothing."""
+    return state.name == LOST
+
+
+@task(
+    task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False,
+    retries=2, retry_delay_seconds=10, retry_condition_fn=_lost,
+)  # fmt: skip
+def run_stage(name: str, processes: Processes, options: Options) -> State[None]:
+    """``dvc repro`` of one stage. DVC is the cache; a failed stage's state carries its last lines.
+
+    A stage that was killed, or whose node failed, is tried again: it goes on from its checkpoint.
+    """
     logger, log = get_run_logger(), list[str]()
 
     def on_line(line: str) -> None:
@@ -45,30 +59,51 @@ def run_stage(name: str, processes: Processes) -> State[None]:
             logger.info(line)
 
     began = time.monotonic()
-    status = processes.run([*DVC, "repro", "--single-item", name], on_line)
+    command = [*options.prefix(name), *DVC, "repro", "--single-item", *(["--pull"] if options.share else []), name]
+    while (status := processes.run(command, on_line)) and busy("\n".join(log[-_LAST_LINES:])):
+        log.clear()
+        time.sleep(_PAUSE)
     text = "\n".join(log)
     key = "log-" + "".join(c if c.isalnum() else "-" for c in name.lower())
     create_markdown_artifact(f"```\n{text}\n```", key=key, description=f"output of {name}")
     if status:
         logger.error("failed with exit status %d", status)
-        return Failed(message=f"{name} failed:\n" + "\n".join(log[-_LAST_LINES:]))
+        state = LOST if lost(status, log[-_LAST_LINES:]) else None
+        return Failed(name=state, message=f"{name} failed:\n" + "\n".join(log[-_LAST_LINES:]))
     logger.info("done in %.0f s", time.monotonic() - began)
     return Completed(message=f"{name} done")
 
 
-@flow(name="reproduce", task_runner=_THREADS, persist_result=False)
-def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> State[None]:
+@flow(
+    name="reproduce", task_runner=_THREADS, persist_result=False,
+    on_failure=[notify], on_crashed=[notify], on_cancellation=[notify],
+)  # fmt: skip
+def reproduce(
+    targets: list[str] | None = None,
+    lanes: int | None = None,
+    workspace: str | None = None,
+    share: bool = False,
+    slot: str | None = None,
+) -> State[None]:
     """Run what is stale: the pipeline, or ``targets`` and what they need; at most ``lanes`` stages at a time.
 
     Independent stages go on when one fails; what depends on it does not run, and the flow fails with its last lines.
-    ``lanes`` is ``compute.lanes`` of params.yaml unless given. Works on the pipeline of the current folder.
+
+    Parameters
+    ----------
+    lanes: ``compute.lanes`` of params.yaml unless given.
+    workspace: the folder of the pipeline; the current one unless given.
+    share: take what other machines have made from the DVC remote, and give it what is made here.
+    slot: name of a global concurrency limit; the run holds one of its slots (a GPU's) while stages run.
     """
-    folder = Path.cwd()
+    folder = Path(workspace) if workspace else Path.cwd()
     try:
-        params = load_params(folder / "params.yaml")  # DVC's own words for a fault in it are hard to read
-        lanes = params.compute.lanes if lanes is None else lanes
+        compute = load_params(folder / "params.yaml").compute  # DVC's own words for a fault in it are hard to read
+        lanes = compute.lanes if lanes is None else lanes
         if lanes < 1:
             raise QartsrError(f"{lanes} lanes can run nothing", "lanes", "choose 1 or more")
+        if share:
+            fetch_runs(folder)
         changed = read_changed(folder)
         plan = stale(read_graph(folder), changed, targets or [], read_frozen(folder)) if changed or targets else {}
     except QartsrError as error:
@@ -77,11 +112,18 @@ def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> Sta
     python = str(Path(sys.executable).parent)
     path = os.pathsep.join([python, os.environ.get("PATH", os.defpath)])
     processes = Processes(folder, {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"})
+    options = Options(compute.launcher, share)
     try:
-        states = _run(plan, lanes, processes)
+        with concurrency(slot, lease_duration=60, strict=True) if slot and plan else nullcontext():
+            states = _run(plan, lanes, processes, options)
     except BaseException:  # cancelled: nothing may go on without the flow
         processes.end()
         raise
+    try:
+        if share and states:
+            push_runs(folder)
+    except QartsrError as error:
+        return Failed(message=str(error))
     failed = [state.message or "" for state in states.values() if not state.is_completed()]
     if failed:
         left = [name for name in plan if name not in states]
@@ -90,7 +132,7 @@ def reproduce(targets: list[str] | None = None, lanes: int | None = None) -> Sta
     return Completed(message=f"{len(states)} stages ran")
 
 
-def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes) -> dict[str, State[None]]:
+def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes, options: Options) -> dict[str, State[None]]:
     """Run the plan; returns the final state of each stage that was started."""
     waiting, states = deque(plan), dict[str, State[None]]()
     started: dict[str, PrefectFuture[Any]] = {}
@@ -101,7 +143,7 @@ def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes) -> dict
         for name in ready[: lanes - len(running)]:
             waiting.remove(name)
             upstream = [started[other] for other in plan[name]]
-            started[name] = run_stage.submit(name, processes, wait_for=upstream, return_state=False)
+            started[name] = run_stage.submit(name, processes, options, wait_for=upstream, return_state=False)
             running.append(name)
         if not running:
             return states
@@ -119,7 +161,7 @@ def main() -> int:
     with quiet_prefect():
         try:
             state = reproduce(args.targets, args.lanes, return_state=True)
-        except (RuntimeError, OSError) as error:  # Prefect's answer to an address without a server
+        except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
             print(unreachable(error), file=sys.stderr)
             return 1
         except KeyboardInterrupt:

@@ -26,6 +26,12 @@ class QartsrError(Exception):
         return QartsrError, (self.what, self.where, self.do)
 
 
+def short(name: object, most: int = 120) -> str:
+    """``name`` quoted, its middle left out beyond ``most`` characters: who makes a file decides what is in it."""
+    text = repr(name)
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+
+
 def speak_anyhow() -> None:
     """Let what a terminal cannot show, a file's name most of all, be printed escaped instead of ending the program."""
     for stream in (sys.stdout, sys.stderr):

@@ -6,14 +6,22 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from qartsr.errors import QartsrError
+
+_LEFT_OVER = 3600.0
+"""Age in seconds of a scratch file that nobody writes any more, on this machine or another."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -24,21 +32,19 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of one file's bytes. Raises QartsrError when it cannot be read."""
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
+    with reading(path), path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
 def sha256_tree(path: Path) -> str:
     """Hex SHA-256 of a file, or of a folder's relative names and contents (names sorted)."""
-    if path.is_file():
-        return sha256_file(path)
-    if not path.is_dir():
-        raise QartsrError("does not exist", str(path), "run the stage that makes it, or check the path")
+    with reading(path):
+        if path.is_file():
+            return sha256_file(path)
+        if not path.is_dir():
+            raise QartsrError("does not exist", str(path), "run the stage that makes it, or check the path")
     lines = [f"{p.relative_to(path).as_posix()} {sha256_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
     return sha256_bytes("\n".join(lines).encode())
 
@@ -49,15 +55,22 @@ def scratch_beside(path: Path) -> Path:
     return path.with_name(f".{word}.{os.getpid()}.{threading.get_ident()}.tmp")
 
 
-def advice(error: OSError) -> str:
+def reason(error: Exception) -> str:
+    """What the system says of a file, in a few words."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def advice(error: Exception) -> str:
     """What to do about a file that cannot be written."""
+    if isinstance(error, ValueError):
+        return "choose another name"
     known = {
         errno.ENAMETOOLONG: "choose a shorter name",
         errno.EACCES: "mend the permissions of the folder or choose another",
         errno.EPERM: "mend the permissions of the folder or choose another",
         errno.EROFS: "choose another folder",
     }
-    return known.get(error.errno or 0, "free some disk space or choose another folder")
+    return known.get(getattr(error, "errno", 0) or 0, "free some disk space or choose another folder")
 
 
 def cache_folder() -> Path:
@@ -78,20 +91,80 @@ def cache_folder() -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it becomes ``path`` in one rename.
 
-    A crash or an exception leaves the old file (or none), never half a file.
+    A crash or an exception leaves the old file (or none), never half a file. What cannot be written, by safetensors
+    either, is a QartsrError.
     """
     temporary = scratch_beside(path)
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+            sweep(path)
+        finally:
+            with suppress(OSError, ValueError):
+                temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder: an empty one, which takes the place of ``path`` and all that is in it."""
+    temporary = scratch_beside(path)
+    with writing(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
+            sweep(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever the system or safetensors says against writing ``path`` is a QartsrError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        yield
+    except (OSError, SafetensorError) as error:
+        cause = _system(error)
+        raise QartsrError(f"cannot be written ({reason(cause)})", str(path), advice(cause)) from error
+    except ValueError as error:
+        if "\0" not in str(path):
+            raise
+        raise QartsrError("cannot be written (a NUL in its name)", repr(str(path)), advice(error)) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever the system says against reading ``path`` is a QartsrError."""
+    try:
+        yield
     except OSError as error:
-        raise QartsrError(f"cannot be written ({error.strerror or error})", str(path), advice(error)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        raise QartsrError(f"cannot be read ({reason(error)})", str(path), "check the path") from error
+    except ValueError as error:
+        if "\0" not in str(path):
+            raise
+        raise QartsrError("cannot be read (a NUL in its name)", repr(str(path)), "check the path") from error
+
+
+def _system(error: Exception) -> Exception:
+    """The error of the system that safetensors quotes as a text."""
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found and not isinstance(error, OSError) else error
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed left beside ``path``: of a process that is gone, and an hour old."""
+    pattern = f".{sha256_bytes(os.fsencode(path.name))[:16]}.*.*.tmp"
+    for left in path.parent.glob(pattern):
+        owner = left.name.split(".")[2]
+        with suppress(OSError, ValueError):
+            if time.time() - left.lstat().st_mtime > _LEFT_OVER and not Path(f"/proc/{int(owner)}").exists():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -118,5 +191,16 @@ def read_json(path: Path) -> Any:
         raise QartsrError(
             f"cannot be read ({error.strerror})", str(path), "run the stage that makes it, or check the path"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise QartsrError(f"is not JSON ({error})", str(path), "make it again") from error
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Read JSON that is an object with these keys. Raises QartsrError when it is missing or anything else."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise QartsrError("is JSON, but no object", str(path), "make it again")
+    for key in keys:
+        if key not in found:
+            raise QartsrError(f"has no {key!r}", str(path), "make it again")
+    return found

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from qartsr.config import load_config, load_params, parse_bits
+from argparse import Namespace
+
+from qartsr.config import Params, load_config, load_params, parse_bits
 from qartsr.config.method import Training, lasting
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
 from qartsr.models import fold_constants, load_model
 from qartsr.quantize import load_state, round_for_storage, save_state
-from qartsr.tracking import open_run
+from qartsr.tracking import NO_RUN, open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
 from qartsr.training.optimizer import Setting
-from qartsr.training.phases import Job, train
+from qartsr.training.phases import Job, shared, train
+from qartsr.training.world import World, joined, launched
 from stages._stage import arguments, stage
 
 
@@ -23,27 +26,34 @@ def main() -> None:
         __doc__, "--phases", "--model", "--state", "--calibration", "--out", "--curves", "--work", bits=True
     )
     params = load_params(args.params)
-    bits, device = parse_bits(args.bits), prepare(params.compute, params.compute.threads)
+    asked = load_config(Training, args.phases)
+    whole = [phase for phase in asked.phases if phase.kind == "model"]
+    if launched("stages.extend", shared(whole, params.compute.processes)):
+        return
+    with joined(prepare(params.compute, params.compute.threads)) as world:
+        _extend(args, params, asked, world)
+
+
+def _extend(args: Namespace, params: Params, asked: Training, world: World) -> None:
+    bits, device = parse_bits(args.bits), world.device
     setting = Setting(params.lpips, params.backbone.train_align, params.precision[args.bits].lr_scale, params.seed)
     inputs = [args.phases, args.model, args.state, args.calibration]
     folder = scratch_folder(args.work, f"extend-{bits}", "stages.extend", [args.bits, *map(str, setting)], inputs)
     teacher, student = load_model(args.model).to(device), load_model(args.model).to(device)
     decided = load_state(student, args.state)
-    asked = load_config(Training, args.phases)
     phases = [phase for phase in lasting(asked, len(teacher.segments())) if phase.kind == "model"]
-    job = Job(
-        teacher, to_unit(load_calibration(args.calibration).lq).to(device), setting, folder,
-        params.compute.checkpoint_seconds,
-    )  # fmt: skip
-    with open_run(params.profile, f"extend@{bits}", asked.model_dump()) as run:
+    lq = to_unit(load_calibration(args.calibration).lq).to(device)
+    job = Job(teacher, lq, setting, folder, params.compute.checkpoint_seconds, world)
+    with open_run(params.profile, f"extend@{bits}", asked.model_dump()) if world.leads else NO_RUN as run:
         curves = Curves(run.metrics)
         student = train(job, decided, phases, curves, lambda: student.to(device))
-        fold_constants(student)
-        round_for_storage(student)
-        save_state(student, decided, args.out)
-        curves.write(args.curves)
-        run.artifact(args.curves)
-    Checkpoint(folder, 0.0).finish()
+        if world.leads:
+            fold_constants(student)
+            round_for_storage(student)
+            save_state(student, decided, args.out)
+            curves.write(args.curves)
+            run.artifact(args.curves)
+    Checkpoint(folder, 0.0, world.leads).finish()
 
 
 if __name__ == "__main__":

@@ -113,3 +113,36 @@ def closed_port() -> Iterator[str]:
     with socket.socket() as held:
         held.bind((HOST, 0))
         yield f"http://{HOST}:{held.getsockname()[1]}"
+
+
+class Trickle:
+    """Answers every client with ``head`` at once, and then a byte now and then, without end."""
+
+    def __init__(self, head: bytes, seconds: float = 0.1) -> None:
+        self._head, self._seconds, self._over = head, seconds, threading.Event()
+        self._listener = socket.create_server((HOST, 0))
+        self.address = f"http://{HOST}:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Trickle:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                guest = self._listener.accept()[0]
+                threading.Thread(target=self._drip, args=(guest,), daemon=True).start()
+
+    def _drip(self, guest: socket.socket) -> None:
+        with guest, suppress(OSError):
+            guest.recv(1 << 16)
+            guest.sendall(self._head)
+            while not self._over.wait(self._seconds):
+                guest.sendall(b"x")

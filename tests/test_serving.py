@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -30,10 +31,11 @@ from qartsr import OneStepSRPipeline
 from qartsr.cli import main
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file, write_json
+from qartsr.images import Picture
 from qartsr.packing import write_package
 from qartsr.release import Receipt, model_name, package_tags, promote, publish
 from qartsr.remote import open_store
-from qartsr.serving import _load_pyfunc
+from qartsr.serving import ImageModel, _load_pyfunc
 from tests.packing.tiny import quantize, recipe, tiny_model
 from tests.release.conftest import gate
 
@@ -222,3 +224,48 @@ def test_over_http(server: str, loaded: Any) -> None:
     with refusal.value as answer:
         assert answer.code == 400
         assert "row 0: is not base64; send the bytes" in json.load(answer)["message"]
+
+
+class _Pipe:
+    """In the place of a pipeline: a picture four times as wide and high, as soon as it may."""
+
+    def __init__(self) -> None:
+        self.may, self.began = threading.Event(), threading.Event()
+
+    def __call__(self, image: Picture) -> Picture:
+        self.began.set()
+        assert self.may.wait(60)
+        return Picture.of(image.resize((image.width * 4, image.height * 4)), {})
+
+
+def test_a_request_has_a_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = _Pipe()
+    pipe.may.set()
+    model = ImageModel(pipe)  # type: ignore[arg-type]
+    monkeypatch.setenv("QARTSR_MAX_PIXELS", "100")
+    assert len(model.predict(pd.DataFrame({"image": [sent(photo(10, 5))] * 2}))) == 2
+    for images in ([photo(10, 11)], [photo(10, 5), photo(10, 6)]):
+        with pytest.raises(MlflowException, match="million pixels, more than") as refused:
+            model.predict(pd.DataFrame({"image": [sent(image) for image in images]}))
+        assert refused.value.get_http_status_code() == 400
+    monkeypatch.delenv("QARTSR_MAX_PIXELS")
+    with pytest.raises(MlflowException, match="4 million allowed"):
+        model.predict(pd.DataFrame({"image": [sent(Image.new("1", (2049, 2048)))]}))
+
+
+def test_too_many_that_wait_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QARTSR_MAX_WAITING", "1")
+    pipe = _Pipe()
+    model, request = ImageModel(pipe), pd.DataFrame({"image": [sent(photo(8, 8))]})  # type: ignore[arg-type]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(model.predict, request)
+        assert pipe.began.wait(30)
+        second = pool.submit(model.predict, request)
+        while model._inside < 2:
+            time.sleep(0.01)
+        with pytest.raises(MlflowException, match="2 requests wait already; try again later") as refused:
+            model.predict(request)
+        assert refused.value.get_http_status_code() == 429
+        pipe.may.set()
+        assert len(first.result()) == len(second.result()) == 1
+    assert len(model.predict(request)) == 1, "there is room again"

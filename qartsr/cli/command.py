@@ -6,6 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
+_THREADS = 4096
+"""More than any machine has."""
+
 
 class Command(NamedTuple):
     """One verb of ``qartsr``."""
@@ -27,9 +30,17 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    value = int(text)
+    value = natural(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def threads(text: str) -> int:
+    """A number of threads that a machine can have."""
+    value = positive(text)
+    if value > _THREADS:
+        raise argparse.ArgumentTypeError(f"{value} is above {_THREADS}")
     return value
 
 
@@ -38,4 +49,6 @@ def natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is below 0")
+    if value >> 63:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is too large")
     return value

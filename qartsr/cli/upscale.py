@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from qartsr.cli.batch import SCALE, Outcome, PartlyFailedError, Wish, as_json, enough_memory, tell, upscale_all
 from qartsr.cli.clip import add_clip_options, demand_no_clip_options, run_clip, wants_clip
-from qartsr.cli.command import Command, add_image_options, natural, positive
+from qartsr.cli.command import Command, add_image_options, natural, threads
 from qartsr.cli.jobs import Jobs, Naming, plan_jobs
 from qartsr.cli.osediff_options import add_options, given, osediff_options
 from qartsr.cli.show import bar, say, some
@@ -51,7 +51,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, choices=range(ROUNDS + 1), help=rounds)
     engine = f"what executes the model: {', '.join(ENGINES)}; a given one says why (default: auto)"
     parser.add_argument("--engine", metavar="NAME", help=engine)
-    parser.add_argument("--threads", metavar="N", type=positive, help="CPU threads (default: what torch chooses)")
+    parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: what torch chooses)")
     add_image_options(parser)
     loud = parser.add_argument_group("messages").add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="say only what failed; draw no bar")

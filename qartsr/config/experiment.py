@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Seed, Timestep
 from qartsr.config.bits import BitName
 from qartsr.config.data import DegradationConfig
 from qartsr.config.method import CommonConfig, MethodRow
@@ -47,7 +47,7 @@ class BudgetConfig(Config):
 class BackbonesConfig(Config):
     """Floating-point backbones, each retrained equally long; ``probed`` ones only serve the theorem's measurement."""
 
-    timesteps: tuple[int, ...] = Field(min_length=1, description="those that tables name")
+    timesteps: tuple[Timestep, ...] = Field(min_length=1, description="those that tables name")
     probed: tuple[int, ...] = ()
     retrain: RetrainConfig
 
@@ -81,7 +81,7 @@ class Experiments(Config):
     """The whole of experiments/params.yaml."""
 
     compute: ComputeConfig = ComputeConfig()
-    seeds: tuple[int, ...] = Field(min_length=1, description="each draws its own calibration pairs and their order")
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="each draws its own calibration pairs and their order")
     lpips: LPIPSConfig = LPIPSConfig()
     train_align: AlignKind = Field("wavelet", description="colour fix the training losses look through")
     data: DegradationConfig = Field(description="how LR of the calibration pairs is made")

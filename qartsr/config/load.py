@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -12,9 +13,14 @@ from pydantic_core import ErrorDetails
 
 from qartsr.config.base import Config
 from qartsr.config.schema import Params
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, short
 
 Schema = TypeVar("Schema", bound=Config)
+_MOST_VALUES = 100_000
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 200
+_BRIEFLY.maxlist = _BRIEFLY.maxtuple = _BRIEFLY.maxdict = 12
+_BRIEFLY.maxlevel = 3
 
 
 def load_params(path: Path) -> Params:
@@ -30,9 +36,25 @@ def load_config(schema: type[Schema], path: Path) -> Schema:
         raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
     except UnicodeDecodeError as error:
         raise QartsrError("is not UTF-8 text", str(path), "name a YAML file") from error
-    except yaml.YAMLError as error:
-        raise QartsrError(f"is not YAML ({' '.join(str(error).split())})", str(path), "mend that line") from error
+    except RecursionError as error:
+        raise QartsrError("is not YAML (nested too deeply)", str(path), "mend that line") from error
+    except Exception as error:  # YAML's own, and what Python makes of `!!int abc` or of 2024-99-99
+        words = " ".join(str(error).split())[:300]
+        raise QartsrError(f"is not YAML ({words or type(error).__name__})", str(path), "mend that line") from error
     return _parse(schema, values, str(path))
+
+
+def _demand_few(values: Any, where: str) -> None:
+    """Some lines of aliases of aliases can stand for more values than memory holds."""
+    waiting, seen = [values], 0
+    while waiting:
+        value, seen = waiting.pop(), seen + 1
+        if seen > _MOST_VALUES:
+            raise QartsrError(f"holds more than {_MOST_VALUES} values", where, "write it without aliases")
+        if isinstance(value, dict | list):
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
+        elif isinstance(value, int) and abs(value) >> 63:
+            raise QartsrError(f"the number {short(value, 40)} is too large", where, "correct that value")
 
 
 def parse_params(values: Any, where: str) -> Params:
@@ -41,6 +63,7 @@ def parse_params(values: Any, where: str) -> Params:
 
 
 def _parse(schema: type[Schema], values: Any, where: str) -> Schema:
+    _demand_few(values, where)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -52,13 +75,13 @@ def _parse(schema: type[Schema], values: Any, where: str) -> Schema:
 def _sentence(schema: type[Config], error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
     if error["type"] != "extra_forbidden":
         return (
-            f"{key}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"[:400],
+            f"{key}: {error['msg'].removeprefix('Value error, ')} (got {_BRIEFLY.repr(error['input'])})"[:400],
             where,
             "correct that value",
         )
     name = str(error["loc"][-1])
     close = difflib.get_close_matches(name, sorted(_all_keys(schema)), n=1, cutoff=0.0)
-    return f"unknown key {key!r}", where, f"did you mean {close[0]!r}?" if close else "remove it"
+    return f"unknown key {short(key)}", where, f"did you mean {close[0]!r}?" if close else "remove it"
 
 
 def _all_keys(model: type[BaseModel]) -> set[str]:

@@ -24,6 +24,7 @@ class AbstractPhaseConfig(Config):
     share: float = Field(0.0, ge=0, le=1, description="of the budget's steps; 0: steps says how many")
     steps: int = Field(0, ge=0, description="instead of a share; of kind modules: for each module")
     batch: int = Field(0, ge=0, description="calibration pairs of a step; 0: the budget's")
+    parts: int = Field(1, ge=1, description="equal parts of a batch that processes may share (compute.processes)")
     lr: float = Field(0.0, ge=0, description="learning rate; 0: the budget's")
     rates: RoleRates = Field(description="multiply the learning rate")
     weight_decay: float = Field(0.0, ge=0)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Seed
 from qartsr.config.schema import ComputeConfig
 from qartsr.config.training import CropPhase, ImageLossConfig
 
@@ -42,7 +42,7 @@ class OneStepConfig(SchoolingConfig):
 class RecipeConfig(Config):
     """Everything weights/sample depends on beside the photographs."""
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     compute: ComputeConfig = ComputeConfig()
     autoencoder: AutoencoderConfig
     prior: SchoolingConfig

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Timestep
 from qartsr.config.bits import BitName
 from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.config.training import ImageLossConfig
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AdaptersConfig(Config):
@@ -52,7 +54,7 @@ class RetrainConfig(Config):
     lr: float = Field(gt=0)
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after ``warmup`` linear steps")
     warmup: int = Field(10, ge=1)
-    betas: tuple[float, float] = Field((0.9, 0.99), description="AdamW's decay of first and second moments")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="AdamW's decay of first and second moments")
     weight_decay: float = Field(1e-4, ge=0)
     autocast: Literal["none", "bf16"] = Field("none", description="arithmetic inside the networks")
     clamp: bool = Field(False, description="losses see the image clamped to [-1, 1], as OSEDiff's do")
@@ -70,7 +72,9 @@ class RetrainConfig(Config):
 class ProbeConfig(Config):
     """What quantization would destroy at several timesteps: models retrained briefly, and the one of ``retrain``."""
 
-    timesteps: tuple[int, ...] = Field((999, 499, 1), description="where the quantization error of Z_H is measured")
+    timesteps: tuple[Timestep, ...] = Field(
+        (999, 499, 1), description="where the quantization error of Z_H is measured"
+    )
     bits: tuple[BitName, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
     crop: int = Field(256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels")
     steps: int = Field(ge=0, description="retraining steps given to each timestep other than retrain's")

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Seed
 from qartsr.config.bits import BitName
 from qartsr.config.data import CalibrateConfig, DataConfig
-from qartsr.config.method import Budget, CommonConfig, MethodRow
+from qartsr.config.method import Budget, CommonConfig, MethodRow, training
 from qartsr.config.retrain import ProbeConfig, RetrainConfig
 from qartsr.config.training import LPIPSConfig, PrecisionConfig
 
@@ -20,16 +20,23 @@ class ComputeConfig(Config):
     """How a stage computes. Not a DVC dependency: changing it makes nothing stale."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
-    threads: int = Field(1, ge=1, description="CPU threads of one stage; results are reproducible for a fixed count")
-    threads_alone: int = Field(
-        2, ge=1, description="CPU threads of stages that run alone (retrain, and the recipe of weights/sample)"
+    threads: int = Field(
+        1, ge=1, le=4096, description="CPU threads of one stage; results are reproducible for a fixed count"
     )
-    lanes: int = Field(2, ge=1, description="stages that may run at the same time")
+    threads_alone: int = Field(
+        2, ge=1, le=4096, description="CPU threads of stages that run alone (retrain, and the recipe of weights/sample)"
+    )
+    lanes: int = Field(2, ge=1, le=4096, description="stages that may run at the same time")
     checkpoint_seconds: float = Field(30.0, gt=0, le=60)
-    processes: int = Field(1, ge=1, description="processes that retrain together, one per GPU")
+    processes: int = Field(1, ge=1, le=4096, description="processes that train one model together, one per GPU")
     micro_batch: int = Field(0, ge=0, description="images of a retrain step a process holds at once; 0: all of its own")
     gradient_checkpointing: bool = Field(False, description="retrain: less memory for a third more time")
-    loaders: int = Field(0, ge=0, description="threads of a process that make retrain's Real-ESRGAN crops ahead")
+    launcher: dict[str, str] = Field(
+        {}, description="words before a stage's command, by pattern of stage names; the longest that matches counts"
+    )
+    loaders: int = Field(
+        0, ge=0, le=4096, description="threads of a process that make retrain's Real-ESRGAN crops ahead"
+    )
 
 
 class SampleBackboneConfig(Config):
@@ -98,7 +105,7 @@ class Params(Config):
     """Everything a run depends on."""
 
     profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    seed: int = Field(ge=0)
+    seed: Seed
     compute: ComputeConfig = ComputeConfig()
     bits: tuple[BitName, ...] = Field(min_length=1)
     precision: dict[str, PrecisionConfig]
@@ -137,6 +144,13 @@ class Params(Config):
                 f"method.timestep is {self.method.timestep} but retrain.timestep {self.retrain.timestep};"
                 " make them equal, or leave out the method's"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _equal_parts(self) -> Params:
+        for phase in training(self.method.phases, self.budget).phases:
+            if phase.batch % phase.parts:
+                raise ValueError(f"a batch of {phase.batch} has no {phase.parts} equal parts (method.phases)")
         return self
 
     @model_validator(mode="after")

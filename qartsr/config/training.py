@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Seed
 
 
 class LPIPSConfig(Config):
     """Backbone of the LPIPS loss. ``random``: seeded random features, needs no download and says so in its name."""
 
     backbone: Literal["random", "alex", "vgg"] = "random"
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ImageLossConfig(Config):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json
+from qartsr.files import read_object
 from qartsr.images import read_image
 
 SCALE = 4
@@ -52,7 +52,7 @@ def load_pairs(folder: Path, split: Literal["train", "test"]) -> list[Pair]:
 
     Train images have no stored LR: bicubic x4 of the whole image is taken here, so crops have no border effects.
     """
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_object(folder / "manifest.json", "train", "test")
     if split == "test":
         files = [(entry["name"], entry["hr"], entry["lr"]) for entry in manifest["test"]]
         return [

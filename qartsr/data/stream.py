@@ -16,7 +16,7 @@ from qartsr.data.degrade import degrade
 from qartsr.data.dice import Dice
 from qartsr.data.pairs import image_tensor
 from qartsr.errors import QartsrError
-from qartsr.files import read_json
+from qartsr.files import read_object
 from qartsr.images import read_rgb
 
 _RESIZE_MODES = ("area", "bilinear", "bicubic")
@@ -27,7 +27,7 @@ class Stream:
 
     def __init__(self, folder: Path, degradation: DegradationConfig) -> None:
         self._folder, self._degradation = folder, degradation
-        self._entries = read_json(folder / "manifest.json")["train"]
+        self._entries = read_object(folder / "manifest.json", "train")["train"]
 
     def sample(self, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(hr, lq), each uint8 (3, crop, crop); ``lq`` is LR upsampled x4. ``crop`` is a multiple of 4.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json
+from qartsr.files import read_object
 from qartsr.images import read_image
 
 
@@ -47,7 +47,7 @@ def open_scenes(folder: Path) -> Scenes:
 
     An entry may name its ``set``; one that does not belongs to the set named like the data set (``photographs``).
     """
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_object(folder / "manifest.json", "name", "test")
     dataset = str(manifest["name"])
     items = tuple(
         Scene(entry["name"], folder / entry["hr"], folder / entry["lr"], entry.get("set", dataset))

@@ -22,6 +22,8 @@ _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _HEADER = 33
 """Bytes of the signature and IHDR."""
 _BAND = 1 << 24
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Left and top of each pass of an interlaced picture, and its steps to the right and down."""
 
 
 class Parts(NamedTuple):
@@ -69,6 +71,25 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
 
 def _checksum(data: bytes) -> bytes:
     return struct.pack(">I", zlib.crc32(data))
+
+
+def demand_rows(pixels: bytes) -> None:
+    """Pixels for all of the picture, whose file may claim any size: Pillow takes the rows that are missing for black.
+
+    ``pixels``: the PNG file. Raises ValueError. Unpacked bytes are counted and never held together.
+    """
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", pixels, 16)
+    depth = bits * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-((left - width) // across), -((top - height) // down)) for left, top, across, down in passes]
+    left = sum(rows * (1 + (columns * depth + 7) // 8) for columns, rows in sizes if columns > 0)
+    unpack = zlib.decompressobj()
+    for name, content, _, _ in _chunks(pixels):
+        while name == b"IDAT" and content and left > 0 and not unpack.eof:
+            left -= len(unpack.decompress(content, _BAND))
+            content = unpack.unconsumed_tail
+    if left > 0:
+        raise ValueError(f"rows are missing: {left} bytes of pixels less than {width} x {height} need")
 
 
 def packed(name: bytes, content: bytes) -> bytes:

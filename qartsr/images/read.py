@@ -36,6 +36,8 @@ MAX_PIXELS = 1 << 29
 ALLOWANCE = "QARTSR_MAX_PIXELS"
 """The environment variable that says otherwise."""
 
+_CANVAS = 256
+"""Times the pixels of its one picture that a GIF file's canvas may have: the rest is made of nothing."""
 _LIMIT = Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -148,6 +150,14 @@ def _decoded(data: bytes, kind: _Kind, where: str, upright: bool, most: int) -> 
         opened._size = opened._tile_size
     _demand_size(opened.size, most, where)
     _demand_one(opened, kind, parts.frames if parts else getattr(opened, "n_frames", 1), where)
+    if parts is not None:
+        png.demand_rows(pixels)
+    elif kind.name == "JPEG":
+        _demand_blocks(opened.size, data)
+    elif kind.name == "GIF":
+        left, top, right, bottom = opened.tile[0][1] or (0, 0, *opened.size)
+        if opened.width * opened.height > _CANVAS * (right - left) * (bottom - top):
+            raise ValueError(f"its canvas of {opened.width} x {opened.height} is next to empty")
     info = _info(opened, parts, notes)
     if parts and parts.bits < 8 and opened.mode == "L" and "transparency" in opened.info:
         opened.info["transparency"] *= 255 // ((1 << parts.bits) - 1)  # of pixels that Pillow has spread over 0..255
@@ -213,6 +223,13 @@ def _demand_size(size: tuple[int, int], most: int, where: str) -> None:
         what = f"has {size[0] * size[1] / 1e6:.0f} million pixels, more than the {most / 1e6:.0f} million allowed"
         do = f"allow more with --max-pixels or {ALLOWANCE} if you trust it, or cut it into parts"
         raise QartsrError(what, where, do)
+
+
+def _demand_blocks(size: tuple[int, int], data: bytes) -> None:
+    """By Huffman's codes a block of 8 x 8 pixels costs a bit at least; libjpeg takes missing ones for grey."""
+    arithmetic = any(marker in data for marker in (b"\xff\xc9", b"\xff\xca"))
+    if size[0] * size[1] > len(data) * 8 * 64 and not arithmetic:
+        raise ValueError(f"{len(data)} bytes cannot hold {size[0]} x {size[1]} pixels")
 
 
 def _demand_one(opened: ImageFile, kind: _Kind, frames: int, where: str) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json
+from qartsr.files import read_object
 from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.sd_unet.schedule import STEPS
 
@@ -52,8 +51,8 @@ def _load(kind: Any, folder: Path) -> Any:
         part, report = kind.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, torch_dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except Exception as error:  # whatever diffusers makes of a damaged folder
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise QartsrError(f"cannot be loaded ({reason})", str(folder), _AGAIN) from error
     for fault, keys in (("lacks the weight", "missing_keys"), ("has the unknown weight", "unexpected_keys")):
         if report[keys]:
@@ -73,7 +72,7 @@ def _check_latents(base: Path, unet: Any, vae: Any) -> None:
 
 
 def _check_context(base: Path, unet: Any) -> None:
-    width = read_json(base / "text_encoder" / "config.json").get("hidden_size")
+    width = read_object(base / "text_encoder" / "config.json").get("hidden_size")
     if width != unet.config.cross_attention_dim:
         raise QartsrError(
             f"the UNet attends to {unet.config.cross_attention_dim} features, the text encoder gives {width}",
@@ -87,7 +86,7 @@ def _check_schedule(base: Path) -> None:
     path = base / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         return
-    config = read_json(path)
+    config = read_object(path)
     for key, expected in _SCHEDULE.items():
         if config.get(key, expected) != expected:
             raise QartsrError(f"{key} is {config[key]!r}, not {expected!r}", str(path), "take SD 2.1-base")

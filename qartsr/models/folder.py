@@ -6,7 +6,6 @@ Models of another kind than Stable Diffusion's say so in qartsr.json and in a pa
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, scratch_beside, write_json
+from qartsr.files import read_object, replacing_folder, write_json
 from qartsr.models.interface import Backbone
 from qartsr.models.kinds import DEFAULT, kind_of
 
@@ -66,23 +65,20 @@ def blank(arch: Mapping[str, Any]) -> Backbone:
 
 def stored_files(folder: Path) -> tuple[str, ...]:
     """The files of a model folder, relative to it. Raises QartsrError for an unknown kind."""
-    parts = kind_of(read_json(folder / SETTINGS)).parts
+    parts = kind_of(read_object(folder / SETTINGS)).parts
     return (SETTINGS, CONTEXT, *(f"{part}/{name}" for part in parts for name in (CONFIG, WEIGHTS)))
 
 
 def save_model(model: Backbone, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write the model, weights in ``dtype``; the folder appears whole or not at all. Deterministic bytes."""
-    temporary = scratch_beside(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name, part in model.named_parts().items():
-        (temporary / name).mkdir(parents=True)
-        state = {key: value.detach().to(dtype).contiguous().cpu() for key, value in part.state_dict().items()}
-        save_file(state, temporary / name / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / name / CONFIG, part_config(part))
-    save_file({"context": model.context.detach().cpu().contiguous()}, temporary / CONTEXT)
-    write_json(temporary / SETTINGS, settings(model))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with replacing_folder(folder) as temporary:
+        for name, part in model.named_parts().items():
+            (temporary / name).mkdir(parents=True)
+            state = {key: value.detach().to(dtype).contiguous().cpu() for key, value in part.state_dict().items()}
+            save_file(state, temporary / name / WEIGHTS, metadata={"format": "pt"})
+            write_json(temporary / name / CONFIG, part_config(part))
+        save_file({"context": model.context.detach().cpu().contiguous()}, temporary / CONTEXT)
+        write_json(temporary / SETTINGS, settings(model))
 
 
 def load_model(folder: Path) -> Backbone:
@@ -101,8 +97,8 @@ def load_model(folder: Path) -> Backbone:
 
 def stored_architecture(folder: Path) -> dict[str, Any]:
     """The architecture of a model folder, as :func:`skeleton` takes it. Raises QartsrError naming what is missing."""
-    said = read_json(folder / SETTINGS)
-    parts = {name: read_json(folder / name / CONFIG) for name in kind_of(said).parts}
+    said = read_object(folder / SETTINGS)
+    parts = {name: read_object(folder / name / CONFIG) for name in kind_of(said).parts}
     return {**said, **parts, "context": _context_shape(folder / CONTEXT)}
 
 

@@ -8,7 +8,6 @@ which OSEDiff trains whole, ``conv_in.base_layer.{weight,bias}``.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +62,8 @@ def read_lora(path: Path) -> Checkpoint:
             raise QartsrError(f"lacks {field}", str(path), PUBLISHED)
         if not isinstance(content[field], kind):
             raise QartsrError(f"{field} is no {kind.__name__}", str(path), PUBLISHED)
+        if kind in (list, dict) and not all(isinstance(name, str) for name in content[field]):
+            raise QartsrError(f"{field} holds what is no name", str(path), PUBLISHED)
     return Checkpoint(_adapters(content, "unet", path), _adapters(content, "vae", path))
 
 
@@ -71,7 +72,7 @@ def _content(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise QartsrError("does not exist", str(path), "download OSEDiff's checkpoint, or correct its path") from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # unpickling damaged bytes may raise anything
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise QartsrError(f"is not a usable checkpoint ({reason})", str(path), "download it again") from error
     if not isinstance(content, dict):
@@ -88,11 +89,18 @@ def _adapters(content: dict[str, Any], part: str, path: Path) -> Adapters:
     for key, value in state.items():
         if key not in expected:
             raise QartsrError(f"has the unknown key {key!r}", where, PUBLISHED)
-        if not (isinstance(value, Tensor) and value.is_floating_point() and bool(value.isfinite().all())):
+        if not _finite(value):
             raise QartsrError(f"key {key!r} holds no finite numbers", where, PUBLISHED)
     if content[f"rank_{part}"] < 1:
         raise QartsrError(f"rank_{part} is {content[f'rank_{part}']}", str(path), PUBLISHED)
     return Adapters(content[f"rank_{part}"], dict(state), where)
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a plain tensor of finite numbers: neither sparse, quantized nor without storage."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    return value.is_floating_point() and value.is_contiguous() and bool(value.isfinite().all())
 
 
 def _expected_keys(content: dict[str, Any], part: str) -> dict[str, None]:

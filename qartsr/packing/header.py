@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from qartsr.config.base import Config
 from qartsr.config.parts import LayerRecipe
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, short
+from qartsr.files import reading
 from qartsr.models import is_folded
 from qartsr.packing.spec import LayerSpec
 from qartsr.packing.table import Table, read_table
@@ -135,11 +136,8 @@ def read_head(path: Path) -> Head:
     Raises QartsrError, one sentence each, for a file that is missing, no package, truncated, damaged in any byte, or
     written by a newer version.
     """
-    try:
-        with path.open("rb") as handle:
-            return _read(handle, path.stat().st_size, str(path))
-    except OSError as error:
-        raise QartsrError(f"cannot be read ({error.strerror})", str(path), "check the path") from error
+    with reading(path), path.open("rb") as handle:
+        return _read(handle, path.stat().st_size, str(path))
 
 
 def _read(handle: BinaryIO, size: int, where: str) -> Head:
@@ -160,8 +158,8 @@ def _read(handle: BinaryIO, size: int, where: str) -> Head:
         return Head(Header.model_validate(values), table, _LENGTH + length)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise QartsrError(f"has an unusable header ({key}: {first['msg']})", where, _AGAIN) from error
+        key = ".".join(str(part) for part in first["loc"])[:120]
+        raise QartsrError(f"has an unusable header ({key}: {first['msg'][:200]})", where, _AGAIN) from error
 
 
 def _json(raw: bytes, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -180,7 +178,7 @@ def _check_version(values: dict[str, Any], where: str) -> None:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise QartsrError(f"has format {version}, this program reads up to {SCHEMA_VERSION}", where, "update qartsr")
     if version != SCHEMA_VERSION:
-        raise QartsrError(f"has the unknown format {version!r}", where, _AGAIN)
+        raise QartsrError(f"has the unknown format {short(version)}", where, _AGAIN)
 
 
 def _checksum(handle: BinaryIO) -> str:

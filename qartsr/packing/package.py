@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, short
 from qartsr.files import write_bytes
 from qartsr.models import Backbone, architecture, constants, is_folded
 from qartsr.packing.convert import pack_model
@@ -71,8 +72,21 @@ def load_package(path: Path) -> Backbone:
     except (OSError, SafetensorError) as error:
         raise QartsrError(f"cannot be read ({error})", str(path), "fetch or make the package again") from error
     state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    _check_values(state, str(path))
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False).eval()
+
+
+def _check_values(state: dict[str, Tensor], where: str) -> None:
+    """No number that no maker writes: one that is not finite, a scale or a divisor (phi) that is not above 0."""
+    for name, value in state.items():
+        if not value.is_floating_point():
+            continue
+        positive = {"grid": value[:1], "phi": value}.get(name.rpartition(".")[2], value[:0])
+        if bool(value.isfinite().all()) and bool((positive > 0).all()):
+            continue
+        fault = "a scale that is not above 0" if bool(value.isfinite().all()) else "a value that is not finite"
+        raise QartsrError(f"tensor {short(name)} holds {fault}", where, "fetch or make the package again")
 
 
 def _check_tensors(model: Backbone, head: Head, where: str) -> None:
@@ -80,10 +94,10 @@ def _check_tensors(model: Backbone, head: Head, where: str) -> None:
     for name in sorted(expected.keys() | head.table.keys()):
         if name not in head.table or name not in expected:
             problem = "lacks" if name in expected else "has the unknown"
-            raise QartsrError(f"{problem} tensor {name!r}", where, "fetch or make the package again")
+            raise QartsrError(f"{problem} tensor {short(name)}", where, "fetch or make the package again")
         entry, wanted = head.table[name], expected[name]
         if entry.shape != tuple(wanted.shape) or entry.dtype not in _DTYPES[wanted.dtype]:
             found = f"{entry.dtype} {list(entry.shape)}"
             raise QartsrError(
-                f"tensor {name!r} is {found}, not {list(wanted.shape)}", where, "fetch or make the package again"
+                f"tensor {short(name)} is {found}, not {list(wanted.shape)}", where, "fetch or make the package again"
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, short
 from qartsr.layer import op_of
 from qartsr.models import Backbone, place_constants, skeleton
 from qartsr.packing.header import Header
@@ -66,7 +66,7 @@ def _fold(model: Backbone, header: Header, where: str) -> None:
     for name in sorted(expected.keys() | header.constants.keys()):
         if header.constants.get(name) != expected.get(name):
             problem = f"has shape {header.constants.get(name)}, not {expected.get(name)}"
-            raise QartsrError(f"constant {name!r} {problem}", where, _AGAIN)
+            raise QartsrError(f"constant {short(name)} {problem}", where, _AGAIN)
     place_constants(model, {name: torch.empty(shape) for name, shape in expected.items()})
 
 
@@ -74,9 +74,9 @@ def _swap(model: Backbone, header: Header, where: str) -> None:
     layers = quantizable(model)
     for name, spec in header.specs().items():
         if name not in layers:
-            raise QartsrError(f"layer {name!r} is not in its model", where, _AGAIN)
+            raise QartsrError(f"layer {short(name)} is not in its model", where, _AGAIN)
         layer = layers[name]
         shape = tuple(layer.get_parameter("weight").shape)
         if spec.shape != shape:
-            raise QartsrError(f"layer {name!r} has shape {spec.shape}, not {shape}", where, _AGAIN)
+            raise QartsrError(f"layer {short(name)} has shape {spec.shape}, not {shape}", where, _AGAIN)
         model.set_submodule(name, PackedLayer(op_of(layer), spec))

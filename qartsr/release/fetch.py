@@ -27,9 +27,7 @@ def fetch(uri: str, cache: Path | None = None) -> Path:
         if (kept := _kept(uri, folder)) is not None:
             return kept
         raise
-    sha256 = version.tag("sha256")
-    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
-        raise QartsrError("its tag 'sha256' is not a SHA-256", str(version), "publish it again")
+    sha256 = version.sha256()
     file = folder / sha256 / WEIGHTS
     if not file.is_file() or sha256_file(file) != sha256:
         _download(version, sha256, file)

@@ -9,8 +9,10 @@ were registered. Luma alone would let a model pass that has lost all colour. ``p
 from __future__ import annotations
 
 import getpass
+import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,8 +34,10 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """A value that is not a number does not pass."""
-        return self.value >= self.limit if self.rule.startswith("min") else self.value <= self.limit
+        """A value that is not a number does not pass, nor a loss that is not finite: no model gains without bound."""
+        if self.rule.startswith("min"):
+            return self.value >= self.limit
+        return math.isfinite(self.value) and self.value <= self.limit
 
     def __str__(self) -> str:
         if self.rule.startswith("min"):
@@ -85,9 +89,7 @@ def promote(profile: str, bits: str, gate: PromoteConfig, version: int | None = 
     if champion is not None and champion.number == candidate.number:
         return Promotion(name, candidate.number, champion.number, checks)
     _examine(candidate, checks, bits)
-    if champion is not None:
-        registry.set_alias(champion, PREVIOUS)
-    registry.set_alias(candidate, CHAMPION)
+    _move(registry, candidate, champion)
     registry.set_tags(candidate, {**_audit("promoted"), "promotion_gate": "; ".join(map(str, checks))})
     return Promotion(name, candidate.number, champion.number if champion else 0, checks)
 
@@ -101,13 +103,42 @@ def rollback(profile: str, bits: str) -> Rollback:
     verify(previous)
     registry.set_alias(previous, CHAMPION)
     registry.set_alias(champion, PREVIOUS)
+    _demand_champion(registry, previous)
     registry.set_tags(champion, _audit("rolled_back"))
     return Rollback(name, previous.number, champion.number)
 
 
+def _move(registry: Registry, candidate: Version, champion: Version | None) -> None:
+    """``previous`` to the champion, ``champion`` to the candidate; the former back again if the latter fails."""
+    before = registry.alias(candidate.name, PREVIOUS)
+    if champion is not None:
+        registry.set_alias(champion, PREVIOUS)
+    try:
+        registry.set_alias(candidate, CHAMPION)
+    except QartsrError:
+        if champion is not None:
+            with suppress(QartsrError):
+                if before is None:
+                    registry.drop_alias(candidate.name, PREVIOUS)
+                else:
+                    registry.set_alias(before, PREVIOUS)
+        raise
+    _demand_champion(registry, candidate)
+
+
+def _demand_champion(registry: Registry, version: Version) -> None:
+    """The registry knows no compare-and-swap: whoever else moves the aliases at the same time is noticed afterwards."""
+    found = registry.aliases(version.name).get(CHAMPION)
+    if found != version.number:
+        what = f"was made champion, but somebody else made it version {found} at the same time"
+        raise QartsrError(
+            what, str(version), "see in MLflow which one it should be, and promote that one by its number"
+        )
+
+
 def verify(version: Version) -> None:
     """Read the version's bytes back from the store. Raises QartsrError unless their hash is the registered one."""
-    expected, (bucket, key) = version.tag("sha256"), version.weights()
+    expected, (bucket, key) = version.sha256(), version.weights()
     store = open_store()
     store.demand(bucket)
     actual = store.sha256(bucket, key)
@@ -122,8 +153,10 @@ def _candidate(registry: Registry, name: str, number: int | None) -> Version:
     versions = registry.versions(name)
     if not versions:
         raise QartsrError("has no version in the registry", name, "run the publish stage first")
-    if number is None:
-        return versions[-1]
+    if number is None:  # of several with the same bytes, the one that their publishers keep
+        newest = versions[-1]
+        same = (v for v in versions if v.source == newest.source and v.tags.get("sha256") == newest.tags.get("sha256"))
+        return next(same) if "sha256" in newest.tags else newest
     for version in versions:
         if version.number == number:
             return version

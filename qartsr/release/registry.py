@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from qartsr.config import parse_bits
 from qartsr.errors import QartsrError
-from qartsr.remote import REGISTRY, Mlflow, open_mlflow, split_uri
+from qartsr.remote import REGISTRY, Mlflow, SilentError, open_mlflow, split_uri
 
 WEIGHTS = "model.safetensors"
 
@@ -48,6 +49,13 @@ class Version:
             return float(self.tag(key))
         except ValueError as error:
             raise QartsrError(f"tag {key!r} is not a number", str(self), "publish it again") from error
+
+    def sha256(self) -> str:
+        """The hash of its model file. Raises QartsrError when its tag is none."""
+        value = self.tag("sha256")
+        if re.fullmatch(r"[0-9a-f]{64}", value) is None:
+            raise QartsrError("its tag 'sha256' is not a SHA-256", str(self), "publish it again")
+        return value
 
 
 class Registry:
@@ -103,11 +111,20 @@ class Registry:
         body = {"name": version.name, "alias": alias, "version": str(version.number)}
         self._server.post("registered-models/alias", body)
 
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Let an alias point nowhere."""
+        self._server.delete("registered-models/alias", {"name": name, "alias": alias})
+
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         """Add tags to a version."""
         for key, value in tags.items():
             body = {"name": version.name, "version": str(version.number), "key": key, "value": value}
-            self._server.post("model-versions/set-tag", body)
+            try:
+                self._server.post("model-versions/set-tag", body)
+            except SilentError:
+                raise
+            except QartsrError:  # two that set the same tag at once: the server's own database refuses one of them
+                self._server.post("model-versions/set-tag", body)
 
 
 def open_registry() -> Registry:

@@ -21,6 +21,7 @@ from typing import Any
 
 from qartsr.errors import QartsrError
 from qartsr.remote.address import split_user
+from qartsr.remote.limit import within
 
 _AGAIN = (429, 502, 503, 504)
 _FINAL = (400, 404, 409, 413, 422)
@@ -66,7 +67,10 @@ def _told(variable: str) -> str:
 
 
 class Mlflow:
-    """One MLflow server. ``timeout`` is for each call, in seconds; a busy server (429, 502-504) is asked thrice."""
+    """One MLflow server. ``timeout``, in seconds, is for each read of a call, and twice that for the whole.
+
+    A busy server (429, 502-504) is asked thrice.
+    """
 
     def __init__(self, address: str, timeout: float) -> None:
         self.address, self._own = split_user(address)
@@ -111,14 +115,13 @@ class Mlflow:
             request.add_unredirected_header("Authorization", value)
         for pause in (0.5, 1.0, None):
             try:
-                with self._opener.open(request, timeout=self.timeout) as answer:
-                    return answer.read()
+                return within(2 * self.timeout, lambda: self._answer(request), len(_body(request)))
             except urllib.error.HTTPError as error:
                 with error:
                     if pause is not None and error.code in _AGAIN:
                         time.sleep(pause)
                         continue
-                    return self._refusal(error, expected)
+                    return self._refusal(error, self._reason(error), expected)
             except (
                 OSError,
                 http.client.HTTPException,
@@ -126,6 +129,17 @@ class Mlflow:
             ) as error:  # an answer that is not HTTP, or a request
                 raise self._silence(error) from error
         raise AssertionError("unreachable")
+
+    def _answer(self, request: urllib.request.Request) -> bytes:
+        with self._opener.open(request, timeout=self.timeout) as answer:
+            return answer.read()
+
+    def _reason(self, error: urllib.error.HTTPError) -> str:
+        """The text of a refusal, as far as it comes."""
+        try:
+            return within(self.timeout, error.read).decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return ""
 
     def _silence(self, error: Exception) -> QartsrError:
         cause = getattr(error, "reason", error)
@@ -139,9 +153,8 @@ class Mlflow:
     def _stranger(self) -> QartsrError:
         return QartsrError("answers, but not as an MLflow server", self.address, "check MLFLOW_TRACKING_URI")
 
-    def _refusal(self, error: urllib.error.HTTPError, expected: Sequence[str]) -> bytes:
+    def _refusal(self, error: urllib.error.HTTPError, text: str, expected: Sequence[str]) -> bytes:
         """An empty answer for an expected refusal, else an error in the server's words."""
-        text = error.read().decode(errors="replace")
         try:
             answer = json.loads(text)
             code, message = str(answer["error_code"]), str(answer.get("message", ""))
@@ -156,6 +169,10 @@ class Mlflow:
         first = message.strip().splitlines()[0][:300] if message.strip() else "no reason given"
         kind = RefusedError if error.code in _FINAL else QartsrError
         raise kind(f"MLflow refuses ({code}: {first.rstrip('.')})", self.address, advice) from error
+
+
+def _body(request: urllib.request.Request) -> bytes:
+    return request.data if isinstance(request.data, bytes) else b""
 
 
 def _is_http(address: str) -> bool:

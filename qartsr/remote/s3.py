@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
 from qartsr.remote.address import split_user
+from qartsr.remote.limit import TooSlowError, within
 
 _BLOCK = 1 << 20
+_ANSWER = 40.0
+"""Seconds for an answer, retries included; an object may take longer, by its size."""
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
@@ -66,26 +69,29 @@ class Store:
     def demand(self, bucket: str) -> None:
         """Raise QartsrError within some seconds unless the store answers and has ``bucket``."""
         with _sentences(self.address, bucket):
-            self._probe.head_bucket(Bucket=bucket)
+            within(_ANSWER, lambda: self._probe.head_bucket(Bucket=bucket))
 
     def make_bucket(self, bucket: str) -> None:
         """Create ``bucket`` unless it is there."""
         have = self._client.exceptions
         with _sentences(self.address, bucket), suppress(have.BucketAlreadyOwnedByYou, have.BucketAlreadyExists):
-            self._client.create_bucket(Bucket=bucket)
+            within(_ANSWER, lambda: self._client.create_bucket(Bucket=bucket))
 
     def upload(self, file: Path, bucket: str, key: str) -> None:
         """Send ``file``, in parts when it is large. The object appears whole or not at all."""
+        from boto3.s3.transfer import TransferConfig
+
+        one = TransferConfig(use_threads=False)  # threads of its own would be waited for at the program's end
         with _sentences(f"s3://{bucket}/{key}", bucket):
-            self._client.upload_file(str(file), bucket, key)
+            size = file.stat().st_size
+            within(_ANSWER, lambda: self._client.upload_file(str(file), bucket, key, Config=one), size)
 
     def sha256(self, bucket: str, key: str) -> str:
         """Hex SHA-256 of the bytes the store gives back; empty when there is no such object."""
         digest = hashlib.sha256()
         with _sentences(f"s3://{bucket}/{key}", bucket):
             try:
-                for block in self._blocks(bucket, key):
-                    digest.update(block)
+                self._read(bucket, key, digest.update)
             except self._client.exceptions.NoSuchKey:
                 return ""
         return digest.hexdigest()
@@ -93,11 +99,17 @@ class Store:
     def download(self, bucket: str, key: str, file: Path) -> None:
         """Receive an object into ``file``."""
         with _sentences(f"s3://{bucket}/{key}", bucket), file.open("wb") as handle:
-            for block in self._blocks(bucket, key):
-                handle.write(block)
+            self._read(bucket, key, handle.write)
 
-    def _blocks(self, bucket: str, key: str) -> Iterator[bytes]:
-        yield from self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_BLOCK)
+    def _read(self, bucket: str, key: str, take: Callable[[bytes], object]) -> None:
+        """Hand an object on, block by block."""
+        answer = within(_ANSWER, lambda: self._client.get_object(Bucket=bucket, Key=key))
+
+        def read() -> None:
+            for block in answer["Body"].iter_chunks(_BLOCK):
+                take(block)
+
+        within(_ANSWER, read, int(answer["ContentLength"]))
 
 
 @contextmanager
@@ -126,6 +138,8 @@ def _sentences(where: str, bucket: str = "") -> Iterator[None]:
         if isinstance(cause, ClientError):  # of an upload
             raise _refused(cause.response, where, bucket) from error
         raise QartsrError(f"the S3 client failed ({error})", where, _ENDPOINT) from error
+    except TooSlowError as error:
+        raise QartsrError(f"the S3 store is too slow ({error})", where, "try again, or look after it") from error
     except OSError as error:  # of the file here
         file = error.filename or "the local file"
         raise QartsrError(f"{file} fails ({error.strerror})", where, "check its folder and the disk space") from error

@@ -24,8 +24,12 @@ from qartsr.study.layers import layer_errors
 from qartsr.study.measure import DIGITS, Judge, Scores, means, restored
 from qartsr.study.method import Job, Trained, train_method
 from qartsr.study.sets import Windows, load_inputs
+from qartsr.training.checkpoint import intact, seal
 from qartsr.training.curves import Curves
 from qartsr.training.optimizer import Setting
+
+_FILES = ("images.safetensors", "curves.csv", "result.json")
+"""Of a finished run."""
 
 
 class Cell(NamedTuple):
@@ -87,7 +91,7 @@ def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[
 
 def _run(cell: Cell, seed: int, rate: float, judge: Judge) -> dict[str, Any]:
     folder = _folder(cell, seed, rate)
-    if (folder / "result.json").exists():
+    if all(intact(folder / name) for name in _FILES):
         found: dict[str, Any] = read_json(folder / "result.json")
         return found
     lq, held = (part.to(cell.teacher.context.device) for part in load_inputs(cell.samples, seed))
@@ -100,7 +104,9 @@ def _run(cell: Cell, seed: int, rate: float, judge: Judge) -> dict[str, Any]:
     curves = Curves(lambda values, step: None)
     curves.rows[:] = trained.rows
     curves.write(folder / "curves.csv")
-    write_json(folder / "result.json", result)  # last: it says that the run is complete
+    write_json(folder / "result.json", result)
+    for name in _FILES:
+        seal(folder / name)
     return result
 
 

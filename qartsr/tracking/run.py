@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +50,10 @@ class NullRun:
 
     def close(self, status: str) -> None:
         """Nothing."""
+
+
+NO_RUN: AbstractContextManager[Tracker] = nullcontext(NullRun())
+"""For processes of which another one tells."""
 
 
 class Run:

@@ -1,11 +1,13 @@
 """Checkpoints of long work: one safetensors file, written by write-then-rename, deleted on success.
 
 They live in an ignored scratch folder ``<work>/<stage>/<hash of inputs>-<hash of code>/``, so a rerun with the same
-inputs and the same code continues, and a rerun with others never sees them.
+inputs and the same code continues, and a rerun with others never sees them. What is damaged there, in a single bit, is
+told on standard error and not used: the work begins anew, so a rerun gives the same bytes as ever.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from qartsr.code_files import code_hash
 from qartsr.errors import QartsrError
-from qartsr.files import replacing, sha256_bytes, sha256_tree
+from qartsr.files import replacing, sha256_bytes, sha256_tree, write_text
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -43,6 +45,39 @@ def scratch_folder(work: Path, stage: str, module: str, settings: Any, inputs: l
     return folder
 
 
+def seal(path: Path) -> None:
+    """Note the hash of a finished file or folder beside it, for :func:`intact`."""
+    write_text(_seal(path), sha256_tree(path))
+
+
+def intact(path: Path) -> bool:
+    """Whether ``path`` was sealed and nothing of it has changed since; a change is told on standard error."""
+    if not _seal(path).is_file() or not path.exists():
+        return False
+    if _seal(path).read_bytes() == sha256_tree(path).encode():
+        return True
+    _tell_damage(path)
+    return False
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _tell_damage(path: Path) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {path}: is damaged and is not used; the work that it stood for begins anew", file=sys.stderr)
+
+
+def _digest(tensors: dict[str, Tensor], position: str) -> str:
+    """Of all values, their names, types and shapes, and the position."""
+    digest = hashlib.sha256(position.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 class Checkpoint:
     """The latest state of one training run. ``seconds``: the most work, in seconds, that a kill may cost.
 
@@ -62,21 +97,29 @@ class Checkpoint:
         """Replace the checkpoint. ``position`` is JSON-able."""
         with replacing(self._path) as temporary:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, temporary, metadata={"position": json.dumps(position)})
+            text = json.dumps(position)
+            digest = _digest(contiguous, text)
+            save_file(contiguous, temporary, metadata={"position": text, "sha256": digest})
         self._saved = time.monotonic()
 
     def load(self) -> State | None:
-        """Tensors and position of the last save, or None at a fresh start."""
+        """Tensors and position of the last save, or None at a fresh start and where the save is damaged."""
         if not self._path.exists():
             return None
         try:
             with safe_open(self._path, framework="pt") as handle:
-                position: dict[str, Any] = json.loads(handle.metadata()["position"])
-                return {name: handle.get_tensor(name) for name in handle.keys()}, position  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise QartsrError(
-                f"is not a usable checkpoint ({error})", str(self._path), "delete it to start anew"
-            ) from error
+                told: dict[str, str] = handle.metadata() or {}
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            if _digest(tensors, told["position"]) == told["sha256"]:
+                return tensors, json.loads(told["position"])
+        except PermissionError as error:
+            raise QartsrError("cannot be read", str(self._path), "mend its permissions") from error
+        except (OSError, SafetensorError, KeyError, ValueError):
+            pass
+        _tell_damage(self._path)
+        if self.writes:
+            self._path.replace(self._path.with_suffix(".damaged"))
+        return None
 
     def finish(self) -> None:
         """Remove the scratch folder, if this process writes it: the stage's outputs are complete."""

@@ -10,6 +10,7 @@ At OSEDiff's size, 512 x 512, that is 0.16 GB per sample instead of 0.72.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qartsr.files import read_json, write_json
+from qartsr.files import read_json, replacing, write_json
 from qartsr.models import Backbone, Segment, State, run_segments
+from qartsr.training.checkpoint import intact, seal
+from qartsr.training.world import ALONE, World
 
 _LIMIT = 1 << 26
 """Bytes of a sample's hidden state that is still kept (64 MiB)."""
@@ -32,11 +35,15 @@ class _Moments(NamedTuple):
     total: float
     squares: float
 
-    def and_of(self, x: Tensor) -> _Moments:
-        """With those of ``x`` (B, ...), sample by sample: no copy of all of it."""
+    @classmethod
+    def of(cls, x: Tensor) -> _Moments:
+        """Those of ``x`` (B, ...), sample by sample: no copy of all of it."""
         parts = [each.double() for each in x]
-        total, squares = sum(float(p.sum()) for p in parts), sum(float(p.square().sum()) for p in parts)
-        return _Moments(self.number + x.numel(), self.total + total, self.squares + squares)
+        return cls(x.numel(), sum(float(p.sum()) for p in parts), sum(float(p.square().sum()) for p in parts))
+
+    def plus(self, other: _Moments) -> _Moments:
+        """Of all elements of both."""
+        return _Moments(self.number + other.number, self.total + other.total, self.squares + other.squares)
 
     def variance(self) -> float:
         """Unbiased, as torch's."""
@@ -60,29 +67,38 @@ class Cuts:
         return len(self._lq)
 
     @torch.no_grad()
-    def fill(self, batch: int = 8) -> None:
-        """Compute and keep the states of all samples, unless this has been done."""
-        if self._facts_path.exists():
+    def fill(self, batch: int = 8, world: World = ALONE) -> None:
+        """Compute and keep the states of all samples, unless this has been done. Each process makes some of them."""
+        if world.spread(1, lambda _: intact(self._folder))[0]:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        moments = [_Moments(0, 0.0, 0.0)] * (len(self._sequence) + 1)
-        facts: list[dict[str, Any]] = []
-        for part in torch.arange(len(self._lq)).split(batch):
-            tensors, facts = dict[str, Tensor](), []
-            state = State(self._lq[part])
-            for cut in range(len(self._sequence) + 1):
-                state = self._sequence[cut - 1].run(self._teacher, state) if cut else state
-                moments[cut] = moments[cut].and_of(state.hidden)
-                facts.append(self._keep(tensors, cut, state))
-            for place, sample in enumerate(part.tolist()):
-                own = {
-                    name: value[place : place + 1].clone(memory_format=torch.contiguous_format)
-                    for name, value in tensors.items()
-                }
-                save_file(own, self._path(sample))
-        for fact, seen in zip(facts, moments, strict=True):
-            fact["variance"] = float(torch.tensor(seen.variance()))
-        write_json(self._facts_path, facts)  # last: it says that all is there
+        parts = torch.arange(len(self._lq)).split(batch)
+        made = world.spread(len(parts), lambda number: self._fill_part(parts[number]))
+        if world.leads:
+            facts: list[dict[str, Any]] = made[-1][0]
+            for cut, fact in enumerate(facts):
+                seen = functools.reduce(_Moments.plus, (moments[cut] for _, moments in made), _Moments(0, 0.0, 0.0))
+                fact["variance"] = float(torch.tensor(seen.variance()))
+            write_json(self._facts_path, facts)
+            seal(self._folder)  # last: it says that all is there
+        world.wait()
+
+    def _fill_part(self, part: Tensor) -> tuple[list[dict[str, Any]], list[_Moments]]:
+        """Keep the states of the samples ``part`` (B,); what each cut consists of, and its moments."""
+        tensors, facts, moments = dict[str, Tensor](), list[dict[str, Any]](), list[_Moments]()
+        state = State(self._lq[part])
+        for cut in range(len(self._sequence) + 1):
+            state = self._sequence[cut - 1].run(self._teacher, state) if cut else state
+            moments.append(_Moments.of(state.hidden))
+            facts.append(self._keep(tensors, cut, state))
+        for place, sample in enumerate(part.tolist()):
+            own = {
+                name: value[place : place + 1].clone(memory_format=torch.contiguous_format)
+                for name, value in tensors.items()
+            }
+            with replacing(self._path(sample)) as temporary:
+                save_file(own, temporary)
+        return facts, moments
 
     def load(self, cut: int, index: Tensor) -> State:
         """The state of the samples ``index`` (B,) at a cut, (B, ...)."""

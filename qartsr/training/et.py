@@ -19,6 +19,7 @@ from qartsr.training.inner import Forward, plain
 from qartsr.training.optimizer import Optimizer, Setting, cosine
 from qartsr.training.quantized import groups
 from qartsr.training.sampling import sample
+from qartsr.training.world import ALONE, World
 
 
 def extend(
@@ -30,28 +31,32 @@ def extend(
     curves: Curves,
     checkpoint: Checkpoint,
     forward: Forward = plain,
+    world: World = ALONE,
 ) -> None:
     """Train ``student`` in place towards the teacher's ``images`` (N, 3, H, W, raw output) of inputs ``lq``.
 
-    ``forward`` runs the student and gives losses of its own, weighted; :func:`inside` makes it from ``config``.
+    ``forward`` runs the student and gives losses of its own, weighted; :func:`inside` makes it from ``config``. The
+    processes of ``world`` share the steps, in ``config.parts``; all end with the same student.
     """
     image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
     rates = groups(student, config.rates, config.lr * setting.lr_scale)
-    optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1))
-    run = Run("extend", config.steps, optimizer, {})
+    optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1), world=world)
+    run = Run("extend", config.steps, optimizer, {}, shown=world.leads)
 
-    def measure(number: int) -> dict[str, Tensor]:
-        index = sample(len(lq), config.batch, number, setting.seed, "extend")
+    def measure(number: int, part: slice) -> dict[str, Tensor]:
+        index = sample(len(lq), config.batch, number, setting.seed, "extend")[part]
         low = lq[index]
         target = align(setting.align, images[index], low)
         image, inner = forward(student, low, index)
         losses: dict[str, Tensor] = image_loss(align(setting.align, image, low), target)
         return {**losses, **inner, "total": sum(inner.values(), start=losses["total"])}
 
-    fit(run, optimizer.descent(measure), curves, checkpoint, resume(run, curves, checkpoint))
+    step = optimizer.shared_descent(measure, config.batch, config.parts)
+    fit(run, step, curves, checkpoint, resume(run, curves, checkpoint))
 
 
-def teacher_images(teacher: Backbone, lq: Tensor, batch: int = 8) -> Tensor:
-    """The floating-point model's raw output for every calibration input."""
+def teacher_images(teacher: Backbone, lq: Tensor, batch: int = 8, world: World = ALONE) -> Tensor:
+    """The floating-point model's raw output for every calibration input; each process makes some of them."""
+    parts = lq.split(batch)
     with torch.no_grad():
-        return torch.cat([teacher(part) for part in lq.split(batch)])
+        return torch.cat([part.to(lq.device) for part in world.spread(len(parts), lambda n: teacher(parts[n]).cpu())])

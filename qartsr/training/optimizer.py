@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from qartsr.config.training import LPIPSConfig
+from qartsr.errors import QartsrError
 from qartsr.training.world import World
 
 Schedule = Callable[[int], float]
 Losses = Callable[[int], dict[str, Tensor]]
 """Losses of the step with this number, among them ``total``."""
+PartLosses = Callable[[int, slice], dict[str, Tensor]]
+"""The same of a part of the step's samples."""
 
 
 class Setting(NamedTuple):
@@ -83,6 +86,12 @@ class Optimizer:
             return
         parameters = list(self.named().values())
         self._world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
+        self._step(step)
+
+    def _step(self, step: int) -> None:
+        if self._adam is None:
+            return
+        parameters = list(self.named().values())
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for settings, group in zip(self._adam.param_groups, self._groups, strict=True):
             settings["lr"] = group.lr * self._schedule(step)
@@ -100,6 +109,48 @@ class Optimizer:
             return found
 
         return step
+
+    def shared_descent(self, losses: PartLosses, batch: int, parts: int) -> Losses:
+        """The same where the batch falls into ``parts`` equal ones, which the processes divide among themselves.
+
+        The gradient is the mean over the parts, summed in their order: the result depends on their number, and on the
+        number of processes, a divisor of it, in no bit. Raises QartsrError when the batch has no such parts.
+        """
+        world, size = self._world, batch // parts
+        if batch % parts or parts % world.size:
+            what = f"a batch of {batch} in {parts} parts cannot be shared by {world.size} processes"
+            raise QartsrError(what, "params.yaml", "make `parts` a divisor of the batch, and of it the processes")
+        if parts == 1:
+            return self.descent(lambda number: losses(number, slice(0, batch)))
+
+        def step(number: int) -> dict[str, Tensor]:
+            total: Tensor | None = None
+            for first in range(0, parts, world.size):
+                start = (first + world.rank) * size
+                self.zero()
+                found = losses(number, slice(start, start + size))
+                if self._adam is not None:
+                    found["total"].backward()
+                with_gradient = [p for p in self.named().values() if p.grad is not None]
+                values = [value.detach().float().reshape(1) for value in found.values()]
+                flat = torch.cat([*(p.grad.reshape(-1) for p in with_gradient if p.grad is not None), *values])
+                for each in world.gathered(flat):
+                    total = each if total is None else total + each
+            assert total is not None
+            return self._descend(number, total / parts, with_gradient, list(found))
+
+        return step
+
+    def _descend(
+        self, number: int, mean: Tensor, with_gradient: list[Parameter], names: list[str]
+    ) -> dict[str, Tensor]:
+        """The update by the gradient in ``mean``, which all processes have; behind it stand the losses."""
+        sizes = [parameter.numel() for parameter in with_gradient]
+        *gradients, losses = mean.split([*sizes, len(names)])
+        for parameter, gradient in zip(with_gradient, gradients, strict=True):
+            parameter.grad = gradient.reshape(parameter.shape).clone()
+        self._step(number)
+        return dict(zip(names, losses.unbind(), strict=True))
 
     def state(self) -> dict[str, Tensor]:
         """``value/NAME`` for each parameter and ``adam/NAME/KEY`` for its moments."""

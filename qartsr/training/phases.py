@@ -7,6 +7,7 @@ quantized and calibrated already.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,13 @@ from qartsr.config.method import ModulesPhase, Phase
 from qartsr.files import read_json, write_json
 from qartsr.models import Backbone
 from qartsr.quantize import Plan, load_state, look, quantize, save_state
-from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.checkpoint import Checkpoint, intact, seal
 from qartsr.training.curves import Curves, Row
 from qartsr.training.et import extend, teacher_images
 from qartsr.training.inner import inside
 from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
+from qartsr.training.world import ALONE, World
 
 
 class Job(NamedTuple):
@@ -36,6 +38,13 @@ class Job(NamedTuple):
     """scratch: finished phases and checkpoints"""
     seconds: float
     """the most work that a kill may cost"""
+    world: World = ALONE
+    """the processes that share the steps, each phase in its ``parts``; the first one writes"""
+
+
+def shared(phases: Sequence[Phase], processes: int) -> int:
+    """How many of ``processes`` can share the steps of all ``phases``: a divisor of the parts of each."""
+    return math.gcd(processes, *(phase.parts for phase in phases)) if phases else 1
 
 
 def calibrated(job: Job, decided: Plan) -> Backbone:
@@ -63,28 +72,32 @@ def train(job: Job, decided: Plan, phases: Sequence[Phase], curves: Curves, star
 
 def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, spent: int, curves: Curves) -> Backbone:
     """Run a phase and keep what it ends with. ``spent``: steps before it."""
-    checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds)
+    checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds, job.world.leads)
     own = Curves(lambda values, step: curves.log(values, spent + step))
     if isinstance(phase, ModulesPhase):
         statistics = look(job.teacher, decided, job.lq)
-        student = reconstruct(job.teacher, decided, statistics, job.lq, phase, job.setting, own, checkpoint)
+        student = reconstruct(job.teacher, decided, statistics, job.lq, phase, job.setting, own, checkpoint, job.world)
     else:
-        images, forward = teacher_images(job.teacher, job.lq), inside(job.teacher, job.lq, phase)
-        extend(student, images, job.lq, phase, job.setting, own, checkpoint, forward)
+        images, forward = teacher_images(job.teacher, job.lq, world=job.world), inside(job.teacher, job.lq, phase)
+        extend(student, images, job.lq, phase, job.setting, own, checkpoint, forward, job.world)
     found: list[Row] = [{"phase": number, **row, "step": spent + int(row["step"])} for row in own.rows]
-    save_state(student, decided, _kept(job, number))
-    write_json(_kept(job, number) / "rows.json", found)  # last: it says that the phase is finished
+    if job.world.leads:
+        save_state(student, decided, _kept(job, number))
+        write_json(_kept(job, number) / "rows.json", found)
+        seal(_kept(job, number))  # last: it says that the phase is finished
     checkpoint.finish()
+    job.world.wait()
     curves.rows += found
     return student
 
 
 def _finished(job: Job, curves: Curves) -> int:
-    """How many phases are finished; their rows go into ``curves``."""
+    """How many phases are finished; their rows go into ``curves``. All have looked before the first one writes."""
     done = 0
-    while (_kept(job, done) / "rows.json").exists():
+    while intact(_kept(job, done)):
         curves.rows += read_json(_kept(job, done) / "rows.json")
         done += 1
+    job.world.wait()
     return done
 
 

@@ -28,14 +28,15 @@ from qartsr.files import read_json, write_json
 from qartsr.losses import ImageLoss
 from qartsr.models import Backbone, Segment, align, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise
-from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.checkpoint import Checkpoint, intact, seal
 from qartsr.training.curves import Curves
 from qartsr.training.cuts import Cuts
 from qartsr.training.fit import Run, fit, resume
-from qartsr.training.optimizer import Losses, Optimizer, Setting, constant
+from qartsr.training.optimizer import Optimizer, PartLosses, Setting, constant
 from qartsr.training.order import module_order
 from qartsr.training.quantized import groups, put_back, values
 from qartsr.training.sampling import sample
+from qartsr.training.world import ALONE, World
 
 
 def reconstruct(
@@ -47,20 +48,27 @@ def reconstruct(
     setting: Setting,
     curves: Curves,
     checkpoint: Checkpoint,
+    world: World = ALONE,
 ) -> Backbone:
-    """A quantized copy of ``teacher``, trained module by module on inputs ``lq`` (N, 3, H, W) in [-1, 1]."""
+    """A quantized copy of ``teacher``, trained module by module on inputs ``lq`` (N, 3, H, W) in [-1, 1].
+
+    The processes of ``world`` share the steps, in ``config.parts``, and the teacher's states; all get the model.
+    """
     sequence = teacher.segments()
     cuts = Cuts(checkpoint.folder / "cuts", teacher, sequence, lq)
-    cuts.fill()
+    cuts.fill(world=world)
     kept = checkpoint.folder / "order.json"  # a resumed run must not decide anew
-    if not kept.exists():
+    if world.leads and not intact(kept):
         write_json(kept, module_order(config.order, teacher, plan, statistics, cuts, sequence))
+        seal(kept)
+    world.wait()
     order: list[int] = read_json(kept)
     student = copy.deepcopy(teacher)
-    phases = [_Phase(order[: n + 1], sequence, config, setting) for n in range(len(order))]
-    for number in range(_reached(checkpoint, phases)):
+    phases = [_Phase(order[: n + 1], sequence, config, setting, world) for n in range(len(order))]
+    reached = _reached(checkpoint, phases)
+    for number in range(reached):
         _enter(student, plan, statistics, sequence[order[number]])
-    for number in range(_reached(checkpoint, phases), len(phases)):
+    for number in range(reached, len(phases)):
         _enter(student, plan, statistics, sequence[order[number]])
         phases[number].train(student, cuts, lq, curves, checkpoint, number)
     return student
@@ -83,11 +91,11 @@ class _Phase:
     """Training while ``quantized`` units are quantized, the last of them newly so."""
 
     def __init__(
-        self, quantized: list[int], sequence: tuple[Segment, ...], config: ModulesPhase, setting: Setting
+        self, quantized: list[int], sequence: tuple[Segment, ...], config: ModulesPhase, setting: Setting, world: World
     ) -> None:
         self._first, self._current, self._last = min(quantized), quantized[-1], len(sequence)
         self._sequence, self._config, self._setting = sequence, config, setting
-        self.unit = sequence[self._current]
+        self._world, self.unit = world, sequence[self._current]
         trained = quantized if config.train_quantized else quantized[-1:]
         self._layers = [layer for index in trained for layer in sequence[index].layers]
 
@@ -97,7 +105,7 @@ class _Phase:
         """Run the module's steps, from the checkpoint where one stands here."""
         config = self._config
         rates = groups(student, config.rates, config.lr * self._setting.lr_scale, self._layers)
-        steps, optimizer = config.steps, Optimizer(rates, config.weight_decay, constant)
+        steps, optimizer = config.steps, Optimizer(rates, config.weight_decay, constant, world=self._world)
         run = Run(
             f"quantize {self.unit.name} ({number + 1}/{self._last})",
             steps,
@@ -105,20 +113,22 @@ class _Phase:
             {"module": self.unit.name},
             lambda: values(student),
             number * steps,
+            self._world.leads,
         )
         start = resume(run, curves, checkpoint)
         if start:
             state = checkpoint.load()
             assert state is not None  # resume has just read it
             put_back(student, state[0])
-        fit(run, optimizer.descent(self._losses(student, cuts, lq)), curves, checkpoint, start)
+        step = optimizer.shared_descent(self._losses(student, cuts, lq), config.batch, config.parts)
+        fit(run, step, curves, checkpoint, start)
 
-    def _losses(self, student: Backbone, cuts: Cuts, lq: Tensor) -> Losses:
+    def _losses(self, student: Backbone, cuts: Cuts, lq: Tensor) -> PartLosses:
         image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
         variance = cuts.variance(self._current + 1)
 
-        def measure(number: int) -> dict[str, Tensor]:
-            index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)
+        def measure(number: int, part: slice) -> dict[str, Tensor]:
+            index = sample(len(lq), self._config.batch, number, self._setting.seed, self.unit.name)[part]
             state = run_segments(
                 student, cuts.load(self._first, index), self._sequence[self._first : self._current + 1]
             )

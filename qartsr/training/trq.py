@@ -24,7 +24,7 @@ from qartsr.models.sd_unet import SDUNet
 from qartsr.models.text import prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Source, source
-from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.checkpoint import Checkpoint, intact, seal
 from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
 from qartsr.training.lora import adapt_model, save_adapters
@@ -68,7 +68,7 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:
     With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it.
     """
     kept, world = _kept(job, timestep), job.means.world
-    done = kept.exists()
+    done = intact(kept) and (job.config.train != "lora" or intact(_adapters(job, timestep)))
     world.wait()  # all have looked before the first one writes
     if done:
         return load_model(kept).to(world.device)
@@ -86,9 +86,11 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:
         train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)
     if world.leads and job.config.train == "lora":
         save_adapters(model, job.config.adapters, _adapters(job, timestep))
+        seal(_adapters(job, timestep))
     fold(model)
     if world.leads:
         save_model(model, kept)
+        seal(kept)
     world.wait()
     return model
 

@@ -8,13 +8,14 @@ first process writes, and sometimes all wait.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,9 @@ from qartsr.errors import QartsrError
 
 _PATIENCE = timedelta(days=1)
 """The others wait while the first process measures and writes. Who dies is noticed by the launcher, not by this."""
+
+_FIRST_PORT, _PORTS = 29500, 1000
+"""Where the processes of several nodes meet: a port for each job."""
 
 
 class World(NamedTuple):
@@ -48,10 +52,31 @@ class World(NamedTuple):
         for tensor, sent in pending:
             tensor.copy_(sent / self.size)
 
+    def gathered(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors of all processes, of one shape, in their order: what is summed from them is equal everywhere."""
+        if self.size == 1:
+            return [tensor]
+        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(found, tensor.contiguous())
+        return found
+
+    def spread(self, count: int, make: Callable[[int], Any]) -> list[Any]:
+        """``make(0)`` .. ``make(count - 1)``, each made by one process and sent to all; what is sent is on the CPU."""
+        own = {number: make(number) for number in range(self.rank, count, self.size)}
+        if self.size == 1:
+            return [own[number] for number in range(count)]
+        everybodys: list[dict[int, Any]] = [{}] * self.size
+        dist.all_gather_object(everybodys, own)
+        return [everybodys[number % self.size][number] for number in range(count)]
+
     def wait(self) -> None:
         """Go on when all processes are here."""
         if self.size > 1:
             dist.barrier()
+
+
+ALONE = World(torch.device("cpu"))
+"""One process."""
 
 
 @contextmanager
@@ -96,15 +121,41 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, name="qartsr-parent", daemon=True).start()
 
 
+def _on_nodes(nodes: int, module: str, processes: int) -> list[str]:
+    """The command that starts one torchrun on each node of the allocation."""
+    if processes % nodes:
+        raise QartsrError(
+            f"{processes} processes cannot be spread over {nodes} nodes", "compute.processes", "change it"
+        )
+    job = os.environ["SLURM_JOB_ID"]
+    names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+    first = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
+    facts = subprocess.run(
+        ["scontrol", "--oneliner", "show", "node", first], capture_output=True, text=True, check=True
+    )
+    head = next((word[9:] for word in facts.stdout.split() if word.startswith("NodeAddr=")), first)
+    return [
+        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--unbuffered",
+        sys.executable, "-m", "torch.distributed.run",
+        "--nnodes", str(nodes), "--nproc-per-node", str(processes // nodes),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{head}:{_FIRST_PORT + int(job) % _PORTS}", "--rdzv-id", job,
+        "--max-restarts", "0", *(["--local-addr", head] if head.startswith("127.") else []),
+        "--module", module, *sys.argv[1:],
+    ]  # fmt: skip
+
+
 def launched(module: str, processes: int) -> bool:
     """Run ``python -m module`` with this command line in several processes; False when this process is to do the work.
 
     That is so for one process, and in a process that was launched already: by this function, ``torchrun`` or
-    ``accelerate launch``. A failed process ends the program with status 1; it has said why itself. A signal that
-    ends this process ends the others first.
+    ``accelerate launch``. In a Slurm allocation of several nodes (``salloc --nodes=N``) they run on all of them,
+    equally many on each. A failed process ends the program with status 1; it has said why itself. A signal that ends
+    this process ends the others first. Raises QartsrError when the nodes cannot have equally many.
     """
     if processes == 1 or "WORLD_SIZE" in os.environ:
         return False
+    if (nodes := int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))) > 1:
+        sys.exit(subprocess.run(_on_nodes(nodes, module, processes)).returncode)
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run

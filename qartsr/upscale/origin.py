@@ -15,7 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, replacing, scratch_beside, sha256_bytes, sha256_file, sha256_tree, write_json
+from qartsr.files import (
+    read_object,
+    reading,
+    replacing,
+    scratch_beside,
+    sha256_bytes,
+    sha256_file,
+    sha256_tree,
+    sweep,
+    write_json,
+    writing,
+)
 from qartsr.models import Backbone, OneStepSR, load_model, save_model
 from qartsr.models.folder import SETTINGS, stored_files
 from qartsr.packing import PackedLayer, load_package, read_header
@@ -106,7 +117,7 @@ class Package:
     def _describe(self, folder: Path, sha256: str) -> None:
         """Copy its summary.json and README.md; without them (a registered model), say what the package itself says."""
         summary = self._file.with_name("summary.json")
-        if summary.is_file() and read_json(summary).get("sha256") == sha256:
+        if summary.is_file() and read_object(summary).get("sha256") == sha256:
             for companion in (summary, summary.with_name("README.md")):
                 if companion.is_file():
                     _copy(companion, folder / companion.name)
@@ -118,11 +129,12 @@ class Package:
 
 def open_source(path: Path) -> tuple[Backbone, Origin]:
     """The model of a package file, of a folder that holds one, or of a floating-point model folder."""
-    if path.is_dir() and (path / SETTINGS).is_file():
-        model = load_model(path)
-        return model, Stored(path, stored_files(path))
-    file = path / WEIGHTS if path.is_dir() else path
-    return load_package(file), Package(file)
+    with reading(path):
+        if path.is_dir() and (path / SETTINGS).is_file():
+            model = load_model(path)
+            return model, Stored(path, stored_files(path))
+        file = path / WEIGHTS if path.is_dir() else path
+        return load_package(file), Package(file)
 
 
 def save(origin: Origin, folder: Path) -> None:
@@ -130,20 +142,21 @@ def save(origin: Origin, folder: Path) -> None:
 
     Raises QartsrError when ``folder`` is a file or holds anything else; the same again is left as it is.
     """
-    if folder.exists() and not folder.is_dir():
-        raise QartsrError("is a file", str(folder), "name a folder")
     temporary = scratch_beside(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        origin.write(temporary)
-        if not folder.exists() or not any(folder.iterdir()):
-            os.replace(temporary, folder)
-        elif sha256_tree(folder) != sha256_tree(temporary):
-            raise QartsrError("holds other files", str(folder), "name a new folder, or empty this one")
-    except OSError as error:
-        raise QartsrError(f"cannot be written ({error.strerror or error})", str(folder), "choose another") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise QartsrError("is a file", str(folder), "name a folder")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            origin.write(temporary)
+            if not folder.exists() or not any(folder.iterdir()):
+                os.replace(temporary, folder)
+            elif sha256_tree(folder) != sha256_tree(temporary):
+                raise QartsrError("holds other files", str(folder), "name a new folder, or empty this one")
+            sweep(folder)
+        finally:
+            if "\0" not in str(temporary):
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:

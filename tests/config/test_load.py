@@ -113,3 +113,61 @@ def test_what_dvc_demands_has_no_default(key: str, values: Any) -> None:
     del values[key]
     with pytest.raises(QartsrError, match=key):
         parse_params(values, "params.yaml")
+
+
+BOMB = "seed: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"k{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: " + "9" * 5000,
+        "seed: 2024-99-99",
+        'seed: !!int "abc"',
+        'seed: !!float "abc"',
+        'seed: !!bool "abc"',
+        "seed: " + "[" * 3000,
+        "seed: 0x" + "f" * 20,
+        "seed: &a [*a]",
+        "? [1, 2]\n: 3",
+        BOMB,
+        BOMB.replace("seed:", "bits:"),
+    ],
+    ids=range(11),
+)
+def test_no_text_is_a_traceback_or_a_bomb(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(QartsrError) as caught:
+        load_params(path)
+    said = str(caught.value)
+    assert said.startswith(str(path)) and "\n" not in said and len(said) < 1000
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("retrain", "lr"), float("inf")),
+        (("retrain", "lr"), float("nan")),
+        (("retrain", "betas"), [1e308, 0.9]),
+        (("retrain", "betas"), [0.9, 1.0]),
+        (("promote", "max_psnr_loss", "w4a4"), float("inf")),
+        (("promote", "max_psnr_loss", "w4a4"), float("nan")),
+        (("probe", "timesteps"), [2**64]),
+        (("probe", "timesteps"), [1000]),
+        (("seed",), 2**63),
+        (("lpips", "seed"), -1),
+        (("compute", "threads"), 2**31),
+        (("budget", "steps"), 2**80),
+    ],
+    ids=str,
+)
+def test_absurd_numbers_are_refused_at_once(place: tuple[str, ...], value: Any, values: Any) -> None:
+    section = values
+    for key in place[:-1]:
+        section = section[key]
+    section[place[-1]] = value
+    with pytest.raises(QartsrError):
+        parse_params(values, "params.yaml")

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from qartsr.errors import QartsrError
-from qartsr.files import cache_folder, read_json, replacing, sha256_tree, write_json, write_text
+from qartsr.files import (
+    cache_folder,
+    read_json,
+    read_object,
+    replacing,
+    replacing_folder,
+    scratch_beside,
+    sha256_tree,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
@@ -63,3 +74,46 @@ def test_a_cache_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Path, "home", homeless)
     assert cache_folder().parent == Path(tempfile.gettempdir())
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    """That of a process that is gone, when it is old enough to be nobody's on another machine either."""
+    path, gone = tmp_path / "receipt.json", 2**22 + 1
+    mine = scratch_beside(path)
+    left = mine.with_name(mine.name.replace(f".{os.getpid()}.", f".{gone}."))
+    folder = left.with_name(left.name.replace(".tmp", "1.tmp"))
+    fresh = left.with_name(left.name.replace(".tmp", "2.tmp"))
+    for each in (left, fresh):
+        each.write_text("half")
+    folder.mkdir()
+    for each in (left, folder):
+        os.utime(each, (0, 0))
+    write_text(path, "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, fresh])
+
+
+def test_scratch_files_are_nothing_to_dvc(tmp_path: Path, root: Path) -> None:
+    """Else what a killed publish leaves among the receipts makes the report stale for good."""
+    patterns = (root / ".dvcignore").read_text().split()
+    assert any(fnmatch(scratch_beside(tmp_path / "w4a4.json").name, pattern) for pattern in patterns)
+
+
+def test_names_that_cannot_be(tmp_path: Path) -> None:
+    for name in ("a\0b", "x" * 300):
+        for act in (lambda p: write_text(p, "x"), sha256_tree, read_object, lambda p: _folder(p)):
+            with pytest.raises(QartsrError) as caught:
+                act(tmp_path / name)
+            assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _folder(path: Path) -> None:
+    with replacing_folder(path) as temporary:
+        (temporary / "x").write_text("x")
+
+
+def test_an_object_is_asked_for(tmp_path: Path) -> None:
+    for text in ("[]", "null", "3", '"x"', "[" * 100_000, "{}"):
+        write_text(tmp_path / "f", text)
+        with pytest.raises(QartsrError, match=r"no object|is not JSON|has no 'name'"):
+            read_object(tmp_path / "f", "name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import zlib
@@ -326,3 +327,51 @@ def test_primaries_are_those_of_display_p3() -> None:
     place = struct.unpack(">I", made[made.index(b"rXYZ", 128) + 4 : made.index(b"rXYZ", 128) + 8])[0]
     red = [value / 65536 for value in struct.unpack(">3i", made[place + 8 : place + 20])]
     assert red == pytest.approx([0.5151, 0.2412, -0.0011], abs=6e-4)
+
+
+def _claimed(width: int, height: int, rows: int, colour: int, bits: int, interlaced: int) -> bytes:
+    """A PNG file that says ``height`` and holds ``rows``."""
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
+    palette = packed(b"PLTE", bytes(6)) if colour == 3 else b""
+    body = zlib.compress(bytes(rows * (1 + (width * samples * bits + 7) // 8)))
+    parts = (packed(b"IHDR", header), palette, packed(b"IDAT", body), packed(b"IEND", b""))
+    return SIGNATURE + b"".join(parts)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("colour", "bits"), [(0, 1), (0, 16), (2, 8), (2, 16), (3, 4), (4, 8), (6, 16)])
+def test_a_png_file_holds_what_it_claims(colour: int, bits: int, interlaced: int) -> None:
+    """107 bytes may claim 88 million pixels; one row that is missing is noticed as well."""
+    for width, height, rows in ((9400, 9400, 1), (33, 17, 16)):
+        with pytest.raises(QartsrError, match="rows are missing"):
+            decode_image(_claimed(width, height, rows, colour, bits, interlaced), "x.png")
+    if not interlaced:
+        assert decode_image(_claimed(33, 17, 17, colour, bits, 0), "x.png").size == (33, 17)
+
+
+def test_pixels_that_are_there_are_enough_at_every_size(tmp_path: Path) -> None:
+    for width, height in itertools.product((1, 2, 3, 5, 8, 9, 17), repeat=2):
+        for mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
+            buffer = io.BytesIO()
+            Image.new(mode, (width, height)).save(buffer, "PNG")
+            assert decode_image(buffer.getvalue(), "x.png").size == (width, height)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_or_gif_file_cannot_claim_anything(progressive: bool) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1600, 1600)).save(buffer, "JPEG", quality=1, progressive=progressive, optimize=True)
+    assert decode_image(buffer.getvalue(), "x.jpg").size == (1600, 1600), "the emptiest there is"
+    small = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(small, "JPEG", progressive=progressive)
+    data = bytearray(small.getvalue())
+    place = data.index(b"\xff\xc2" if progressive else b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", 9400, 9400)
+    with pytest.raises(QartsrError, match="cannot hold 9400 x 9400 pixels"):
+        decode_image(bytes(data), "x.jpg")
+    dot = io.BytesIO()
+    Image.new("P", (4, 4)).save(dot, "GIF")
+    canvas = dot.getvalue()[:6] + struct.pack("<HH", 9400, 9400) + dot.getvalue()[10:]
+    with pytest.raises(QartsrError, match="next to empty"):
+        decode_image(canvas, "x.gif")

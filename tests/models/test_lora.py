@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,10 +76,12 @@ def test_an_unknown_key_is_named(content: Content, tmp_path: Path) -> None:
         read_lora(saved(content, tmp_path))
 
 
-@pytest.mark.parametrize("value", [torch.tensor([float("nan")]), torch.ones(2, dtype=torch.int64), "text"])
+@pytest.mark.parametrize(
+    "value", [torch.tensor([float("nan")]), torch.ones(2, dtype=torch.int64), torch.ones(2, 2).to_sparse(), "text"]
+)
 def test_a_value_that_is_no_number_is_named(content: Content, tmp_path: Path, value: Any) -> None:
     content["state_dict_unet"][KEY.format("B")] = value
-    with pytest.raises(QartsrError, match=f"key '{KEY.format('B')}' holds no finite numbers"):
+    with pytest.raises(QartsrError, match=f"key '{KEY.format('B')}' holds no finite numbers|sparse tensor"):
         read_lora(saved(content, tmp_path))
 
 
@@ -135,3 +138,23 @@ def test_another_file_is_refused(content: Any, tmp_path: Path) -> None:
 def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(QartsrError, match="not a usable checkpoint"):
         read_lora(saved({"rank_unet": shutil.which}, tmp_path))
+
+
+@pytest.mark.parametrize("odd", [{}, [], 3, None])
+def test_a_module_that_is_no_name_is_refused(content: Content, tmp_path: Path, odd: Any) -> None:
+    content["unet_lora_encoder_modules"].append(odd)
+    with pytest.raises(QartsrError, match="unet_lora_encoder_modules holds what is no name"):
+        read_lora(saved(content, tmp_path))
+
+
+def test_whatever_byte_of_its_pickle_is_changed(content: Content, tmp_path: Path) -> None:
+    """One sentence, or a checkpoint that is read; the bytes of tensors are not among those changed."""
+    path = saved(content, tmp_path)
+    whole = path.read_bytes()
+    start = whole.index(b"data.pkl") + 64
+    for place in range(start, start + 3000, 37):
+        data = bytearray(whole)
+        data[place] ^= 0x55
+        path.write_bytes(data)
+        with contextlib.suppress(QartsrError):
+            read_lora(path)

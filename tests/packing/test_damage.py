@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -215,3 +217,51 @@ def test_a_table_that_overlaps_is_refused() -> None:
         second["data_offsets"] = first["data_offsets"]
 
     refused(forged(change), "table of tensors is unusable")
+
+
+def _with_value(name: str, value: float, place: int = 0) -> bytes:
+    """The real package with one of its numbers changed, and sealed again."""
+    entry = parts()[1][name]
+    start, end = entry["data_offsets"]
+    tensors = bytearray(parts()[2])
+    kind = {"F16": "<f2", "F32": "<f4"}[entry["dtype"]]
+    numbers = np.frombuffer(bytes(tensors[start:end]), kind).copy()
+    numbers[place] = value
+    tensors[start:end] = numbers.tobytes()
+    return forged(lambda header, table: None, bytes(tensors))
+
+
+def _named(ending: str) -> str:
+    return next(name for name in sorted(parts()[1]) if name.endswith(ending))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("ending", ["weight.grid", "input.grid", "bias.grid", "transform.phi", "skip.left"])
+def test_numbers_that_are_not_finite(ending: str, value: float, tmp_path: Path) -> None:
+    name = _named(ending)
+    (tmp_path / "p").write_bytes(_with_value(name, value))
+    with pytest.raises(QartsrError, match=rf"tensor '{name}' holds a value that is not finite"):
+        load_package(tmp_path / "p")
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, -1.0])
+@pytest.mark.parametrize("ending", ["weight.grid", "input.grid", "bias.grid", "transform.phi"])
+def test_scales_that_are_none(ending: str, value: float, tmp_path: Path) -> None:
+    name = _named(ending)
+    (tmp_path / "p").write_bytes(_with_value(name, value))
+    with pytest.raises(QartsrError, match=rf"tensor '{name}' holds a scale that is not above 0"):
+        load_package(tmp_path / "p")
+
+
+def test_a_long_name_is_not_quoted_whole() -> None:
+    long = "x" * 10_000
+
+    def change(header: dict[str, Any], table: dict[str, Any]) -> None:
+        table[long] = table.pop(sorted(table)[0])
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "p"
+        path.write_bytes(forged(change))
+        with pytest.raises(QartsrError) as caught:
+            load_package(path)
+    assert len(str(caught.value)) < 1000

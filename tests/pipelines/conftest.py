@@ -46,7 +46,8 @@ if pathlib.Path("together").exists() and name.startswith("lane"):
 if pathlib.Path(f"hang-{name}").exists():
     pathlib.Path("pid.tmp").write_text(str(os.getpid()))
     os.rename("pid.tmp", "pid")
-    time.sleep(120)
+    while pathlib.Path(f"hang-{name}").exists() and time.time() - began < 120:
+        time.sleep(0.05)
 if pathlib.Path(f"fail-{name}").exists():
     for n in range(30):
         print("line", n)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,3 +127,41 @@ def test_interrupt_ends_the_stage(toy: Path, prefect_server: str, root: Path) ->
     assert "lane@w3a3 | hello from lane-w3a3" in output
     assert "interrupted" in output.splitlines()[-1]
     assert until(lambda: not alive(int((toy / "pid").read_text())))
+
+
+def test_a_second_flow_in_one_clone_waits(toy: Path, prefect_server: str, root: Path) -> None:
+    """DVC locks the files of a running stage, whatever ``--wait-for-lock`` says."""
+    _change(toy, "seed: 1\n\ncompute", "seed: 2\n\ncompute")
+    (toy / "pid").unlink(missing_ok=True)
+    (toy / "hang-prepare").touch()
+    environment = {**os.environ, "PREFECT_API_URL": prefect_server, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pipelines.reproduce", "--lanes", "2"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environment, text=True, **streams) as first:
+        assert until(lambda: (toy / "pid").exists() or first.poll() is not None, 90)
+        with subprocess.Popen(command, env=environment, text=True, **streams) as second:
+            assert second.stdout is not None
+            assert any("waiting for it" in line for line in second.stdout), "it did not wait"
+            (toy / "hang-prepare").unlink()
+            rest, _ = second.communicate(timeout=120)
+        output, _ = first.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (0, 0), output + rest
+    assert set(_events(toy)) == {"prepare", "lane-w4a4", "lane-w3a3", "join"}, "each ran once"
+
+
+def test_a_stage_that_was_killed_is_tried_again(toy: Path) -> None:
+    _change(toy, "seed: 2\n\ncompute", "seed: 3\n\ncompute")
+    (toy / "pid").unlink(missing_ok=True)
+    (toy / "hang-prepare").touch()
+
+    def kill() -> None:
+        until(lambda: (toy / "pid").exists(), 90)
+        (toy / "hang-prepare").unlink()
+        os.kill(int((toy / "pid").read_text()), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    state = _run(lanes=2, workspace=str(toy))
+    killer.join()
+    assert state.is_completed(), state.message
+    assert set(_events(toy)) == {"prepare", "lane-w4a4", "lane-w3a3", "join"}

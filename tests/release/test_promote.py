@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from qartsr.config.schema import PromoteConfig
 from qartsr.errors import QartsrError
 from qartsr.release import Check, Promotion, Receipt, Rollback, promote, rollback
+from qartsr.release.registry import Registry, Version
 from qartsr.remote import open_store
 from tests.release.conftest import BITS, GATE, Ship, aliases
 
@@ -166,3 +167,61 @@ def test_a_version_registered_by_hand(profile: str, name: str, client: MlflowCli
     client.create_model_version(name, "s3://qartsr/anything")
     with pytest.raises(QartsrError, match="version 3: has no tag 'fp_psnr'; register it with the publish stage"):
         promote(profile, BITS, GATE)
+
+
+def test_of_equal_bytes_the_version_is_taken_that_stays(
+    ship: Ship, profile: str, name: str, client: MlflowClient
+) -> None:
+    """Somebody publishes the same bytes and is about to delete the later version."""
+    ship()
+    first = client.get_model_version(name, "1")
+    client.create_model_version(name, first.source, tags=first.tags)
+    assert promote(profile, BITS, GATE).version == 1
+
+
+def test_a_champion_that_cannot_be_set_costs_no_previous(
+    ship: Ship, profile: str, name: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        ship()
+    promote(profile, BITS, GATE, version=1)
+    set_alias = Registry.set_alias
+
+    def refuse(registry: Registry, version: Version, alias: str) -> None:
+        if alias == "champion":
+            raise QartsrError("is gone", str(version), "look")
+        set_alias(registry, version, alias)
+
+    for before in ({"champion": 1}, {"champion": 2, "previous": 1}):
+        with monkeypatch.context() as patch, pytest.raises(QartsrError, match="is gone"):
+            patch.setattr(Registry, "set_alias", refuse)
+            promote(profile, BITS, GATE, version=3)
+        assert aliases(client, name) == before
+        promote(profile, BITS, GATE, version=2)
+
+
+def test_somebody_who_promotes_at_the_same_time_is_noticed(
+    ship: Ship, profile: str, name: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship()
+    ship()
+    set_alias = Registry.set_alias
+
+    def and_another(registry: Registry, version: Version, alias: str) -> None:
+        set_alias(registry, version, alias)
+        client.set_registered_model_alias(name, alias, "2")
+
+    monkeypatch.setattr(Registry, "set_alias", and_another)
+    with pytest.raises(QartsrError, match="somebody else made it version 2"):
+        promote(profile, BITS, GATE, version=1)
+
+
+@pytest.mark.parametrize(("tag", "value"), [("sha256", ""), ("psnr", "inf"), ("fp_psnr", "-inf"), ("psnr", "nan")])
+def test_tags_that_would_pass_any_gate(
+    tag: str, value: str, ship: Ship, profile: str, name: str, client: MlflowClient
+) -> None:
+    ship()
+    client.set_model_version_tag(name, "1", tag, value)
+    with pytest.raises(QartsrError, match=r"is not promoted|is not a SHA-256"):
+        promote(profile, BITS, GATE)
+    assert aliases(client, name) == {}

@@ -16,7 +16,7 @@ import pytest
 
 from qartsr.errors import QartsrError
 from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow
-from tests.relay import Relay, closed_port
+from tests.relay import Relay, Trickle, closed_port
 
 
 class Script(HTTPServer):
@@ -235,3 +235,12 @@ def test_whose_certificates_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_pat
         open_mlflow()
     monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
     open_mlflow()
+
+
+def test_a_server_that_answers_byte_by_byte() -> None:
+    """Each byte comes in time, the answer never would."""
+    with Trickle(b"HTTP/1.0 200 OK\r\nContent-Length: 100000\r\n\r\n") as server:
+        began = time.monotonic()
+        with refused("MLflow does not answer .it was not over after 1 s"):
+            _ask(Mlflow(server.address, 0.5))
+        assert time.monotonic() - began < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from qartsr.errors import QartsrError
-from qartsr.training.checkpoint import Checkpoint, scratch_folder
+from qartsr.models import OneStepSR, save_model
+from qartsr.training.checkpoint import Checkpoint, intact, scratch_folder, seal
 from qartsr.training.curves import Curves
+from qartsr.training.cuts import Cuts
 from qartsr.training.determinism import generator
 from qartsr.training.fit import Run, fit, resume
 from qartsr.training.optimizer import Group, Optimizer, constant, cosine
@@ -63,13 +66,68 @@ def test_nothing_to_train_is_legal() -> None:
     assert optimizer.named() == {}
 
 
-def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path, 0.0)
-    checkpoint.save({"x": torch.ones(8)}, {"step": 1})
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(QartsrError, match="delete it to start anew"):
-        checkpoint.load()
+def _flipped(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_whatever_byte_of_a_checkpoint_is_damaged_it_is_told_and_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, path = Checkpoint(tmp_path, 0.0), tmp_path / "checkpoint.safetensors"
+    values = {"x": torch.ones(8), "y": torch.arange(3), "z": torch.ones(2, 3, dtype=torch.bfloat16).T}
+    checkpoint.save(values, {"step": 1})
+    whole = path.read_bytes()
+    loaded = checkpoint.load()
+    assert loaded is not None and loaded[1] == {"step": 1}
+    assert all(torch.equal(loaded[0][name], value) for name, value in values.items())
+    for place in range(len(whole)):
+        path.write_bytes(whole)
+        _flipped(path, place)
+        found = checkpoint.load()
+        assert found is None or (found[1] == {"step": 1} and torch.equal(found[0]["x"], values["x"])), place
+        assert found is not None or "is damaged and is not used" in capsys.readouterr().err
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        assert checkpoint.load() is None
+    assert checkpoint.load() is None, "set aside"
+
+
+def test_a_damaged_checkpoint_costs_the_work_not_the_result(tmp_path: Path) -> None:
+    whole = Problem(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        Problem(tmp_path / "parts", stop=17)
+    _flipped(tmp_path / "parts" / "checkpoint.safetensors", -3)
+    assert torch.equal(Problem(tmp_path / "parts").slope, whole.slope)
+
+
+def test_what_is_kept_for_a_rerun_is_sealed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "cuts"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    assert not intact(folder), "killed before it was sealed"
+    seal(folder)
+    assert intact(folder) and not capsys.readouterr().err
+    _flipped(folder / "a", 1)
+    assert not intact(folder) and "is damaged" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, model: OneStepSR) -> None:
+    """A limit of a file's size stands for the disk: the same path through safetensors, another number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        for write in (
+            lambda: Checkpoint(tmp_path, 0.0).save({"x": torch.ones(10_000)}, {}),
+            lambda: save_model(model, tmp_path / "model"),
+            lambda: Cuts(tmp_path / "cuts", model, model.segments(), torch.zeros(1, 3, 64, 64)).fill(),
+        ):
+            with pytest.raises(QartsrError, match=r"cannot be written .File too large"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_scratch_folder_depends_on_settings_and_contents(tmp_path: Path) -> None:

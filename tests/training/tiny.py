@@ -22,7 +22,7 @@ from qartsr.training.determinism import generator
 from qartsr.training.lora import adapt_model
 from qartsr.training.means import Means, Share
 from qartsr.training.vsd import VSD
-from qartsr.training.world import World, joined
+from qartsr.training.world import World, joined, launched
 
 CPU = torch.device("cpu")
 ALONE = Means(World(CPU))
@@ -116,9 +116,14 @@ def work(folder: str, steps: str, held: str) -> None:
 
 
 def main() -> None:
-    """Work in the processes of a launcher; without one, launch two, forked: imports take longer than the training."""
+    """Work in the processes of a launcher; without one, launch two, forked: imports take longer than the training.
+
+    A fourth word is a number of processes, launched as a stage launches them.
+    """
+    if len(sys.argv) > 4 and launched("tests.training.tiny", int(sys.argv[4])):
+        return
     if "WORLD_SIZE" in os.environ:
-        work(*sys.argv[1:])
+        work(*sys.argv[1:4])
     else:
         pair = LaunchConfig(
             1, 1, 2, run_id="pair", rdzv_endpoint="localhost:0", rdzv_backend="c10d", start_method="fork"

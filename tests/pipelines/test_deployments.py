@@ -1,0 +1,159 @@
+"""prefect.yaml as it is deployed: a real server, a real worker, a small real pipeline as the workspace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from qartsr.services import start, stop
+from tests.pipelines.alive import alive, until
+
+FILES = ("prefect.yaml", "deploy/clone.yaml")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_are_prefects(name: str, root: Path) -> None:
+    values = yaml.safe_load((root / name).read_text())
+    PrefectYamlModel.model_validate(values)
+    for deployment in values["deployments"]:
+        file, _, flow = deployment["entrypoint"].partition(":")
+        assert f"def {flow}(" in (root / file).read_text()
+
+
+def test_every_bit_width_has_a_deployment(root: Path) -> None:
+    bits = yaml.safe_load((root / "configs" / "sample.yaml").read_text())["bits"]
+    names = {each["name"] for each in yaml.safe_load((root / FILES[0]).read_text())["deployments"]}
+    assert {"all", "promote", *bits} == names
+
+
+@pytest.fixture(scope="module")
+def site(toy: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A server, everything deployed, and a worker; the environment of both."""
+    folder = tmp_path_factory.mktemp("site")
+    (toy / "pipelines").symlink_to(root / "pipelines")
+    served = start(folder, ("prefect",))
+    environment = {**os.environ, **served, "QARTSR_WORKSPACE": str(toy), "PYTHONPATH": str(root)}
+
+    def prefect(*words: str) -> None:
+        subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], cwd=root, env=environment, check=True)
+
+    prefect("work-pool", "create", "qartsr", "--type", "process")
+    prefect("deploy", "--all")
+    prefect("automation", "create", "--from-file", "deploy/automations.yaml")
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "qartsr", "--type", "process"]
+    worker = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
+    try:
+        with temporary_settings({PREFECT_API_URL: served["PREFECT_API_URL"]}):
+            yield {**served, "root": str(folder)}
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.wait(30)
+        stop(folder)
+
+
+@pytest.fixture()
+def client(site: dict[str, str]) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _tidy(toy: Path) -> None:
+    for leftover in [*toy.glob("hang-*"), *toy.glob("pid"), *toy.glob("started-*"), *toy.glob("events.log")]:
+        leftover.unlink()
+
+
+def _begin(client: SyncPrefectClient, **parameters: Any) -> UUID:
+    deployment = client.read_deployment_by_name("reproduce/all")
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+
+
+def _state(client: SyncPrefectClient, run: UUID) -> str:
+    state = client.read_flow_run(run).state
+    return state.name if state else "none"
+
+
+def _becomes(client: SyncPrefectClient, run: UUID, *names: str, seconds: float = 150) -> None:
+    assert until(lambda: _state(client, run) in names, seconds), f"is {_state(client, run)}, not {names}"
+
+
+@pytest.mark.slow
+@pytest.mark.pipeline
+def test_runs_are_scheduled_and_wait_for_each_other(client: SyncPrefectClient, toy: Path) -> None:
+    deployment = client.read_deployment_by_name("reproduce/all")
+    assert [schedule.schedule.cron for schedule in deployment.schedules] == ["0 2 * * *"]  # type: ignore[union-attr]
+    (toy / "hang-prepare").touch()
+    first = _begin(client)
+    assert until((toy / "pid").exists, 120)
+    second = _begin(client)
+    _becomes(client, second, "AwaitingConcurrencySlot")
+    (toy / "hang-prepare").unlink()
+    _becomes(client, first, "Completed")
+    _becomes(client, second, "Completed")
+
+
+def _hanging(client: SyncPrefectClient, toy: Path) -> tuple[UUID, int]:
+    """A run whose first stage hangs, and the process of that stage."""
+    text = (toy / "params.yaml").read_text()
+    (toy / "params.yaml").write_text(text.replace("\nseed: ", "\nseed: 1", 1))
+    (toy / "hang-prepare").touch()
+    run = _begin(client)
+    assert until((toy / "pid").exists, 120)
+    return run, int((toy / "pid").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.pipeline
+def test_a_cancelled_run_leaves_no_process(client: SyncPrefectClient, toy: Path) -> None:
+    run, stage = _hanging(client, toy)
+    subprocess.run([sys.executable, "-m", "prefect", "flow-run", "cancel", str(run)], check=True)
+    _becomes(client, run, "Cancelled")
+    assert until(lambda: not alive(stage), 30)
+
+
+@pytest.mark.slow
+@pytest.mark.pipeline
+def test_a_run_that_was_killed_is_crashed(client: SyncPrefectClient, toy: Path) -> None:
+    """Worker and flow at once, as when a machine is lost: only the missing heartbeats tell."""
+    run, stage = _hanging(client, toy)
+    time.sleep(35)  # a heartbeat
+    flow = _flow_process(stage)
+    os.kill(flow, signal.SIGKILL)
+    _becomes(client, run, "Crashed", seconds=240)
+    assert until(lambda: not alive(stage), 30)
+
+
+def _flow_process(stage: int) -> int:
+    """The ancestor of a stage that runs the flow."""
+    pid = stage
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        if b"prefect" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise AssertionError("no flow")
+
+
+@pytest.mark.slow
+@pytest.mark.pipeline
+def test_a_server_that_is_away_for_a_while_costs_nothing(
+    client: SyncPrefectClient, toy: Path, site: dict[str, str]
+) -> None:
+    run, _ = _hanging(client, toy)
+    stop(Path(site["root"]))
+    (toy / "hang-prepare").unlink()
+    time.sleep(45)
+    start(Path(site["root"]), ("prefect",))
+    _becomes(client, run, "Completed", seconds=300)

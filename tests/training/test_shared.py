@@ -1,0 +1,95 @@
+"""RPQ and ET in one, two and four processes: equal bytes, whatever their number."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from qartsr.config import load_params, parse_bits
+from qartsr.config.method import ModelPhase, ModulesPhase
+from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
+from qartsr.errors import QartsrError
+from qartsr.quantize import observe, plan, save_state
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.curves import Curves
+from qartsr.training.et import extend, teacher_images
+from qartsr.training.optimizer import Group, Optimizer, Setting, constant
+from qartsr.training.rpq import reconstruct
+from qartsr.training.world import World, joined
+from tests.conftest import ROOT
+from tests.packing.tiny import tiny_model
+
+CPU = torch.device("cpu")
+RATES = RoleRates(transform=1.0, skip=1.0, adapter=1.0, quantizer=1.0)
+LOSS = ImageLossConfig(lpips=0.0, mse=1.0, l1=0.0)
+
+
+def train(folder: Path, world: World, parts: int = 4) -> None:
+    """Both phases on a tiny model; the first process writes what has been trained and its losses."""
+    torch.set_num_threads(1)
+    teacher = tiny_model()
+    lq = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    params = load_params(ROOT / "configs" / "osediff.yaml")  # min-max start: quick
+    decided = plan(teacher, params.method.planned(params.common), parse_bits("w4a4"), lq)
+    setting, curves = Setting(LPIPSConfig(), "none", 1.0, 0), Curves(lambda values, step: None)
+    quantize = ModulesPhase(steps=1, batch=4, parts=parts, lr=1e-2, rates=RATES, loss=LOSS)
+    whole = ModelPhase(steps=3, batch=4, parts=parts, lr=1e-2, rates=RATES, loss=LOSS)
+    first = Checkpoint(folder / "first", 60.0, world.leads)
+    statistics = observe(teacher, lq.split(8))
+    student = reconstruct(teacher, decided, statistics, lq, quantize, setting, curves, first, world)
+    images = teacher_images(teacher, lq, 2, world)
+    extend(student, images, lq, whole, setting, curves, Checkpoint(folder / "second", 60.0, world.leads), world=world)
+    if world.leads:
+        save_state(student, decided, folder / "out")
+        curves.write(folder / "out" / "curves.csv")
+
+
+def work(folder: str) -> None:
+    """What each of several launched processes does."""
+    with joined(CPU) as world:
+        train(Path(folder), world)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Of all that is written: the teacher's states, the model, the losses."""
+    files = [*sorted((folder / "first" / "cuts").iterdir()), *sorted((folder / "out").iterdir())]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_equal_bytes_whatever_the_number_of_processes(tmp_path: Path, processes: int) -> None:
+    config = LaunchConfig(
+        1, 1, processes, run_id="many", rdzv_endpoint="localhost:0", rdzv_backend="c10d", start_method="fork"
+    )
+    elastic_launch(config, work)(str(tmp_path / "many"))
+    train(tmp_path / "one", World(CPU))
+    one, many = hashes(tmp_path / "one"), hashes(tmp_path / "many")
+    assert one == many
+    assert len(one) == 12 + 1 + 3, "a sample's states are a file each"
+
+
+def test_parts_are_the_whole(tmp_path: Path) -> None:
+    """Up to rounding, the mean over parts is the gradient of the batch."""
+    values = []
+    for parts in (1, 4):
+        train(tmp_path / str(parts), World(CPU), parts)
+        with (tmp_path / str(parts) / "out" / "curves.csv").open(newline="") as file:
+            values.append([float(row["total"]) for row in csv.DictReader(file)])
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+def test_parts_that_cannot_be_shared() -> None:
+    optimizer = Optimizer([Group([], 0.0)], 0.0, constant, world=World(CPU, 0, 3))
+    for batch, parts in ((4, 3), (4, 2)):
+        with pytest.raises(QartsrError, match="cannot be shared by 3 processes"):
+            optimizer.shared_descent(lambda number, part: {}, batch, parts)
+
+
+if __name__ == "__main__":
+    work(sys.argv[1])
