@@ -82,7 +82,7 @@ def test_merged_equals_unmerged(models: dict[bool, OneStepSR]) -> None:
 def test_the_mode_is_the_mean(models: dict[bool, OneStepSR]) -> None:
     lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     trace = restore(models[True], lq, None, CASES[0].tiling)
-    assert torch.equal(trace.z_l, trace.mean * models[True].scaling)
+    assert torch.equal(trace.z_l, trace.mean * models[True].facts.scaling)
     with torch.no_grad():
         assert close(models[True](lq), trace.decoded)
 

@@ -86,6 +86,8 @@ def test_faults_are_named(tmp_path: Path) -> None:
 
 def test_layers_that_never_run_are_left_out() -> None:
     class Idle(nn.Module):
+        parts = ("unet",)
+
         def __init__(self) -> None:
             super().__init__()
             self.unet = nn.ModuleDict({"a": nn.Linear(3, 3), "idle": nn.Linear(3, 3)})

@@ -18,7 +18,7 @@ def test_figures_are_small_pictures(tmp_path: Path) -> None:
     pictures = [dice.integers(0, 255, (32, 32, 3), np.uint8) for _ in range(3)]
     crops([("one", pictures), ("two", pictures)], ("a", "b", "c"), tmp_path / "crops.png")
     heat_map(
-        {"a": {"vae.x.y.z": 0.1, "unet.x.y": 2.0}, "b": {"vae.x.y.z": 0.0, "unet.x.y": 0.5}}, "t", tmp_path / "h.png"
+        {"a": {"vae.encoder.y.z": 0.1, "unet.x.y": 2.0}, "b": {"vae.encoder.y.z": 0.0, "unet.x.y": 0.5}}, "t", tmp_path / "h.png"
     )
     maps = {name: dice.random((8, 8), np.float32) for name in ("z_l", "eps", "eps_error", "z_h", "z_h_error")}
     save_file({**maps, "image": dice.random((3, 16, 16), np.float32)}, tmp_path / "t.safetensors")

@@ -65,7 +65,7 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_equal_bytes_whatever_the_number_of_processes(tmp_path: Path, processes: int) -> None:
     config = LaunchConfig(
-        1, 1, processes, run_id="many", rdzv_endpoint="localhost:0", rdzv_backend="c10d", start_method="fork"
+        1, 1, processes, run_id="many", rdzv_endpoint="localhost:0", rdzv_backend="c10d", start_method="spawn"
     )
     elastic_launch(config, work)(str(tmp_path / "many"))
     train(tmp_path / "one", World(CPU))

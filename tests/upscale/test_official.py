@@ -72,15 +72,15 @@ def test_one_tile_more_than_the_threshold() -> None:
     model, calls = tiny_model(), list[int]()
     model.unet.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
-        untiled = latent_tiles.predict(model, torch.zeros(1, 4, 8, 18), 12, 4)
+        untiled = latent_tiles.predict_noise(model, torch.zeros(1, 4, 8, 18), 12, 4)
         assert (len(calls), untiled.shape) == (1, (1, 4, 8, 18))
-        latent_tiles.predict(model, torch.zeros(1, 4, 8, 19), 12, 4)
+        latent_tiles.predict_noise(model, torch.zeros(1, 4, 8, 19), 12, 4)
     assert len(calls) == 1 + len(latent_tiles.starts(19, 8, 4))
 
 
 def test_latent_tiles_that_never_end_are_refused() -> None:
     with pytest.raises(QartsrError, match="tiles of 8 cannot overlap by 8"):
-        latent_tiles.predict(tiny_model(), torch.zeros(1, 4, 8, 90), 20, 8)
+        latent_tiles.predict_noise(tiny_model(), torch.zeros(1, 4, 8, 90), 20, 8)
 
 
 @pytest.fixture(scope="module")
