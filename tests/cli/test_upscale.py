@@ -107,7 +107,8 @@ def test_a_folder_goes_on_after_a_damaged_image(qartsr: Qartsr, package: Path, f
         f"{tmp_path}/out/a.png: 20x16",
         f"{tmp_path}/out/b.JPG: 24x12",
         f"{tmp_path}/out/c.webp: 16x16",
-        f"error: {folder}/damaged.png: cannot be read as PNG (rows are missing: 52 bytes of pixels less than 5 x 4 need); check that the file is whole.",
+        f"error: {folder}/damaged.png: cannot be read as PNG (rows are missing: 52 bytes of pixels less than 5 x 4 "
+        "need); check that the file is whole.",
         f"error: {folder}: 1 of 4 images failed; see the sentences above, one for each.",
     ]
 
