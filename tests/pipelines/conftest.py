@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from qartsr.services import start, stop
 
-DVC_YAML = """
+LANES = ("w4a4", "w3a3")
+
+
+def dvc_yaml(lanes: Sequence[str], lane_params: Sequence[str]) -> str:
+    """One stage before the lanes and one after them."""
+    join = ["work.py", *(f"lane-{bits}.txt" for bits in lanes)]
+    return f"""
 stages:
   prepare:
     cmd: python work.py prepare
@@ -20,16 +27,17 @@ stages:
     outs: [prepare.txt]
   lane:
     matrix:
-      bits: [w4a4, w3a3]
-    cmd: python work.py lane-${item.bits}
+      bits: [{", ".join(lanes)}]
+    cmd: python work.py lane-${{item.bits}}
     deps: [work.py, prepare.txt]
-    params: ["precision.${item.bits}"]
-    outs: ["lane-${item.bits}.txt"]
+    params: {json.dumps(list(lane_params))}
+    outs: ["lane-${{item.bits}}.txt"]
   join:
     cmd: python work.py join
-    deps: [work.py, lane-w4a4.txt, lane-w3a3.txt]
+    deps: [{", ".join(join)}]
     outs: [join.txt]
 """
+
 
 # A stage: notes when it ran; waits for its neighbour, fails or hangs when a file asks for it.
 WORK_PY = """
@@ -72,7 +80,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def toy(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """A git repository with four DVC stages: prepare, two lanes, join."""
     folder = tmp_path_factory.mktemp("toy")
-    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / "dvc.yaml").write_text(dvc_yaml(LANES, ["precision.${item.bits}"]))
     (folder / "work.py").write_text(WORK_PY)
     (folder / "params.yaml").write_text((root / "params.yaml").read_text())
     new_repository(folder)

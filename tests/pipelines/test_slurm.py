@@ -15,7 +15,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.pipelines.alive import until
-from tests.pipelines.conftest import new_repository
+from tests.pipelines.conftest import dvc_yaml, new_repository
 from tests.pipelines.slurm import cluster, missing, queue
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -24,24 +24,6 @@ SRUN = (
     "srun --job-name=qartsr-{name} --ntasks=1 --cpus-per-task=1 --mem=300 --gres=gpu:1 --unbuffered --quit-on-interrupt"
 )
 LANES = [f"w{n}a{n}" for n in (8, 6, 4, 3, 2)]
-DVC_YAML = f"""
-stages:
-  prepare:
-    cmd: python work.py prepare
-    deps: [work.py]
-    params: [seed]
-    outs: [prepare.txt]
-  lane:
-    matrix:
-      bits: [{", ".join(LANES)}]
-    cmd: python work.py lane-${{item.bits}}
-    deps: [work.py, prepare.txt]
-    outs: ["lane-${{item.bits}}.txt"]
-  join:
-    cmd: python work.py join
-    deps: [work.py, {", ".join(f"lane-{bits}.txt" for bits in LANES)}]
-    outs: [join.txt]
-"""
 WORK_PY = """
 import os, pathlib, sys, time
 name, began = sys.argv[1], time.time()
@@ -68,7 +50,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iter
 
 @pytest.fixture()
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "dvc.yaml").write_text(dvc_yaml(LANES, []))
     (tmp_path / "work.py").write_text(WORK_PY)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["compute"]["launcher"] = {"prepare": "", "*": SRUN}
