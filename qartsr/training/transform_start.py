@@ -40,8 +40,9 @@ def start_as_transform(vae: AutoencoderKL) -> None:
 
     The GroupNorms take the absolute level of a picture away, which training brings back slowly: from random weights the
     autoencoder is at 27 dB after 1500 steps, from here at 42. Residual branches start at zero; a value v crosses
-    GroupNorm and SiLU as a pair: silu(v) - silu(-v) = v. What the layers hand on is turned (:func:`_spread`): at 4 bits
-    with plain min-max ranges the turned autoencoder keeps 34 dB to itself where the plain one keeps 21.
+    GroupNorm and SiLU as a pair: silu(v) - silu(-v) = v. What the layers hand on is turned
+    (:func:`_spread`): after 300 steps, with min-max ranges at 4 bits and the ends, resampling and shortcuts at 8, the
+    turned autoencoder gives its own output back at 34.0 dB, the plain one at 21.1.
     """
     encoder, decoder = vae.encoder, vae.decoder
     rows, turn = transform(), waves(LATENTS).T
@@ -73,7 +74,7 @@ def start_as_transform(vae: AutoencoderKL) -> None:
     for block in (0, 1):
         _pass(decoder.up_blocks[block].upsamplers[0].conv, LATENTS, kernel=soft[:, None] * soft)
     _pass(decoder.up_blocks[1].resnets[0].conv_shortcut, LATENTS)
-    shortcut, means = decoder.up_blocks[2].resnets[0].conv_shortcut, transform().mean((2, 3))
+    shortcut, means = decoder.up_blocks[2].resnets[0].conv_shortcut, rows.mean((2, 3))
     _clear(shortcut, 6)
     shortcut.weight[0:6:2, :LATENTS, 0, 0], shortcut.weight[1:6:2, :LATENTS, 0, 0] = means.T, -means.T
     _cross(decoder.conv_norm_out, decoder.conv_out, shortcut, [(0, 1), (2, 3), (4, 5)])
