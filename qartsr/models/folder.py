@@ -84,7 +84,7 @@ def save_model(model: Backbone, folder: Path, dtype: torch.dtype = torch.float32
 def load_model(folder: Path) -> Backbone:
     """Read a model folder, in evaluation mode. Raises QartsrError naming the missing or unfitting part."""
     model = skeleton(stored_architecture(folder))
-    model.context.copy_(_tensors(folder / CONTEXT)["context"])
+    model.context.copy_(stored_context(folder))
     for name, part in model.named_parts().items():
         path = folder / name / WEIGHTS
         try:
@@ -93,6 +93,11 @@ def load_model(folder: Path) -> Backbone:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise QartsrError(f"does not fit its config.json ({first})", str(path), "make the model again") from error
     return model
+
+
+def stored_context(folder: Path) -> torch.Tensor:
+    """(1, N, D): the prompt's embedding in a model folder. Raises QartsrError when it cannot be read."""
+    return _tensors(folder / CONTEXT)["context"]
 
 
 def stored_architecture(folder: Path) -> dict[str, Any]:

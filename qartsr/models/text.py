@@ -9,17 +9,29 @@ import torch
 from torch import Tensor
 
 from qartsr.errors import QartsrError
+from qartsr.models.folder import CONTEXT, stored_context
 
 
 def prompt_embedding(base: Path, prompt: str) -> Tensor:
     """(1, N, D): the text encoder's last hidden state of ``prompt``, unmasked; N = 77 in Stable Diffusion.
 
-    ``base`` is a folder in diffusers layout. Raises QartsrError for an unusable encoder or a prompt that is no text.
+    ``base`` is a folder in diffusers layout, or a model folder of ours, which has no encoder but the embedding of the
+    prompt it was trained with: that stands for the empty one, and (1, N, D) is then what the file holds. Raises
+    QartsrError for an unusable encoder, a prompt that is no text, or one that only an encoder could read.
     """
+    if not has_text_encoder(base):
+        if prompt:
+            raise QartsrError("has no text encoder, so no prompt can be given", str(base), "leave it empty")
+        return stored_context(base)
     tokenizer, encoder = text_encoder(base)
     with torch.no_grad():
         embedding: Tensor = encoder(tokens(tokenizer, encoder, prompt))[0]
     return embedding
+
+
+def has_text_encoder(base: Path) -> bool:
+    """Whether prompts can be embedded, or are expected to be: false only for a model folder of ours without one."""
+    return (base / "text_encoder").exists() or not (base / CONTEXT).is_file()
 
 
 def text_encoder(base: Path) -> tuple[Any, Any]:

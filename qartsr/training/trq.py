@@ -20,8 +20,9 @@ from qartsr.config.training import CropPhase
 from qartsr.models import Backbone, load_model, save_model
 from qartsr.models.adapters import fold
 from qartsr.models.components import load_unet, load_vae
+from qartsr.models.folder import CONTEXT
 from qartsr.models.sd_unet import SDUNet
-from qartsr.models.text import prompt_embedding
+from qartsr.models.text import has_text_encoder, prompt_embedding
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Source, source
 from qartsr.training.checkpoint import Checkpoint, intact, seal
@@ -104,8 +105,11 @@ def save_retrained(job: Job, model: Backbone, out: Path) -> None:
 
 def inputs(config: RetrainConfig) -> list[Path]:
     """Folders outside the project that a retraining depends on."""
-    parts = ("unet", "vae", "tokenizer", "text_encoder")
-    return [Path(config.base) / part for part in parts] if config.vsd.weight or config.start == "base" else []
+    if not config.vsd.weight and config.start != "base":
+        return []
+    base = Path(config.base)
+    prompts = ("tokenizer", "text_encoder") if has_text_encoder(base) else (CONTEXT,)
+    return [base / part for part in ("unet", "vae", *prompts)]
 
 
 def _start(job: Job, steps: int) -> Backbone:

@@ -13,7 +13,7 @@ from qartsr.config.retrain import AdaptersConfig, ProbeConfig, RetrainConfig, VS
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.data import write_dataset
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR, load_model
+from qartsr.models import OneStepSR, load_model, save_model
 from qartsr.models.adapters import attach, fold
 from qartsr.models.components import load_unet, load_vae
 from qartsr.models.lora import Adapters
@@ -113,6 +113,22 @@ def test_without_vsd_and_base_nothing_of_stable_diffusion_is_needed(
     save_retrained(work, model, tmp_path / "out")
     assert not (tmp_path / "out" / "adapters.safetensors").exists()
     assert [path.name for path in inputs(config)] == ["unet", "vae", "tokenizer", "text_encoder"]
+
+
+def test_a_model_folder_of_ours_teaches_with_the_prompt_it_knows(
+    backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path
+) -> None:
+    """Such as the sample's prior: no text encoder, one embedding."""
+    save_model(backbone, tmp_path / "prior")
+    vsd = VSDConfig(weight=1.0, guidance=1.0)
+    taught = config.model_copy(update={"start": "backbone", "base": str(tmp_path / "prior"), "vsd": vsd})
+    assert [path.name for path in inputs(taught)] == ["unet", "vae", "context.safetensors"]
+    curves = Curves(lambda values, step: None)
+    retrained(job(backbone, data, taught, tmp_path / "work"), 1, 1, curves)
+    assert set(curves.rows[0]) == {"step", "mse", "total", "vsd", "diffusion"}
+    blind = taught.model_copy(update={"vsd": VSDConfig(weight=1.0, negative_prompt="blurring")})
+    with pytest.raises(QartsrError, match="has no text encoder, so no prompt can be given"):
+        retrained(job(backbone, data, blind, tmp_path / "other"), 1, 1, curves)
 
 
 def test_a_missing_base_is_named(backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path) -> None:
