@@ -21,11 +21,13 @@ from qartsr.cli.init_random import INIT_RANDOM
 from qartsr.cli.inspect import INSPECT
 from qartsr.cli.promote import PROMOTE
 from qartsr.cli.rollback import ROLLBACK
+from qartsr.cli.serve import SERVE
 from qartsr.cli.upscale import UPSCALE
 from qartsr.errors import QartsrError, speak_anyhow
 
 COMMANDS = (
     UPSCALE,
+    SERVE,
     INSPECT,
     EVALUATE,
     EXPORT,
@@ -46,7 +48,10 @@ _EXTRAS = {
     "onnx": "openvino",
     "openvino": "openvino",
     "pandas": "serve",
+    "prometheus_client": "server",
     "shtab": "completion",
+    "starlette": "server",
+    "uvicorn": "server",
 }
 """By package, the extra that brings it, where it is not [train]."""
 INTERRUPTED, READER_GONE = 130, 141

@@ -2,7 +2,7 @@
 
 from qartsr.images.inputs import Some, as_image
 from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque
-from qartsr.images.read import READABLE, decode_image, is_image, read_image
+from qartsr.images.read import READABLE, TooLargeError, decode_image, is_image, read_image
 from qartsr.images.resize import resized
 from qartsr.images.rgb import read_rgb
 from qartsr.images.write import check_target, demand_format, encode_like, encode_png, target_name, write_image
@@ -12,6 +12,7 @@ __all__ = [
     "READABLE",
     "Picture",
     "Some",
+    "TooLargeError",
     "Wide",
     "as_image",
     "as_picture",

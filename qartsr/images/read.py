@@ -80,6 +80,10 @@ _KINDS = (
 )
 
 
+class TooLargeError(QartsrError):
+    """More pixels than are allowed."""
+
+
 def is_image(path: Path) -> bool:
     """Whether the name ends like an image we read."""
     return path.suffix.lower() in SUFFIXES
@@ -222,7 +226,7 @@ def _demand_size(size: tuple[int, int], most: int, where: str) -> None:
     if size[0] * size[1] > most:
         what = f"has {size[0] * size[1] / 1e6:.0f} million pixels, more than the {most / 1e6:.0f} million allowed"
         do = f"allow more with --max-pixels or {ALLOWANCE} if you trust it, or cut it into parts"
-        raise QartsrError(what, where, do)
+        raise TooLargeError(what, where, do)
 
 
 def _demand_blocks(size: tuple[int, int], data: bytes) -> None:

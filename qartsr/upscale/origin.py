@@ -111,8 +111,8 @@ class Package:
         self._describe(folder, sha256_file(folder / WEIGHTS))
 
     def digest(self) -> str:
-        """Of the file."""
-        return self._stored.digest()
+        """Of the file, the one that a registered version has. Raises QartsrError when it cannot be read."""
+        return sha256_file(self._file)
 
     def _describe(self, folder: Path, sha256: str) -> None:
         """Copy its summary.json and README.md; without them (a registered model), say what the package itself says."""

@@ -210,6 +210,10 @@ class OneStepSRPipeline:
         options, model = clip_options(crf, fps, start, end, strip), self._identity()
         return upscale_clip(lambda frame, _: self(frame), Path(source), Path(target), options, model, report or quiet)
 
+    def digest(self) -> str:
+        """Hex SHA-256 of what was loaded; of a package that of its file. Raises QartsrError when a file is gone."""
+        return self._origin.digest()
+
     def _identity(self) -> dict[str, str | int]:
         """What a frame's bytes depend on, beside the frame."""
         versions = {"qartsr": version("qartsr"), "torch": torch.__version__}
