@@ -14,9 +14,10 @@ def layout(config: HSVDConfig, shape: tuple[int, ...]) -> Layout:
 
     A block is O / P outputs by C / Q whole input channels, so P and Q divide O and C. Blocks take P I + O Q numbers
     (the paper's O I (1/s_i + 1/s_o)), the global rank r_g takes r_g (O + I), I = C k k; together at most
-    ``rank`` (O + I). Deviation: the paper searches the block sizes on the weight; here the shape alone decides, so
-    that a stored plan rebuilds the structure.
+    ``rank`` (O + I). What :func:`searched_layout` has found on the weight stands in ``config.layout`` and is kept.
     """
+    if config.layout is not None:
+        return Layout(*config.layout)
     outputs, channels, inputs = shape[0], shape[1], _columns(shape)
     rank = clipped_rank(config.rank, shape)
     spent = round(rank * config.local)
@@ -29,6 +30,44 @@ def layout(config: HSVDConfig, shape: tuple[int, ...]) -> Layout:
     ]
     _, _, rows, columns = max(grids, default=(0, 0.0, 0, 0))
     return Layout(rank - spent, rows, columns)
+
+
+@torch.no_grad()
+def searched_layout(config: HSVDConfig, weight: Tensor) -> Layout:
+    """The layout within the budget that leaves least of ``weight`` (O, C, ...), which is in the basis of the branch.
+
+    Tried are five shares of the rank for blocks and, for each, every grid to which no parts can be added in one
+    direction. The squared error of a grid per output channel that follows its deviation grows with what is left, so
+    this is the paper's search for the least error.
+    """
+    shape = tuple(weight.shape)
+    outputs, channels, inputs = shape[0], shape[1], _columns(shape)
+    rank, flat = clipped_rank(config.rank, shape), weight.detach().double().flatten(1)
+    u, s, vh = torch.linalg.svd(flat, full_matrices=False)
+    best, layouts = (float("inf"), Layout(rank, 0, 0)), _divisors(channels)
+    for spent in sorted({round(rank * share) for share in _SHARES}):
+        used = rank - spent
+        rest = flat - (u[:, :used] * s[:used]) @ vh[:used]
+        left, budget = float(s[used:].square().sum()), spent * (outputs + inputs)
+        tried = [(0, 0)]
+        for rows in _divisors(outputs):
+            fitting = [columns for columns in layouts if rows * inputs + outputs * columns <= budget]
+            tried += [(rows, fitting[-1])] if fitting else []
+        for rows, columns in tried:
+            removed = _block_energy(rest.reshape(shape), rows, columns) if rows else 0.0
+            best = min(best, (left - removed, Layout(used, rows, columns)))
+    return best[1]
+
+
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def _block_energy(rest: Tensor, rows: int, columns: int) -> float:
+    """Sum over blocks of their largest squared singular value."""
+    blocks = rest.reshape(rows, rest.shape[0] // rows, columns, -1).transpose(1, 2)
+    tall = blocks.shape[2] > blocks.shape[3]
+    gram = blocks.mT @ blocks if tall else blocks @ blocks.mT
+    return float(torch.linalg.eigvalsh(gram)[..., -1].sum())
 
 
 def _divisors(number: int) -> list[int]:
@@ -47,9 +86,9 @@ class HSVD(nn.Module):
     """L1 L2 + blocks u v^T, all learned; ``basis: scaled`` decomposes W phi and divides phi out of the right factors.
 
     ``block_left`` (O, Q): u of the block in row o and column q at [o, q]. ``block_right`` (Q P, C / Q, ...): v of block
-    (p, q) at [q P + p]. The blocks run as two grouped operations, so that nothing is multiplied out. The paper
-    decomposes the Hadamard-rotated weight; here there is no rotation (singular values are the same without one, the
-    energy of single blocks is not).
+    (p, q) at [q P + p]. The blocks run as two grouped operations, so that nothing is multiplied out. With
+    ``basis: rotated`` the weight it is given is rotated, as in the paper (singular values are the same without a
+    rotation, the energy of single blocks is not).
     """
 
     @staticmethod

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
-from qartsr.config.parts import BitsPolicyConfig, LayerRecipe, MethodConfig, RankPolicyConfig, Split, UniformConfig
+from qartsr.config.parts import LayerRecipe, MethodConfig
+from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 from qartsr.config.training import ImageLossConfig, RoleRates
 
 ModuleOrder = Literal["reverse", "forward", "sensitive_first", "sensitive_last"]

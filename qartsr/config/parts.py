@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
+from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 
 Granularity = Literal["tensor", "channel", "group"]
 """One range for all; per output channel; per output channel and group of input channels."""
@@ -59,6 +60,16 @@ class DynamicConfig(Config):
     kind: Literal["dynamic"] = "dynamic"
 
 
+class GaussianConfig(AbstractRangesConfig):
+    """Symmetric grid of least squared error for normal values of the same mean square (Q-DiT4SR, 2602.01273).
+
+    ``token``: inputs only, a range of its own for every token of each input; nothing is stored.
+    """
+
+    kind: Literal["gaussian"] = "gaussian"
+    token: bool = False
+
+
 class LSQConfig(AbstractRangesConfig):
     """Learned step size (LSQ, 1902.08153), symmetric; ``offset`` makes it affine.
 
@@ -82,10 +93,8 @@ class LBQConfig(AbstractRangesConfig):
     half_step: bool = Field(False, description=_HALF_STEP)
 
 
-QuantizerConfig = Annotated[
-    NoQuantizerConfig | MinMaxConfig | PercentileConfig | MSEConfig | DynamicConfig | LSQConfig | LBQConfig,
-    Field(discriminator="kind"),
-]
+_Fixed = NoQuantizerConfig | MinMaxConfig | PercentileConfig | MSEConfig | DynamicConfig | GaussianConfig
+QuantizerConfig = Annotated[_Fixed | LSQConfig | LBQConfig, Field(discriminator="kind")]
 
 
 class NearestConfig(Config):
@@ -150,9 +159,22 @@ class ChannelSearchConfig(Config):
     patches: int = Field(256, ge=1, description="input patches per layer that stand for the calibration set")
 
 
+class HadamardConfig(Config):
+    """Channels rotated by a Hadamard matrix (QuaRot, 2404.00456; Q-DiT4SR), in equal blocks of an order there is."""
+
+    kind: Literal["hadamard"] = "hadamard"
+    block: int = Field(16384, ge=2, le=65536, description="channels that are rotated together, at most")
+    patches: int = Field(256, ge=1, description="input patches per layer that a fixed input range is found on")
+
+
 TransformConfig = Annotated[
-    NoTransformConfig | ChannelScaleConfig | ChannelAffineConfig | ChannelSearchConfig, Field(discriminator="kind")
+    NoTransformConfig | ChannelScaleConfig | ChannelAffineConfig | ChannelSearchConfig | HadamardConfig,
+    Field(discriminator="kind"),
 ]
+
+
+Basis = Literal["weight", "scaled", "rotated"]
+"""What a branch decomposes: the weight, times the transform's phi, or rotated by it; then it reads rotated inputs."""
 
 
 class NoBranchConfig(Config):
@@ -162,11 +184,11 @@ class NoBranchConfig(Config):
 
 
 class SVDConfig(Config):
-    """Truncated SVD of the weight: L1 = U sqrt(S), L2 = sqrt(S) V^T. ``basis``: of W or of W phi."""
+    """Truncated SVD of the weight: L1 = U sqrt(S), L2 = sqrt(S) V^T. ``basis``: of W, of W phi or of W H."""
 
     kind: Literal["svd"] = "svd"
     rank: int = Field(4, ge=1, le=1024)
-    basis: Literal["weight", "scaled"] = "weight"
+    basis: Basis = "weight"
 
 
 class HSVDConfig(Config):
@@ -175,7 +197,9 @@ class HSVDConfig(Config):
     kind: Literal["hsvd"] = "hsvd"
     rank: int = Field(4, ge=1, le=1024, description="of the plain SVD whose number of parameters is the budget")
     local: float = Field(0.5, ge=0.0, le=1.0, description="share of the rank that is spent on blocks")
-    basis: Literal["weight", "scaled"] = "weight"
+    basis: Basis = "weight"
+    search: bool = Field(False, description="the plan tries shares and block sizes on every layer's weight instead")
+    layout: tuple[int, int, int] | None = Field(None, description="the plan's: rank, parts of outputs and of inputs")
 
 
 class LoRAConfig(Config):
@@ -215,61 +239,21 @@ class LayerRecipe(Config):
     def _parts_fit(self) -> LayerRecipe:
         if self.weight.kind == "dynamic":
             raise ValueError("weight: dynamic ranges are for inputs; a weight is known beforehand, take minmax")
+        if getattr(self.weight, "token", False):
+            raise ValueError("weight: a range per token is for inputs; set granularity: channel instead")
+        if getattr(self.skip, "basis", "weight") == "rotated" and self.transform.kind != "hadamard":
+            raise ValueError("skip: basis rotated needs a rotation; set transform: {kind: hadamard}")
+        if getattr(self.skip, "search", False) and getattr(self.skip, "basis", "weight") == "scaled":
+            raise ValueError("skip: search looks at weights, and basis scaled is known after calibration; take another")
         if self.rounding.kind != "nearest" and self.weight.kind == "none":
             raise ValueError(f"rounding: a weight in floating point is not rounded, so {self.rounding.kind} has no use")
         return self
 
     def patches(self) -> int:
         """Input patches per layer that the start of this recipe is computed from; 0: ranges and histograms suffice."""
-        return max(getattr(part, "patches", 0) for part in (self.rounding, self.transform))
-
-
-class UniformConfig(Config):
-    """Every layer alike."""
-
-    kind: Literal["uniform"] = "uniform"
-
-
-class STCAConfig(Config):
-    """Rank by complexity of the layer's input (QuantVSR), at the parameters of the uniform rank or as voted.
-
-    Every calibration image, or clip, votes: +1 where the complexity is at or above the ``upper`` quantile over all
-    layers and images, -1 at or below the ``lower``; of a clip the spatial and the temporal one must both be. Layers
-    whose input has one position ask for the minimum and do not count. See :mod:`qartsr.quantize.ranks`.
-    """
-
-    kind: Literal["stca"] = "stca"
-    minimum: int = Field(16, ge=1, le=1024)
-    maximum: int = Field(64, ge=1, le=1024)
-    multiple: int = Field(8, ge=1, le=64, description="ranks are multiples of this, or the layer's full rank")
-    lower: float = Field(0.25, ge=0, le=1)
-    upper: float = Field(0.75, ge=0, le=1)
-    frames: int = Field(
-        1, ge=1, description="calibration images in a row that are one clip; 1: images, no temporal half"
-    )
-    budget: Literal["uniform", "votes"] = Field(
-        "uniform", description="ranks as large together as the uniform one, or as voted, at whatever size results"
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> STCAConfig:
-        if self.minimum > self.maximum or self.lower > self.upper:
-            raise ValueError("minimum and lower must not exceed maximum and upper")
-        return self
-
-
-class VaSMPConfig(Config):
-    """Weight bits by the variance of the layer's weights (Q-DiT4SR), at the mean bits of the bit-width."""
-
-    kind: Literal["vasmp"] = "vasmp"
-    spread: int = Field(1, ge=0, le=6, description="bits differ from the bit-width by at most so much, within 2..8")
-
-
-Split = bool | Literal["halves"]
-"""Several input ranges per layer: at the true boundary of joined inputs (``true``), or for both halves of the channels
-of every layer, of its weight too (``halves``: QuantVSR, and PassionSR's UNet; an odd number is not split)."""
-RankPolicyConfig = Annotated[UniformConfig | STCAConfig, Field(discriminator="kind")]
-BitsPolicyConfig = Annotated[UniformConfig | VaSMPConfig, Field(discriminator="kind")]
+        fixed = self.input.kind not in ("none", "dynamic") and not getattr(self.input, "token", False)
+        asked = (self.rounding, self.transform) if fixed or self.transform.kind != "hadamard" else (self.rounding,)
+        return max(getattr(part, "patches", 0) for part in asked)
 
 
 class MethodConfig(Config):
@@ -290,6 +274,8 @@ class MethodConfig(Config):
             raise ValueError("layer.split is decided layer by layer; set split: true beside layer instead")
         if self.split and self.layer.input.kind == "none":
             raise ValueError("split: inputs of kind none have no ranges to split")
+        if self.split and getattr(self.layer.input, "token", False):
+            raise ValueError("split: inputs with a range per token have no ranges to split")
         if self.split == "halves" and getattr(self.layer.weight, "granularity", "channel") == "tensor":
             raise ValueError(
                 "split: halves have a weight range per output channel; set layer.weight.granularity: channel"

@@ -15,13 +15,15 @@ import torch
 from torch import nn
 
 from qartsr.branches import branch_layout
+from qartsr.config.parts import HadamardConfig, TransformConfig
 from qartsr.layer import weight_groups
 from qartsr.models import Backbone, architecture, is_folded
-from qartsr.packing.header import Header, entries, metadata
+from qartsr.packing.header import SCHEMA_VERSION, Header, entries, metadata
 from qartsr.packing.spec import LayerSpec
 from qartsr.packing.structure import structure
 from qartsr.quantize import LayerPlan, Plan, quantizable
 from qartsr.tensor_file import Entry, file_size
+from qartsr.transforms import block_order
 from qartsr.transforms.family import TRANSFORMS
 
 
@@ -55,8 +57,15 @@ def spec_of(layer: LayerPlan, shape: tuple[int, ...]) -> LayerSpec:
         weight_groups=weight_groups(recipe.weight, shape) if quantized else 1,
         input_dynamic=recipe.input.kind == "dynamic",
         input_split=recipe.split,
+        input_token=bool(getattr(recipe.input, "token", False)),
+        rotation=_rotation(recipe.transform, shape),
+        skip_rotated=getattr(recipe.skip, "basis", "weight") == "rotated",
         blocks=(spent.rows, spent.columns),
     )
+
+
+def _rotation(transform: TransformConfig, shape: tuple[int, ...]) -> int:
+    return block_order(shape[1], transform.block) if isinstance(transform, HadamardConfig) else 0
 
 
 def _bits(bits: int) -> Any:
@@ -76,7 +85,7 @@ def header_of(model: Backbone, plan: Plan, provenance: Mapping[str, Any]) -> Hea
     recipes, layers = entries(plan, specs)
     return Header(
         checksum="",
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         method=plan.method,
         bits=plan.bits,
         architecture=described,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from qartsr.branches import BRANCHES
+from qartsr.branches import BRANCHES, Branch
 from qartsr.config.parts import AbstractRangesConfig, BiasConfig, LayerRecipe, NoQuantizerConfig, QuantizerConfig
 from qartsr.layer.bias import FixedBias, LearnedBias
 from qartsr.layer.op import op_of
-from qartsr.layer.quant_layer import Parts, QuantLayer
+from qartsr.layer.quant_layer import Parts, QuantLayer, RotatedBranch
 from qartsr.quantizers import (
     QUANTIZERS,
     ROUNDINGS,
@@ -18,9 +18,10 @@ from qartsr.quantizers import (
     Quantizer,
     Sliced,
     SlicedOwn,
+    TokenGaussian,
     group_size,
 )
-from qartsr.transforms import TRANSFORMS
+from qartsr.transforms import TRANSFORMS, Hadamard, Transform
 
 
 def build_layer(module: nn.Module, name: str, recipe: LayerRecipe, weight_bits: int, input_bits: int) -> QuantLayer:
@@ -32,19 +33,26 @@ def build_layer(module: nn.Module, name: str, recipe: LayerRecipe, weight_bits: 
     weight, bias = module.weight, module.bias
     assert isinstance(weight, nn.Parameter) and (bias is None or isinstance(bias, nn.Parameter))  # op_of has checked
     shape = tuple(weight.shape)
+    transform = TRANSFORMS.build(recipe.transform, shape=shape)
     parts = Parts(
         weight_quantizer=_weight_quantizer(recipe.weight, weight_bits, shape),
         input_quantizer=_input_quantizer(recipe, input_bits, shape),
         bias_quantizer=_bias_quantizer(recipe.bias),
         rounding=ROUNDINGS.build(recipe.rounding, shape=shape),
         alignment=LearnedBias(shape[0]) if recipe.bias.learnable else FixedBias(),
-        transform=TRANSFORMS.build(recipe.transform, shape=shape),
-        skip=BRANCHES.build(recipe.skip, shape=shape, name=name),
+        transform=transform,
+        skip=_skip(recipe, transform, shape, name),
         adapter=BRANCHES.build(recipe.adapter, shape=shape, name=name),
     )
     layer = QuantLayer(op, weight, bias, parts).to(weight.device, weight.dtype)
     layer.train(module.training)
     return layer
+
+
+def _skip(recipe: LayerRecipe, transform: Transform, shape: tuple[int, ...], name: str) -> Branch:
+    branch = BRANCHES.build(recipe.skip, shape=shape, name=name)
+    rotates = getattr(recipe.skip, "basis", "weight") == "rotated"
+    return RotatedBranch(branch, transform) if rotates and isinstance(transform, Hadamard) else branch
 
 
 def _weight_quantizer(config: QuantizerConfig, bits: int, shape: tuple[int, ...]) -> Quantizer:
@@ -64,6 +72,8 @@ def weight_groups(config: QuantizerConfig, shape: tuple[int, ...]) -> int:
 
 
 def _input_quantizer(recipe: LayerRecipe, bits: int, shape: tuple[int, ...]) -> Quantizer:
+    if getattr(recipe.input, "token", False):
+        return TokenGaussian(bits, len(shape) - 2)
     if not recipe.split:
         return QUANTIZERS.build(recipe.input, bits=bits, shape=())
     channels, tail = shape[1], len(shape) - 2

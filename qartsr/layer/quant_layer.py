@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches import Branch
+from qartsr.branches import Branch, Layout, Op, branch_layout
 from qartsr.layer.bias import FixedBias, LearnedBias
 from qartsr.layer.op import LayerOp
 from qartsr.quantizers import Quantizer, Rounding
-from qartsr.transforms import Transform
+from qartsr.transforms import Hadamard, Transform, rotated
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,36 @@ class Parts:
     transform: Transform
     skip: Branch
     adapter: Branch
+
+
+class RotatedBranch(nn.Module):
+    """A branch of the rotated weight W H, which reads the rotated input x H (Q-DiT4SR's H-SVD); V = W - L H^T."""
+
+    def __init__(self, branch: Branch, rotation: Hadamard) -> None:
+        super().__init__()
+        self.branch: Branch = branch
+        self.order, self.dim = rotation.order, rotation.dim
+
+    @staticmethod
+    def layout(config: object, shape: tuple[int, ...]) -> Layout:
+        """That of the branch within: asked of :func:`qartsr.branches.branch_layout`."""
+        return branch_layout(config, shape)
+
+    def calibrate(self, weight: Tensor, phi: Tensor) -> None:
+        """From the rotated weight; ``phi`` is 1."""
+        self.branch.calibrate(rotated(weight, self.order, 1), phi)
+
+    def matrix(self) -> Tensor:
+        """Rotated back, like the weight."""
+        return rotated(self.branch.matrix(), self.order, 1, back=True)
+
+    def apply(self, x: Tensor, op: Op) -> Tensor:  # type: ignore[override]
+        """Its contribution for the padded input ``x``, not yet rotated."""
+        return self.branch.apply(rotated(x, self.order, self.dim), op)
+
+    def factors(self) -> tuple[Tensor, ...]:
+        """Those of the branch within."""
+        return self.branch.factors()
 
 
 class QuantLayer(nn.Module):

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.layer import QuantLayer
+from qartsr.layer import QuantLayer, RotatedBranch
 from qartsr.packing.bits import pack_bits
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.spec import LayerSpec
 from qartsr.quantize import quant_layers
-from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, SlicedOwn, encode
+from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, SlicedOwn, TokenGaussian, encode
+from qartsr.transforms import Hadamard
 from qartsr.transforms.family import Stored
 
 _FACTORS = ("left", "right", "block_left", "block_right")
@@ -56,24 +57,36 @@ def pack_layer(layer: QuantLayer) -> PackedLayer:
         per_channel=_per_channel(layer.weight_quantizer, weight),
         bias_bits=_bits(layer.bias_quantizer, bias),
         input_bits=_bits(layer.input_quantizer, weight),
-        transform=_kind(phi, delta),
+        transform="hadamard" if isinstance(layer.transform, Hadamard) else _kind(phi, delta),
+        rotation=layer.transform.order if isinstance(layer.transform, Hadamard) else 0,
+        skip_rotated=isinstance(layer.skip, RotatedBranch) and bool(skip),
         rank=skip[0].shape[1] if skip else 0,
         weight_groups=layer.weight_quantizer.groups if isinstance(layer.weight_quantizer, Grouped) else 1,
         input_dynamic=isinstance(layer.input_quantizer, OwnRange | SlicedOwn),
         input_split=layer.input_quantizer.boundary if isinstance(layer.input_quantizer, Sliced | SlicedOwn) else 0,
+        input_token=isinstance(layer.input_quantizer, TokenGaussian),
         blocks=_blocks(skip),
     )
     packed = PackedLayer(layer.op, spec)
     available = {
         **_tensor("weight", weight, layer.weight_quantizer),
         **_tensor("bias", bias, layer.bias_quantizer),
-        **({"input.grid": _stacked(_stored_grid(layer.input_quantizer, weight))} if spec.input_bits else {}),
+        **(
+            {}
+            if _follows(layer.input_quantizer)
+            else {"input.grid": _stacked(_stored_grid(layer.input_quantizer, weight))}
+        ),
         "transform.phi": phi.reshape(layer.phi().shape),
         "transform.delta": delta.reshape(layer.phi().shape),
         **{f"skip.{name}": factor for name, factor in zip(_FACTORS[: len(skip)], skip, strict=True)},
     }
     packed.load_state_dict({name: available[name].detach().cpu() for name in packed.state_dict()})
     return packed.eval()
+
+
+def _follows(quantizer: Quantizer) -> bool:
+    """Whether an input's grid is found on the input: nothing is stored."""
+    return isinstance(quantizer, NoQuantizer | OwnRange | SlicedOwn | TokenGaussian)
 
 
 def _bits(quantizer: Quantizer, value: Tensor) -> int:

@@ -18,7 +18,8 @@ from qartsr.packing.spec import LayerSpec
 from qartsr.packing.table import Table, read_table
 from qartsr.quantize import LayerPlan, Plan
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written; 1, without rotations and ranges per token, is read too."""
 KEY = "qartsr"
 MAGIC = b'{"__metadata__":{"qartsr":"{\\"checksum\\":\\"'
 """Bytes 8 and following of every package; the 64 hexadecimal digits of the checksum come next."""
@@ -48,7 +49,7 @@ class Header(Config):
     """Everything about a package but its tensors. ``provenance``: the maker's word on profile, commit, data, ..."""
 
     checksum: str
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     method: str
     bits: str
     architecture: dict[str, Any]
@@ -177,7 +178,7 @@ def _check_version(values: dict[str, Any], where: str) -> None:
     version = values.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise QartsrError(f"has format {version}, this program reads up to {SCHEMA_VERSION}", where, "update qartsr")
-    if version != SCHEMA_VERSION:
+    if version not in range(1, SCHEMA_VERSION + 1):
         raise QartsrError(f"has the unknown format {short(version)}", where, _AGAIN)
 
 

@@ -14,7 +14,7 @@ from qartsr.errors import QartsrError, short
 from qartsr.files import write_bytes
 from qartsr.models import Backbone, architecture, constants, is_folded
 from qartsr.packing.convert import pack_model
-from qartsr.packing.header import Head, Header, entries, metadata, read_head, sealed
+from qartsr.packing.header import SCHEMA_VERSION, Head, Header, entries, metadata, read_head, sealed
 from qartsr.packing.structure import structure
 from qartsr.quantize import Plan
 
@@ -34,7 +34,7 @@ def write_package(path: Path, model: Backbone, plan: Plan, provenance: dict[str,
     recipes, layers = entries(plan, specs)
     header = Header(
         checksum="",
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         method=plan.method,
         bits=plan.bits,
         architecture=architecture(model),

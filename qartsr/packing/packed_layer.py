@@ -22,7 +22,8 @@ from qartsr.branches import hierarchical
 from qartsr.layer import LayerOp
 from qartsr.packing.bits import packed_size, unpack_bits
 from qartsr.packing.spec import LayerSpec
-from qartsr.quantizers import Grid, OwnRange, SlicedOwn, decode, fake_quantize, spread_parts
+from qartsr.quantizers import Grid, OwnRange, SlicedOwn, TokenGaussian, decode, fake_quantize, spread_parts
+from qartsr.transforms import rotated
 
 
 class PackedTensor(nn.Module):
@@ -139,20 +140,33 @@ class InputAffine(nn.Module):
         return (x - self.delta) / self.phi
 
 
+class InputRotation(nn.Module):
+    """X H over the channels, block by block."""
+
+    def __init__(self, order: int, dim: int) -> None:
+        super().__init__()
+        self.order, self.dim = order, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` in the basis of the codes."""
+        return rotated(x, self.order, self.dim)
+
+
 class LowRank(nn.Module):
     """L1 (L2 x) in floating point: L2 as the layer's operation to r channels, L1 pointwise."""
 
     left: Tensor
     right: Tensor
 
-    def __init__(self, shape: tuple[int, ...], rank: int) -> None:
+    def __init__(self, shape: tuple[int, ...], rank: int, reads: nn.Module) -> None:
         super().__init__()
+        self.reads = reads
         self.register_buffer("left", torch.zeros(shape[0], rank))
         self.register_buffer("right", torch.zeros(rank, *shape[1:]))
 
     def forward(self, x: Tensor, op: LayerOp) -> Tensor:
         """The branch on a padded input."""
-        return op.pointwise(op(x, self.right), self.left)
+        return op.pointwise(op(self.reads(x), self.right), self.left)
 
 
 class Hierarchical(nn.Module):
@@ -163,8 +177,9 @@ class Hierarchical(nn.Module):
     block_left: Tensor
     block_right: Tensor
 
-    def __init__(self, shape: tuple[int, ...], rank: int, blocks: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, ...], rank: int, blocks: tuple[int, int], reads: nn.Module) -> None:
         super().__init__()
+        self.reads = reads
         rows, columns = blocks
         self.register_buffer("left", torch.zeros(shape[0], rank))
         self.register_buffer("right", torch.zeros(rank, *shape[1:]))
@@ -173,7 +188,7 @@ class Hierarchical(nn.Module):
 
     def forward(self, x: Tensor, op: LayerOp) -> Tensor:
         """The branch on a padded input."""
-        return hierarchical(x, op, (self.left, self.right, self.block_left, self.block_right))
+        return hierarchical(self.reads(x), op, (self.left, self.right, self.block_left, self.block_right))
 
 
 class NoLowRank(nn.Module):
@@ -201,6 +216,7 @@ def parts(spec: LayerSpec) -> Parts:
         "none": nn.Identity,
         "scale": lambda: InputScale(channels),
         "affine": lambda: InputAffine(channels),
+        "hadamard": lambda: _rotation(spec),
     }
     return Parts(
         PackedTensor(spec.shape, spec.weight_bits, spec.per_channel, spec.weight_groups)
@@ -216,6 +232,8 @@ def parts(spec: LayerSpec) -> Parts:
 def _input(spec: LayerSpec) -> nn.Module:
     if not spec.input_bits:
         return nn.Identity()
+    if spec.input_token:
+        return TokenGaussian(spec.input_bits, len(spec.shape) - 2)
     if spec.input_split:
         split = SlicedOwn if spec.input_dynamic else SplitInputGrid
         return split(spec.input_bits, spec.input_split, spec.shape[1], len(spec.shape) - 2)
@@ -224,10 +242,17 @@ def _input(spec: LayerSpec) -> nn.Module:
     return InputGrid(spec.input_bits)
 
 
+def _rotation(spec: LayerSpec) -> InputRotation:
+    return InputRotation(spec.rotation, 1 - len(spec.shape))
+
+
 def _skip(spec: LayerSpec) -> LowRank | Hierarchical | NoLowRank:
+    if not (spec.rank or spec.blocks[0]):
+        return NoLowRank()
+    reads = _rotation(spec) if spec.skip_rotated else nn.Identity()
     if spec.blocks[0]:
-        return Hierarchical(spec.shape, spec.rank, spec.blocks)
-    return LowRank(spec.shape, spec.rank) if spec.rank else NoLowRank()
+        return Hierarchical(spec.shape, spec.rank, spec.blocks, reads)
+    return LowRank(spec.shape, spec.rank, reads)
 
 
 class PackedLayer(nn.Module):

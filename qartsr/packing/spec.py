@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from qartsr.config.base import Config
+from qartsr.transforms import block_order
 from qartsr.transforms.family import Stored
 
+_NEW = ("input_token", "rotation", "skip_rotated")
 CodeBits = Literal[0, 2, 3, 4, 5, 6, 7, 8]
 """0: floating point"""
 
@@ -32,8 +34,19 @@ class LayerSpec(Config):
     """the input's grid spans the minimum and maximum of each input; nothing is stored of it"""
     input_split: int = Field(0, ge=0)
     """the first so many input channels have an input grid of their own, stored or dynamic; 0: one grid for all"""
+    input_token: bool = False
+    """the input's grid is that of normal values with each token's mean square; nothing is stored of it"""
+    rotation: int = Field(0, ge=0)
+    """order of the Hadamard matrix that rotates the input channels, block by block; 0: there is none"""
+    skip_rotated: bool = False
+    """the skip branch reads the rotated input"""
     blocks: tuple[int, int] = (0, 0)
     """of the skip branch: parts of the outputs and of the input channels whose blocks have rank 1; 0: there are none"""
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came with format 2 are written where they say something: a header names thousands of layers."""
+        return {key: value for key, value in dump(self).items() if value or key not in _NEW}
 
     @model_validator(mode="after")
     def _divisible(self) -> LayerSpec:
@@ -43,6 +56,14 @@ class LayerSpec(Config):
             raise ValueError("weight_groups do not fit the shape")
         if self.input_split and not (self.input_split < channels and self.input_bits):
             raise ValueError("input_split does not fit the shape")
+        if self.input_token and (self.input_dynamic or self.input_split or not self.input_bits):
+            raise ValueError("input_token does not fit the other input grids")
+        if self.transform == "hadamard" and (
+            self.rotation < 1 or block_order(channels, self.rotation) != self.rotation
+        ):
+            raise ValueError("rotation does not fit the shape")
+        if (self.transform != "hadamard" and self.rotation) or (self.skip_rotated and not self.rotation):
+            raise ValueError("rotation does not fit the transform")
         if (rows or columns) and (min(rows, columns) < 1 or outputs % rows or channels % columns):
             raise ValueError("blocks do not fit the shape")
         return self

@@ -11,6 +11,7 @@ from qartsr.packing.packed_layer import (
     Hierarchical,
     InputAffine,
     InputGrid,
+    InputRotation,
     InputScale,
     LowRank,
     NoLowRank,
@@ -18,7 +19,7 @@ from qartsr.packing.packed_layer import (
     PackedTensor,
     SplitInputGrid,
 )
-from qartsr.quantizers import OwnRange, SlicedOwn
+from qartsr.quantizers import OwnRange, SlicedOwn, TokenGaussian
 
 _SAID = {
     FloatTensor: "its weight is in floating point",
@@ -26,6 +27,8 @@ _SAID = {
     SplitInputGrid: "two parts of its input have ranges of their own",
     OwnRange: "its input has a range that each picture sets",
     SlicedOwn: "two parts of its input have ranges that each picture sets",
+    TokenGaussian: "its input has a range that each token sets",
+    InputRotation: "its input is rotated",
     Hierarchical: "its branch consists of blocks",
 }
 

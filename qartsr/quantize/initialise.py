@@ -12,7 +12,20 @@ from qartsr.layer import QuantLayer
 from qartsr.models import Backbone
 from qartsr.quantize.apply import quant_layers
 from qartsr.quantize.statistics import InputStatistics, Statistics
-from qartsr.quantizers import RangeStats, Sliced, joined_stats, weighted_stats
+from qartsr.quantizers import (
+    NoQuantizer,
+    OwnRange,
+    RangeStats,
+    Sliced,
+    SlicedOwn,
+    TokenGaussian,
+    joined_stats,
+    stats_of,
+    weighted_stats,
+)
+
+_FOLLOWING = (NoQuantizer, OwnRange, SlicedOwn, TokenGaussian)
+"""Input quantizers that need no statistics: what comes is all they look at."""
 
 
 @torch.no_grad()
@@ -42,7 +55,8 @@ def _calibrate(layer: QuantLayer, found: InputStatistics) -> None:
     """All that follows from a transform."""
     layer.skip.calibrate(layer.weight, layer.phi())
     layer.weight_quantizer.calibrate(layer.transform.weight(layer.main()))
-    layer.input_quantizer.calibrate(_transformed(layer, found))
+    if not isinstance(layer.input_quantizer, _FOLLOWING):
+        layer.input_quantizer.calibrate((_mixed if layer.transform.mixes else _transformed)(layer, found))
 
 
 def _best(candidates: Tensor, layer: QuantLayer, found: InputStatistics, name: str) -> Tensor:
@@ -72,15 +86,30 @@ def _patches(layer: QuantLayer, found: InputStatistics) -> Tensor:
     return found.patches.to(layer.weight).reshape(-1, *layer.weight.shape[1:])
 
 
+def _parts(layer: QuantLayer) -> list[slice]:
+    """All input channels, or each part of a split."""
+    quantizer = layer.input_quantizer
+    if isinstance(quantizer, Sliced):
+        return [slice(quantizer.boundary), slice(quantizer.boundary, None)]
+    return [slice(None)]
+
+
+def _mixed(layer: QuantLayer, found: InputStatistics) -> RangeStats:
+    """The statistics of T_x(x) where channels are mixed: of the patches."""
+    patches = _patches(layer, found)
+    if not len(patches):
+        do = "observe the model with the patches its plan asks for"
+        raise QartsrError("a rotated input's range has no inputs of a layer", "method.layer.transform", do)
+    turned = layer.transform.input(patches)
+    return joined_stats([stats_of(turned[:, part], 1) for part in _parts(layer)])
+
+
 def _transformed(layer: QuantLayer, found: InputStatistics) -> RangeStats:
     """The statistics of T_x(x), which is monotone in every channel: of all channels, or of each part of a split."""
     phi, delta = (factor.cpu().float() for factor in layer.transform.input_factors())
     low, high = (found.minimum - delta) / phi, (found.maximum - delta) / phi
     values = (found.centres() - delta[:, None]) / phi[:, None]
-    quantizer = layer.input_quantizer
-    parts = [slice(None)]
-    if isinstance(quantizer, Sliced):
-        parts = [slice(quantizer.boundary), slice(quantizer.boundary, None)]
+    parts = _parts(layer)
     stats = joined_stats(
         [weighted_stats(values[part], found.counts[part], low[part].amin(), high[part].amax()) for part in parts]
     )

@@ -8,22 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from qartsr.branches import searched_layout
 from qartsr.config import Bits
 from qartsr.config.base import Config
-from qartsr.config.parts import (
-    AbstractRangesConfig,
-    LayerRecipe,
-    MethodConfig,
-    QuantizerConfig,
-    STCAConfig,
-    VaSMPConfig,
-)
+from qartsr.config.parts import AbstractRangesConfig, HSVDConfig, LayerRecipe, MethodConfig, QuantizerConfig
+from qartsr.config.policies import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.models import Backbone
 from qartsr.quantize.names import matching, quantizable
 from qartsr.quantize.precision import share_out_bits
 from qartsr.quantize.ranks import as_voted, complexities, share_out, votes
+from qartsr.transforms import TRANSFORMS
 
 _NO_IMAGES = torch.empty(0, 3, 1, 1)
 
@@ -73,7 +69,7 @@ def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO
                 name=name,
                 weight_bits=method.edge_bits if name in edge else weight_bits.get(name, bits.weight),
                 input_bits=method.edge_bits if name in edge else bits.input,
-                recipe=_recipe(method, ranks.get(name, 0), splits.get(name, 0)),
+                recipe=_searched(_recipe(method, ranks.get(name, 0), splits.get(name, 0)), weights.get(name)),
                 float=name in kept,
             )
             for name in layers
@@ -89,7 +85,25 @@ def patches_needed(plan: Plan) -> dict[str, int]:
 
 def _weight_bits(weights: Mapping[str, Tensor], method: MethodConfig, bits: int) -> dict[str, int]:
     policy = method.bits_policy
-    return share_out_bits(weights, bits, policy) if isinstance(policy, VaSMPConfig) else {}
+    if not isinstance(policy, VaSMPConfig):
+        return {}
+    return share_out_bits({name: _mixed(weight, method.layer) for name, weight in weights.items()}, bits, policy)
+
+
+def _mixed(weight: Tensor, recipe: LayerRecipe) -> Tensor:
+    """The weight in a basis that mixes channels, if the recipe has one; factors per channel are not known yet."""
+    if not TRANSFORMS.answer(recipe.transform, "mixes"):
+        return weight
+    return TRANSFORMS.build(recipe.transform, shape=tuple(weight.shape)).weight(weight.detach())
+
+
+def _searched(recipe: LayerRecipe, weight: Tensor | None) -> LayerRecipe:
+    """The recipe with the layout of its hierarchical branch, where that is searched for on the weight."""
+    skip = recipe.skip
+    if not isinstance(skip, HSVDConfig) or not skip.search or weight is None:
+        return recipe
+    found = searched_layout(skip, _mixed(weight, recipe) if skip.basis == "rotated" else weight)
+    return recipe.model_copy(update={"skip": skip.model_copy(update={"layout": tuple(found)})})
 
 
 def _ranks(

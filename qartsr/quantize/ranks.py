@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qartsr.config.parts import STCAConfig
+from qartsr.config.policies import STCAConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import LayerOp
 from qartsr.models import Backbone

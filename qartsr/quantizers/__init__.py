@@ -2,6 +2,7 @@
 
 from qartsr.quantizers.fake import fake_quantize, range_grid
 from qartsr.quantizers.family import QUANTIZERS, Quantizer
+from qartsr.quantizers.gaussian import CLIP, KAPPA, Gaussian, TokenGaussian, gaussian_grid
 from qartsr.quantizers.gptq import GPTQ, gptq
 from qartsr.quantizers.grid import Grid, decode, encode
 from qartsr.quantizers.grouped import Grouped, Sliced, SlicedOwn, group_size, spread_parts
@@ -15,11 +16,14 @@ from qartsr.quantizers.static import Static
 from qartsr.quantizers.stats import RangeStats, joined_stats, stats_of, weighted_stats
 
 __all__ = [
+    "CLIP",
     "GPTQ",
+    "KAPPA",
     "LBQ",
     "LSQ",
     "QUANTIZERS",
     "ROUNDINGS",
+    "Gaussian",
     "Grid",
     "Grouped",
     "IntegerBase",
@@ -33,9 +37,11 @@ __all__ = [
     "Sliced",
     "SlicedOwn",
     "Static",
+    "TokenGaussian",
     "decode",
     "encode",
     "fake_quantize",
+    "gaussian_grid",
     "gptq",
     "group_size",
     "joined_stats",

@@ -2,6 +2,7 @@
 
 from qartsr.transforms.channel import FLOOR, ChannelAffine, ChannelScale, initial_phi, phi_candidates
 from qartsr.transforms.family import TRANSFORMS, Transform
+from qartsr.transforms.hadamard import Hadamard, block_order, rotated
 from qartsr.transforms.none import NoTransform
 from qartsr.transforms.search import ChannelSearch
 
@@ -11,8 +12,11 @@ __all__ = [
     "ChannelAffine",
     "ChannelScale",
     "ChannelSearch",
+    "Hadamard",
     "NoTransform",
     "Transform",
+    "block_order",
     "initial_phi",
     "phi_candidates",
+    "rotated",
 ]

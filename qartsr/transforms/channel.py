@@ -44,6 +44,7 @@ class ChannelScale(nn.Module):
     """x / phi and W phi; phi is learned."""
 
     stored: ClassVar[Stored] = "scale"
+    mixes: ClassVar[bool] = False
 
     def __init__(self, config: ChannelScaleConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -89,6 +90,7 @@ class ChannelAffine(nn.Module):
     """(x - delta) / phi, W phi and b + W delta; both are learned, delta from 0 (PassionSR's LET, sign corrected)."""
 
     stored: ClassVar[Stored] = "affine"
+    mixes: ClassVar[bool] = False
 
     def __init__(self, config: ChannelAffineConfig, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -8,14 +8,16 @@ from torch import Tensor
 
 from qartsr.registry import Registry
 
-Stored = Literal["none", "scale", "affine"]
-"""What a package holds of a transform: nothing, phi, or phi and delta."""
+Stored = Literal["none", "scale", "affine", "hadamard"]
+"""What a package holds of a transform: nothing, phi, phi and delta, or the order of a rotation."""
 
 
 class Transform(Protocol):
-    """A change of basis per input channel. Its one law: ``weight(V) @ input(x) + bias(V) == V @ x``."""
+    """A change of basis of the input channels. Its one law: ``weight(V) @ input(x) + bias(V) == V @ x``."""
 
     stored: ClassVar[Stored]
+    mixes: ClassVar[bool]
+    """whether channels are mixed; then histograms per channel say nothing about what the quantizer sees"""
 
     def calibrate(self, absmax: Tensor, weight: Tensor) -> None:
         """Set initial values from the largest input magnitude per channel, (C,), and the weight."""
@@ -27,10 +29,10 @@ class Transform(Protocol):
         """Start from ``phi`` (C,), one of the candidates."""
 
     def input(self, x: Tensor) -> Tensor:
-        """(x - delta) / phi; ``x`` is (B, C, H, W) for a convolution, (..., C) for a linear layer."""
+        """(x - delta) / phi, or rotated; ``x`` is (B, C, H, W) for a convolution, (..., C) for a linear layer."""
 
     def weight(self, weight: Tensor) -> Tensor:
-        """V phi, shape of ``weight``: (O, C, k, k) or (O, C)."""
+        """The weight in the new basis, V phi; shape of ``weight``: (O, C, k, k) or (O, C)."""
 
     def bias(self, weight: Tensor) -> Tensor:
         """V delta, (O,)."""

@@ -16,6 +16,7 @@ class NoTransform(nn.Module):
     """No change of basis: phi = 1, delta = 0."""
 
     stored: ClassVar[Stored] = "none"
+    mixes: ClassVar[bool] = False
 
     phi: Tensor
     delta: Tensor

@@ -21,6 +21,7 @@ class ChannelSearch(nn.Module):
     """
 
     stored: ClassVar[Stored] = "scale"
+    mixes: ClassVar[bool] = False
 
     def __init__(self, config: ChannelSearchConfig, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from qartsr.branches import HSVD, SVD, branch_layout, layout
+from qartsr.branches import HSVD, SVD, branch_layout, layout, searched_layout
 from qartsr.config.parts import HSVDConfig, NoBranchConfig, SVDConfig
 from qartsr.layer import Conv2dOp, LinearOp
 
@@ -109,6 +109,30 @@ def test_blocks_beat_the_plain_svd_where_the_weight_has_local_structure() -> Non
         branch.double().calibrate(weight, torch.ones(32, dtype=torch.float64))
         residuals.append((weight - branch.matrix()).square().sum().item())
     assert residuals[1] < residuals[0]
+
+
+@pytest.mark.parametrize("shape", [SHAPES["linear"], SHAPES["conv"]])
+def test_the_search_finds_the_least_rest_within_the_budget(shape: tuple[int, ...]) -> None:
+    """Against what the branch leaves of the weight for every layout that the shares allow."""
+    weight, rank = _weight(shape), 6
+    found = searched_layout(HSVDConfig(rank=rank), weight)
+
+    def left(rank: int, rows: int, columns: int) -> float:
+        branch = HSVD(HSVDConfig(rank=6, layout=(rank, rows, columns)), shape, "a").double()
+        branch.calibrate(weight, _phi(shape))
+        return float((weight - branch.matrix()).square().sum())
+
+    inputs = math.prod(shape[1:])
+    errors = [
+        left(rank - spent, rows, columns)
+        for spent in (2, 3, 4, 6)
+        for rows in (1, 2, 3, 4, 6, 12)
+        for columns in (1, 2, 3, 6, 9, 18)
+        if shape[1] % columns == 0 and rows * inputs + shape[0] * columns <= spent * (shape[0] + inputs)
+    ]
+    assert left(*found) == pytest.approx(min(*errors, left(rank, 0, 0)), rel=1e-9)
+    config = HSVDConfig(rank=rank, layout=tuple(found))
+    assert layout(config, shape) == found and _size(HSVD(config, shape, "a")) <= rank * (shape[0] + inputs)
 
 
 def test_all_factors_learn() -> None:

@@ -23,7 +23,7 @@ def test_json_accounts_for_every_byte(qartsr: Qartsr, package: Path) -> None:
     folded = tiny_model().constant_shapes(3).values()
     assert values["kinds"]["folded constants"] == 2 * sum(math.prod(shape) for shape in folded)
     assert values["kinds"]["norms"] > 0 == values["kinds"]["context"] == values["kinds"]["layers kept in float"]
-    assert (values["method"], values["bits"], values["schema_version"]) == ("test", "w4a4", 1)
+    assert (values["method"], values["bits"], values["schema_version"]) == ("test", "w4a4", 2)
     assert values["provenance"] == {"profile": "test", "data": {"sha256": "ab"}}
     assert 4 < values["bits_per_weight"] < 32
 

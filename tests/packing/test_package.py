@@ -159,9 +159,24 @@ def test_other_files_are_told_apart() -> None:
 
 
 def test_a_newer_format_asks_for_an_update() -> None:
-    data = package().replace(b'\\"schema_version\\":1', b'\\"schema_version\\":2')
+    data = package().replace(b'\\"schema_version\\":2', b'\\"schema_version\\":3')
     refused(data, "update qartsr")
-    refused(package().replace(b'\\"schema_version\\":1', b'\\"schema_version\\":0'), "unknown format 0")
+    refused(package().replace(b'\\"schema_version\\":2', b'\\"schema_version\\":0'), "unknown format 0")
+
+
+def test_format_one_is_still_read(tmp_path: Path) -> None:
+    """As it was: without the keys that came with 2."""
+    (tmp_path / "new").write_bytes(package())
+    header = json.loads(metadata(read_head(tmp_path / "new").header)["qartsr"])
+    checksum, header["schema_version"] = header.pop("checksum"), 1
+    for layer in header["layers"]:
+        for key in ("input_token", "rotation", "skip_rotated"):
+            (layer["stored"] or {}).pop(key, None)
+    body = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    text = f'{{"checksum":"{checksum}",{body[1:]}'
+    (tmp_path / "old").write_bytes(sealed(save(load_file(tmp_path / "new"), {"qartsr": text})))
+    old, new = load_package(tmp_path / "old").state_dict(), load_package(tmp_path / "new").state_dict()
+    assert old.keys() == new.keys() and all(torch.equal(value, new[name]) for name, value in old.items())
 
 
 def test_forged_packages_are_refused_before_anything_is_allocated() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qartsr.config import Bits
-from qartsr.config.parts import STCAConfig, VaSMPConfig
+from qartsr.config.policies import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.quantize import Plan, plan
-from qartsr.quantize.precision import share_out_bits
+from qartsr.quantize.precision import scheduled_bits, share_out_bits
 from qartsr.quantize.ranks import as_voted, complexities, complexity, share_out, votes
+from qartsr.quantizers import KAPPA
 from tests.quantize.small import batches, method, small
 
 SHAPE = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])).map(lambda s: (*s, s[2]))
@@ -223,3 +225,72 @@ def test_a_vote_of_clips_needs_both() -> None:
     shapes = {"a": (64, 64), "b": (4, 64)}
     assert as_voted({"a": 20, "b": 64}, shapes, STCAConfig()) == {"a": 24, "b": 4}
     assert as_voted({"a": 19, "b": 16}, shapes, STCAConfig()) == {"a": 16, "b": 4}
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    scales=st.lists(st.floats(0.01, 100), min_size=5, max_size=5),
+    bits=st.integers(2, 8),
+    spread=st.integers(0, 2),
+)
+@settings(max_examples=40, deadline=None)
+def test_exact_bits_meet_the_budget_and_are_the_best_that_do(
+    sizes: list[int], scales: list[float], bits: int, spread: int
+) -> None:
+    weights = {
+        str(place): torch.randn(2, 4 * size, generator=torch.Generator().manual_seed(place)) * scale
+        for place, (size, scale) in enumerate(zip(sizes, scales, strict=False))
+    }
+    found = share_out_bits(weights, bits, VaSMPConfig(spread=spread, exact=True))
+    allowed = range(max(2, bits - spread), min(8, bits + spread) + 1)
+
+    def distortion(chosen: Iterable[int]) -> float:
+        pairs = zip(weights.values(), chosen, strict=True)
+        return sum(w.numel() * float(w.double().var(1, correction=0).mean()) * 4.0**-b for w, b in pairs)
+
+    meeting = [
+        chosen
+        for chosen in itertools.product(allowed, repeat=len(sizes))
+        if sum(n * (b - bits) for n, b in zip(sizes, chosen, strict=True)) == 0
+    ]
+    assert tuple(found.values()) in meeting
+    assert distortion(found.values()) == pytest.approx(min(map(distortion, meeting)), rel=1e-9)
+
+
+def _stretches(schedule: Sequence[int]) -> int:
+    return sum(1 for _ in itertools.groupby(schedule))
+
+
+@given(
+    variances=st.lists(st.floats(0.01, 100), min_size=1, max_size=5),
+    bits=st.integers(2, 6),
+    segments=st.integers(1, 5),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_schedule_is_the_best_of_all(variances: list[float], bits: int, segments: int) -> None:
+    found = scheduled_bits(variances, bits, segments)
+    steps = len(variances)
+    assert len(found) == steps and sum(found) <= bits * steps and _stretches(found) <= segments
+
+    def error(schedule: Iterable[int]) -> float:
+        return sum(v * KAPPA[b] for v, b in zip(variances, schedule, strict=True))
+
+    tried = (s for s in itertools.product(range(2, 9), repeat=steps) if sum(s) <= bits * steps)
+    assert error(found) == pytest.approx(min(error(s) for s in tried if _stretches(s) <= segments), rel=1e-9)
+
+
+def test_free_stretches_are_greedy_and_few_gain() -> None:
+    """24 timesteps whose variance rises, then falls."""
+    variances = [0.3 + 6 * math.sin(math.pi * (t + 0.5) / 24) ** 2 for t in range(24)]
+    greedy = [2] * len(variances)
+    for _ in range(2 * len(variances)):
+        gains = [v * (KAPPA[b] - KAPPA.get(b + 1, KAPPA[b])) for v, b in zip(variances, greedy, strict=True)]
+        greedy[gains.index(max(gains))] += 1
+
+    def error(schedule: Iterable[int]) -> float:
+        return sum(v * KAPPA[b] for v, b in zip(variances, schedule, strict=True))
+
+    one, three, free = (error(scheduled_bits(variances, 4, stretches)) for stretches in (1, 3, 24))
+    assert free == pytest.approx(error(greedy), rel=1e-9) and one == pytest.approx(error([4] * 24))
+    assert free < three < one
+    assert scheduled_bits([3.0], 4) == (4,)

@@ -18,11 +18,14 @@ from qartsr.quantize import (
     initialise,
     load_state,
     load_statistics,
+    look,
     observe,
     parameters_by_role,
     patches_needed,
     plan,
     quant_layers,
+    quantizable,
+    quantize,
     save_state,
 )
 from qartsr.quantize.initialise import _transformed
@@ -151,6 +154,30 @@ def test_stored_states_hold_the_new_parts(tmp_path: Path) -> None:
     loaded = small()
     load_state(loaded, tmp_path)
     assert torch.equal(loaded(batches()[0]), model(batches()[0]))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_qdit4sr_whole(tmp_path: Path, fixed: bool) -> None:
+    """Rotation, Gaussian grids, a searched branch and exact bits; with a fixed input range it asks for patches."""
+    layer = {
+        **PLAIN,
+        "weight": {"kind": "gaussian", "granularity": "channel"},
+        "input": {"kind": "mse"} if fixed else {"kind": "gaussian", "token": True},
+        "transform": {"kind": "hadamard"},
+        "skip": {"kind": "hsvd", "rank": 4, "basis": "rotated", "search": True},
+    }
+    decided = plan(small(), method(layer=layer, bits_policy={"kind": "vasmp", "exact": True}), Bits(4, 4))
+    sizes = {name: layer.get_parameter("weight").numel() for name, layer in quantizable(small()).items()}
+    assert sum(sizes[one.name] * (one.weight_bits - 4) for one in decided.layers) == 0
+    assert all(getattr(one.recipe.skip, "layout", None) for one in decided.layers)
+    assert bool(patches_needed(decided)) == fixed
+    made, lq = quantize(small(), decided, look(small(), decided, torch.cat(batches()))), batches()[0]
+    exact = small()(lq)
+    assert float((made(lq).detach() - exact).square().mean()) < 0.5 * float(exact.var())
+    save_state(made, decided, tmp_path)
+    loaded = small()
+    load_state(loaded, tmp_path)
+    assert torch.equal(loaded(lq), made(lq))
 
 
 def test_joins_are_where_diffusers_joins() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qartsr.config.parts import STCAConfig
+from qartsr.config.policies import STCAConfig
 from qartsr.layer import op_of
 from qartsr.quantize.ranks import complexity, temporal_complexity, votes
 from tests.parity.methods.fixtures import each, header, kinds, load
