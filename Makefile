@@ -4,6 +4,7 @@
 #   make stop        stop the local services (their data stays in .services/)
 #   make experiments every method in one harness: the tables of docs/experiments.md, about an hour on two cores
 #   make test        the tests                          make test-slow   the long ones too
+#   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   the stages under a real Slurm of two nodes on this machine (installs Debian packages, as root)
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine
@@ -23,7 +24,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: release licences demo experiments services stop venv test test-slow cluster-test check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow cluster-test web-test check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -51,6 +52,10 @@ cluster-test: $(STAMP)
 	@command -v slurmctld >/dev/null || PATH=$$PATH:/usr/sbin command -v slurmctld >/dev/null || \
 		apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 	@$(BIN)/python -m pytest -m cluster -ra tests/pipelines/test_slurm.py
+
+web-test: $(STAMP)
+	@command -v chromium >/dev/null || apt-get install --yes --no-install-recommends chromium
+	@$(BIN)/python -m pytest -m browser -ra tests/web
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -23,11 +23,13 @@ from qartsr.cli.promote import PROMOTE
 from qartsr.cli.rollback import ROLLBACK
 from qartsr.cli.serve import SERVE
 from qartsr.cli.upscale import UPSCALE
+from qartsr.cli.web import WEB
 from qartsr.errors import QartsrError, speak_anyhow
 
 COMMANDS = (
     UPSCALE,
     SERVE,
+    WEB,
     INSPECT,
     EVALUATE,
     EXPORT,
@@ -44,6 +46,7 @@ _EXTRAS = {
     "av": "video",
     "boto3": "registry",
     "botocore": "registry",
+    "gradio": "web",
     "mlflow": "serve",
     "onnx": "openvino",
     "openvino": "openvino",

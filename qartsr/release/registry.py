@@ -76,6 +76,18 @@ class Registry:
             if not token:
                 return sorted(found, key=lambda version: version.number)
 
+    def names(self, prefix: str) -> list[str]:
+        """Names of the registered models that begin so."""
+        found, token = list[str](), ""
+        while True:
+            page = {"page_token": token} if token else {}
+            query = {"filter": f"name LIKE '{prefix}%'", "max_results": "200", **page}
+            answer = self._server.get("registered-models/search", query)
+            found += [each["name"] for each in answer.get("registered_models", [])]
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(found)
+
     def with_hash(self, name: str, sha256: str) -> list[Version]:
         """Versions whose tag ``sha256`` is this, oldest first."""
         return self.versions(name, f" and tags.sha256 = '{sha256}'")
