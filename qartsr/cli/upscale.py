@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qartsr.cli.batch import SCALE, Outcome, PartlyFailedError, Wish, as_json, enough_memory, tell, upscale_all
+from qartsr.cli.bulk import add_bulk_options, run_bulk, wants_bulk
 from qartsr.cli.clip import add_clip_options, demand_no_clip_options, run_clip, wants_clip
 from qartsr.cli.command import Command, add_image_options, natural, threads
 from qartsr.cli.jobs import Jobs, Naming, plan_jobs
@@ -58,6 +59,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("-v", "--verbose", action="store_true", help="say engine, seconds and rate too")
     parser.add_argument("--json", action="store_true", help="print what became of every image as JSON")
     add_clip_options(parser)
+    add_bulk_options(parser)
     add_options(parser)
 
 
@@ -97,6 +99,9 @@ def _scale(text: str) -> float:
 def _run(args: argparse.Namespace) -> None:
     words, output = _ends(args)
     _demand_one_model(args)
+    if wants_bulk(words, output, args):
+        run_bulk(words, output, args, _loader(args), _wish(args))
+        return
     if len(words) == 1 and wants_clip(Path(words[0]), Path(output)):
         _demand_no_image_options(args)
         run_clip(Path(words[0]), Path(output), args, partial(_clip, args, words[0], output))

@@ -7,6 +7,7 @@ import os
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,31 @@ class Store:
         """Receive an object into ``file``."""
         with _sentences(f"s3://{bucket}/{key}", bucket), file.open("wb") as handle:
             self._read(bucket, key, handle.write)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """The bytes of an object."""
+        blocks = list[bytes]()
+        with _sentences(f"s3://{bucket}/{key}", bucket):
+            self._read(bucket, key, blocks.append)
+        return b"".join(blocks)
+
+    def write(self, data: bytes, bucket: str, key: str) -> None:
+        """Make an object of ``data``; it appears whole or not at all."""
+        with _sentences(f"s3://{bucket}/{key}", bucket):
+            within(_ANSWER, lambda: self._client.put_object(Bucket=bucket, Key=key, Body=data), len(data))
+
+    def listed(self, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and ETag of every object whose key begins with ``prefix``, a thousand asked for at a time."""
+        more: dict[str, str] = {}
+        while True:
+            with _sentences(f"s3://{bucket}/{prefix}", bucket):
+                words = {"Bucket": bucket, "Prefix": prefix, **more}
+                page = within(_ANSWER, partial(self._client.list_objects_v2, **words))
+            for entry in page.get("Contents", []):
+                yield entry["Key"], str(entry.get("ETag", "")).strip('"')
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _read(self, bucket: str, key: str, take: Callable[[bytes], object]) -> None:
         """Hand an object on, block by block."""
