@@ -23,7 +23,7 @@ from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
 from qartsr.images import Picture
 from qartsr.remote import open_store
-from tests.cli.conftest import Qartsr, package, qartsr  # noqa: F401
+from tests.cli.conftest import Qartsr
 from tests.conftest import ROOT
 from tests.pipelines.alive import until
 
@@ -117,7 +117,7 @@ def test_a_place_is_tried_again_and_given_up_when_it_fails_for_all(
     assert len(rows(log)) == 8, "nothing is lost"
 
 
-def test_a_killed_run_is_finished_by_the_next(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:  # noqa: F811
+def test_a_killed_run_is_finished_by_the_next(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:
     source = pictures(tmp_path / "in", *(f"{n:03}.png" for n in range(60)))
     words = ["upscale", source, tmp_path / "out", "--model", package, "--engine", "simulated", "--manifest"]
     log = tmp_path / "log.jsonl"
@@ -170,6 +170,6 @@ def test_from_bucket_to_bucket(
         (["in.png", "out.png", "--manifest", "log"], "in.png: is not a folder"),
     ],
 )
-def test_what_cannot_be_is_said_at_once(words: list[str], sentence: str, package: Path, qartsr: Qartsr) -> None:  # noqa: F811
+def test_what_cannot_be_is_said_at_once(words: list[str], sentence: str, package: Path, qartsr: Qartsr) -> None:
     said = qartsr("upscale", *words, "--model", package)
     assert said.status == 1 and sentence in said.err
