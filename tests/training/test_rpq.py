@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -20,9 +23,12 @@ from qartsr.training.cuts import Cuts
 from qartsr.training.optimizer import Setting
 from qartsr.training.order import module_order
 from qartsr.training.rpq import reconstruct
+from tests.conftest import ROOT
+from tests.packing.tiny import tiny_model
 
 RATES = RoleRates(transform=1, skip=1, adapter=1, quantizer=1)
 SETTING = Setting(LPIPSConfig(), "none", 1.0, 0)
+Prepared = tuple[Plan, Statistics]
 
 
 def _config(order: str = "reverse", steps: int = 1, train_quantized: bool = True) -> ModulesPhase:
@@ -39,53 +45,75 @@ def _config(order: str = "reverse", steps: int = 1, train_quantized: bool = True
     )
 
 
-@pytest.fixture()
+@pytest.fixture(scope="module")
+def model() -> OneStepSR:
+    """The smallest model with all kinds of segments; no test changes it."""
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
 def lq() -> Tensor:
-    return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
 
 
-@pytest.fixture()
-def prepared(model: OneStepSR, lq: Tensor, root: Path) -> tuple[Plan, Statistics]:
-    params = load_params(root / "configs" / "osediff.yaml")  # min-max start: quick
+@pytest.fixture(scope="module")
+def prepared(model: OneStepSR, lq: Tensor) -> Prepared:
+    params = load_params(ROOT / "configs" / "osediff.yaml")  # min-max start: quick
     return plan(model, params.method.planned(params.common), Bits(4, 4)), observe(model, lq.split(2))
 
 
 def _reconstruct(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, folder: Path, config: ModulesPhase
+    model: OneStepSR, prepared: Prepared, lq: Tensor, folder: Path, config: ModulesPhase
 ) -> tuple[OneStepSR, Curves]:
     curves = Curves(lambda values, step: None)
     student = reconstruct(model, *prepared, lq, config, SETTING, curves, Checkpoint(folder, 0.0))
     return student, curves
 
 
-def test_modules_come_in_reverse_inference_order(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
-) -> None:
-    _, curves = _reconstruct(model, prepared, lq, tmp_path, _config())
-    assert [row["module"] for row in curves.rows] == [unit.name for unit in reversed(model.segments())]
+class Run(NamedTuple):
+    """One whole run in reverse order, and how many samples entered the teacher's first layer."""
+
+    student: OneStepSR
+    curves: Curves
+    seen: int
 
 
-def test_original_weights_never_change(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
-) -> None:
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    student, _ = _reconstruct(model, prepared, lq, tmp_path, _config(steps=2))
-    after = student.state_dict()
+@pytest.fixture(scope="module")
+def run(
+    model: OneStepSR, prepared: Prepared, lq: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Run]:
+    """Runs by their steps per module, each made once for all tests."""
+
+    @functools.cache
+    def made(steps: int) -> Run:
+        seen: list[int] = []
+        hook = model.vae.encoder.conv_in.register_forward_hook(lambda *call: seen.append(len(call[1][0])))
+        # it travels into the copy, whose encoder is quantized last: then QuantLayer replaces this module
+        student, curves = _reconstruct(model, prepared, lq, tmp_path_factory.mktemp("run"), _config(steps=steps))
+        hook.remove()
+        return Run(student, curves, sum(seen))
+
+    return made
+
+
+def test_modules_come_in_reverse_inference_order(model: OneStepSR, run: Callable[[int], Run]) -> None:
+    assert [row["module"] for row in run(1).curves.rows] == [unit.name for unit in reversed(model.segments())]
+
+
+def test_original_weights_never_change(model: OneStepSR, run: Callable[[int], Run]) -> None:
+    after, before = run(2).student.state_dict(), tiny_model().state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
-def test_quantized_parts_do_train(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
-) -> None:
-    trained, _ = _reconstruct(model, prepared, lq, tmp_path / "a", _config(steps=2))
-    still, _ = _reconstruct(model, prepared, lq, tmp_path / "b", _config(steps=0))
-    changed = [n for n, p in trained.named_parameters() if not torch.equal(p, dict(still.named_parameters())[n])]
+def test_quantized_parts_do_train(run: Callable[[int], Run]) -> None:
+    still = dict(run(0).student.named_parameters())
+    changed = [n for n, p in run(2).student.named_parameters() if not torch.equal(p, still[n])]
     for role in ("transform", "skip", "adapter", "weight_quantizer", "input_quantizer"):
         assert any(f".{role}." in name for name in changed), role
 
 
-@pytest.mark.parametrize("limit", [1 << 26, 4096])
+@pytest.mark.parametrize("limit", [1 << 26, 1024])
 def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path, limit: int) -> None:
     sequence, every = model.segments(), torch.arange(len(lq))
     cuts = Cuts(tmp_path, model, sequence, lq, limit)
@@ -113,59 +141,49 @@ def test_large_states_are_not_kept(model: OneStepSR, lq: Tensor, tmp_path: Path)
         Cuts(tmp_path / folder, model, model.segments(), lq, limit).fill()
         return sum(path.stat().st_size for path in (tmp_path / folder).iterdir())
 
-    assert kept("less", 4096) < kept("more", 1 << 26) / 2
+    assert kept("less", 1024) < kept("more", 1 << 26) / 2
 
 
 def _tensors(state: State) -> list[Tensor]:
     return [state.hidden, *(state.beside[name] for name in sorted(state.beside))]
 
 
-def test_the_teacher_runs_once_per_sample(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
-) -> None:
-    seen: list[int] = []
-    model.vae.encoder.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    # the hook travels into the student's copy, whose encoder is quantized last: then QuantLayer replaces this module
-    _reconstruct(model, prepared, lq, tmp_path, _config(steps=1))
-    assert sum(seen) == len(lq)
+def test_the_teacher_runs_once_per_sample(lq: Tensor, run: Callable[[int], Run]) -> None:
+    assert run(1).seen == len(lq)
 
 
 @pytest.mark.parametrize("stop", [5, 17])
 def test_killed_and_resumed_equals_uninterrupted(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path, stop: int
+    model: OneStepSR, prepared: Prepared, lq: Tensor, run: Callable[[int], Run], tmp_path: Path, stop: int
 ) -> None:
-    whole, curves = _reconstruct(model, prepared, lq, tmp_path / "whole", _config(steps=2))
-
     def die(values: dict[str, float], step: int) -> None:
         if step == stop:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reconstruct(model, *prepared, lq, _config(steps=2), SETTING, Curves(die), Checkpoint(tmp_path / "parts", 0.0))
-    again, rows = _reconstruct(model, prepared, lq, tmp_path / "parts", _config(steps=2))
-    assert rows.rows == curves.rows
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), whole.state_dict().values(), strict=True))
+        reconstruct(model, *prepared, lq, _config(steps=2), SETTING, Curves(die), Checkpoint(tmp_path, 0.0))
+    again, rows = _reconstruct(model, prepared, lq, tmp_path, _config(steps=2))
+    whole = run(2).student.state_dict().values()
+    assert rows.rows == run(2).curves.rows
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), whole, strict=True))
 
 
 def test_frozen_predecessors_stay(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+    model: OneStepSR, prepared: Prepared, lq: Tensor, run: Callable[[int], Run], tmp_path: Path
 ) -> None:
-    student, _ = _reconstruct(model, prepared, lq, tmp_path / "a", _config(steps=1, train_quantized=False))
-    training, _ = _reconstruct(model, prepared, lq, tmp_path / "b", _config(steps=1, train_quantized=True))
+    student, _ = _reconstruct(model, prepared, lq, tmp_path, _config(steps=1, train_quantized=False))
     first = model.segments()[-1].layers
-    here, there = dict(student.named_parameters()), dict(training.named_parameters())
+    here, there = dict(student.named_parameters()), dict(run(1).student.named_parameters())
     assert any(not torch.equal(here[n], there[n]) for n in here if n.startswith(first))
 
 
-def test_forward_order_also_runs(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
-) -> None:
+def test_forward_order_also_runs(model: OneStepSR, prepared: Prepared, lq: Tensor, tmp_path: Path) -> None:
     _, curves = _reconstruct(model, prepared, lq, tmp_path, _config(order="forward"))
     assert [row["module"] for row in curves.rows] == [unit.name for unit in model.segments()]
 
 
 def test_the_order_by_sensitivity_is_that_of_single_modules(
-    model: OneStepSR, prepared: tuple[Plan, Statistics], lq: Tensor, tmp_path: Path
+    model: OneStepSR, prepared: Prepared, lq: Tensor, tmp_path: Path
 ) -> None:
     errors = {}
     for unit in model.segments():  # whole passes of a copy with one module quantized, no cuts
