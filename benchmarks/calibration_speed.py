@@ -5,7 +5,7 @@
 Three ways through the same pass, same samples, same seeds, in one process:
 
 naive   the teacher and the whole student run at every step
-cached  the teacher's states at all cuts are computed once (qartsr/training/cuts.py); the student begins at module k
+cached  the teacher's states at all cuts are kept (qartsr/training/teacher_cache.py); the student begins at module k
 hybrid  cached, and the image loss enters every n-th step only; the others stop behind module k
 
 Multiply-accumulates are PyTorch's own count of convolutions, matrix products and attention, forward and backward, as a
@@ -40,12 +40,12 @@ from qartsr.metrics.luma import psnr_y
 from qartsr.models import OneStepSR, State, align, load_model, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
+from qartsr.training.determinism import sample
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Optimizer, Setting, constant
+from qartsr.training.param_groups import groups
 from qartsr.training.probe import centre
-from qartsr.training.quantized import groups
 from qartsr.training.rpq import reconstruct
-from qartsr.training.sampling import sample
 
 RESULTS = Path(__file__).parent / "results"
 Way = Callable[[ModulesPhase], OneStepSR]

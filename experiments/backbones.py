@@ -7,12 +7,11 @@ from qartsr.config.experiment import Experiments
 from qartsr.models import load_model, save_model
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
-from qartsr.training.means import Means
+from qartsr.training.distributed import Means, World
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
 from qartsr.training.trq import Job, retrained
-from qartsr.training.world import World
 from stages._stage import arguments, stage
 
 

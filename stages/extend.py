@@ -12,11 +12,11 @@ from qartsr.models import fold_constants, load_model
 from qartsr.quantize import load_state, round_for_storage, save_state
 from qartsr.tracking import NO_RUN, open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
+from qartsr.training.distributed import World, init_distributed, relaunch_workers
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
 from qartsr.training.phases import Job, shared, train
-from qartsr.training.world import World, joined, launched
 from stages._stage import arguments, stage
 
 
@@ -28,9 +28,9 @@ def main() -> None:
     params = load_params(args.params)
     asked = load_config(Training, args.phases)
     whole = [phase for phase in asked.phases if phase.kind == "model"]
-    if launched("stages.extend", shared(whole, params.compute.processes)):
+    if relaunch_workers("stages.extend", shared(whole, params.compute.processes)):
         return
-    with joined(prepare(params.compute, params.compute.threads)) as world:
+    with init_distributed(prepare(params.compute, params.compute.threads)) as world:
         _extend(args, params, asked, world)
 
 
@@ -44,16 +44,16 @@ def _extend(args: Namespace, params: Params, asked: Training, world: World) -> N
     phases = [phase for phase in lasting(asked, len(teacher.segments())) if phase.kind == "model"]
     lq = to_unit(load_calibration(args.calibration).lq).to(device)
     job = Job(teacher, lq, setting, folder, params.compute.checkpoint_seconds, world)
-    with open_run(params.profile, f"extend@{bits}", asked.model_dump()) if world.leads else NO_RUN as run:
+    with open_run(params.profile, f"extend@{bits}", asked.model_dump()) if world.is_main_process else NO_RUN as run:
         curves = Curves(run.metrics)
         student = train(job, decided, phases, curves, lambda: student.to(device))
-        if world.leads:
+        if world.is_main_process:
             fold_constants(student)
             round_for_storage(student)
             save_state(student, decided, args.out)
             curves.write(args.curves)
             run.artifact(args.curves)
-    Checkpoint(folder, 0.0, world.leads).finish()
+    Checkpoint(folder, 0.0, world.is_main_process).finish()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from qartsr.tracking import open_run
 from qartsr.training.batches import calibration
 from qartsr.training.checkpoint import scratch_folder
 from qartsr.training.determinism import prepare
+from qartsr.training.distributed import init_distributed, relaunch_workers
 from qartsr.training.optimizer import Setting
 from qartsr.training.probe import Probe, centre, probe, probed, quality, table
 from qartsr.training.trq import inputs, read_job
-from qartsr.training.world import joined, launched
 from stages._stage import arguments, stage
 
 
@@ -20,16 +20,16 @@ def main() -> None:
     """Write the FP quality and the error of Z_H of every probed timestep, and the table of all measurements."""
     args = arguments(__doc__, "--model", "--retrained", "--data", "--metrics", "--probe", "--work")
     params = load_params(args.params)
-    if launched("stages.probe", params.compute.processes):
+    if relaunch_workers("stages.probe", params.compute.processes):
         return
     config, compute = params.retrain, params.compute
     setting = Setting(params.lpips, params.backbone.train_align, 1.0, params.seed)
     settings = [config.model_dump(), *map(str, setting), list(params.probe.timesteps), params.probe.steps]
     folder = scratch_folder(args.work, "probe", "stages.probe", settings, [args.model, args.data, *inputs(config)])
-    with joined(prepare(compute, compute.threads_alone)) as world:
+    with init_distributed(prepare(compute, compute.threads_alone)) as world:
         job = read_job(args.model, args.data, config, setting, compute, folder, world)
         models = probed(job, params.probe, args.retrained)
-        if not world.leads:
+        if not world.is_main_process:
             for _ in models:
                 pass
             return

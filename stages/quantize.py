@@ -13,11 +13,11 @@ from qartsr.models import load_model
 from qartsr.quantize import plan, save_state
 from qartsr.tracking import NO_RUN, open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
+from qartsr.training.distributed import World, init_distributed, relaunch_workers
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
 from qartsr.training.phases import Job, calibrated, shared, train
-from qartsr.training.world import World, joined, launched
 from stages._stage import arguments, stage
 
 
@@ -28,9 +28,9 @@ def main() -> None:
     )
     params = load_params(args.params)
     asked = load_config(Training, args.phases)
-    if launched("stages.quantize", shared(asked.phases, params.compute.processes)):
+    if relaunch_workers("stages.quantize", shared(asked.phases, params.compute.processes)):
         return
-    with joined(prepare(params.compute, params.compute.threads)) as world:
+    with init_distributed(prepare(params.compute, params.compute.threads)) as world:
         _quantize(args, params, asked, world)
 
 
@@ -43,14 +43,14 @@ def _quantize(args: Namespace, params: Params, asked: Training, world: World) ->
     lq = to_unit(load_calibration(args.calibration).lq).to(device)
     decided = plan(teacher, load_config(MethodConfig, args.layers), bits, lq)
     job = Job(teacher, lq, setting, folder, params.compute.checkpoint_seconds, world)
-    with open_run(params.profile, f"quantize@{bits}", asked.model_dump()) if world.leads else NO_RUN as run:
+    with open_run(params.profile, f"quantize@{bits}", asked.model_dump()) if world.is_main_process else NO_RUN as run:
         curves = Curves(run.metrics)
         student = train(job, decided, lasting(asked, len(teacher.segments())), curves, lambda: calibrated(job, decided))
-        if world.leads:
+        if world.is_main_process:
             save_state(student, decided, args.out)
             curves.write(args.curves)
             run.artifact(args.curves)
-    Checkpoint(folder, 0.0, world.leads).finish()
+    Checkpoint(folder, 0.0, world.is_main_process).finish()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from qartsr.study.measure import DIGITS, Judge, Scores, means, restored
 from qartsr.study.method import Job, Trained, train_method
 from qartsr.study.sets import Windows, load_inputs
 from qartsr.training.checkpoint import intact, seal
-from qartsr.training.curves import Curves
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
 
 _FILES = ("images.safetensors", "curves.csv", "result.json")

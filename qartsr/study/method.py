@@ -16,7 +16,7 @@ from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, train
 from qartsr.models import Backbone
 from qartsr.quantize import plan, round_for_storage
 from qartsr.training import phases
-from qartsr.training.curves import Curves, Row
+from qartsr.training.loop import Curves, Row
 from qartsr.training.optimizer import Setting
 
 

@@ -21,10 +21,9 @@ from qartsr.models.sd_unet.schedule import STEPS, alphas_cumprod
 from qartsr.training.backbone import phase_at
 from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
-from qartsr.training.fit import Run, fit, resume
-from qartsr.training.means import Share
+from qartsr.training.distributed import Share
+from qartsr.training.loop import Curves, Run, fit, resume
 from qartsr.training.optimizer import Group, Optimizer, cosine
 from qartsr.training.transform_start import level, start_as_transform
 

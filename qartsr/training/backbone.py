@@ -17,11 +17,10 @@ from qartsr.losses import ImageLoss
 from qartsr.models import Backbone, align
 from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
-from qartsr.training.fit import Run, fit, resume
-from qartsr.training.means import Means, Share
+from qartsr.training.distributed import MicroBatching, Share
+from qartsr.training.loop import Curves, Run, fit, resume
 from qartsr.training.optimizer import Group, Optimizer, Optimizers, cosine, level
-from qartsr.training.regulariser import Regulariser
+from qartsr.training.vsd import Regulariser
 
 
 class Recipe(NamedTuple):
@@ -47,7 +46,7 @@ def train_backbone(
     batches: Batches,
     recipe: Recipe,
     regulariser: Regulariser,
-    means: Means,
+    means: MicroBatching,
     curves: Curves,
     checkpoint: Checkpoint,
 ) -> None:
@@ -64,7 +63,7 @@ def train_backbone(
             for part in (trained, regulariser.trained())
         )
     )
-    run = Run(recipe.title, recipe.steps, optimizers, {}, shown=means.world.leads)
+    run = Run(recipe.title, recipe.steps, optimizers, {}, shown=means.world.is_main_process)
     turn = _Turn(model, batches, recipe, regulariser, means, optimizers)
     fit(run, turn, curves, checkpoint, resume(run, curves, checkpoint))
     model.eval().requires_grad_(False)
@@ -80,7 +79,7 @@ class _Turn:
         batches: Batches,
         recipe: Recipe,
         regulariser: Regulariser,
-        means: Means,
+        means: MicroBatching,
         optimizers: Optimizers,
     ) -> None:
         self._model, self._batches, self._recipe, self._regulariser = model, batches, recipe, regulariser

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from types import TracebackType
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +16,37 @@ from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.data import Pair, Stream, crop_batch, load_pairs
 from qartsr.data.degrade import degrade
 from qartsr.data.pairs import enlarged, to_unit
-from qartsr.training.ahead import Ahead
 from qartsr.training.determinism import generator
-from qartsr.training.means import Share
+from qartsr.training.distributed import Share
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+
+
+class Prefetcher(Generic[Key, Item]):
+    """``make(key)`` of what is asked for now, and meanwhile of what will be. With 0 threads: when asked only."""
+
+    def __init__(self, make: Callable[[Key], Item], threads: int) -> None:
+        self._make = make
+        self._pool = ThreadPoolExecutor(threads, "qartsr-loader") if threads else None
+        self._begun: dict[Key, Future[Item]] = {}
+
+    def __enter__(self) -> Prefetcher[Key, Item]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def take(self, now: Sequence[Key], later: Sequence[Key]) -> list[Item]:
+        """The items of ``now``, in order; those of ``later`` are begun."""
+        if self._pool is None:
+            return [self._make(key) for key in now]
+        for key in [*now, *later]:
+            if key not in self._begun:
+                self._begun[key] = self._pool.submit(self._make, key)
+        return [self._begun.pop(key).result() for key in now]
+
 
 Batches = Callable[[Share], tuple[Tensor, Tensor]]
 Source = Callable[[str], AbstractContextManager[Batches]]
@@ -77,5 +108,5 @@ def degraded(stream: Stream, seed: int, title: str, loaders: int) -> Iterator[Ba
         hr, lq = zip(*ahead.take(singles, later), strict=True)
         return to_unit(torch.stack(hr)), to_unit(torch.stack(lq))
 
-    with Ahead(sample, loaders) as ahead:
+    with Prefetcher(sample, loaders) as ahead:
         yield batch

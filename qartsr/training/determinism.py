@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 from qartsr.config.schema import ComputeConfig
 from qartsr.errors import QartsrError
@@ -25,3 +26,15 @@ def prepare(compute: ComputeConfig, threads: int) -> torch.device:
         raise QartsrError("no CUDA device is available", "compute.device", "set it to auto or cpu")
     name = ("cuda" if available else "cpu") if compute.device == "auto" else compute.device
     return torch.device(name)
+
+
+def sample(count: int, batch: int, step: int, seed: int, phase: str) -> Tensor:
+    """(batch,) indices into ``count`` samples; every sample is seen once per epoch."""
+    positions = range(step * batch, (step + 1) * batch)
+    return torch.stack(
+        [_permutation(count, position // count, seed, phase)[position % count] for position in positions]
+    )
+
+
+def _permutation(count: int, epoch: int, seed: int, phase: str) -> Tensor:
+    return torch.randperm(count, generator=generator(seed, phase, "epoch", epoch))

@@ -1,7 +1,7 @@
 """ET: extended training of all quantized modules together on the image loss (QArtSR, section 3.4).
 
 Methods that train end to end by other losses (Q-DM, EfficientDM, PassionSR) are the same loop with losses inside the
-network, :mod:`qartsr.training.inner`.
+network, :mod:`qartsr.training.distillation`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from qartsr.config.method import ModelPhase
 from qartsr.losses import ImageLoss
 from qartsr.models import Backbone, align
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
-from qartsr.training.fit import Run, fit, resume
-from qartsr.training.inner import Forward, plain
+from qartsr.training.determinism import sample
+from qartsr.training.distillation import Forward, plain
+from qartsr.training.distributed import ALONE, World
+from qartsr.training.loop import Curves, Run, fit, resume
 from qartsr.training.optimizer import Optimizer, Setting, cosine
-from qartsr.training.quantized import groups
-from qartsr.training.sampling import sample
-from qartsr.training.world import ALONE, World
+from qartsr.training.param_groups import groups
 
 
 def extend(
@@ -41,7 +40,7 @@ def extend(
     image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
     rates = groups(student, config.rates, config.lr * setting.lr_scale)
     optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1), world=world)
-    run = Run("extend", config.steps, optimizer, {}, shown=world.leads)
+    run = Run("extend", config.steps, optimizer, {}, shown=world.is_main_process)
 
     def measure(number: int, part: slice) -> dict[str, Tensor]:
         index = sample(len(lq), config.batch, number, setting.seed, "extend")[part]

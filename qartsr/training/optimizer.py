@@ -12,7 +12,7 @@ from torch.nn import Parameter
 
 from qartsr.config.training import LPIPSConfig
 from qartsr.errors import QartsrError
-from qartsr.training.world import World
+from qartsr.training.distributed import World
 
 Schedule = Callable[[int], float]
 Losses = Callable[[int], dict[str, Tensor]]

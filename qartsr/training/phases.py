@@ -19,12 +19,12 @@ from qartsr.files import read_json, write_json
 from qartsr.models import Backbone
 from qartsr.quantize import Plan, load_state, look, quantize, save_state
 from qartsr.training.checkpoint import Checkpoint, intact, seal
-from qartsr.training.curves import Curves, Row
+from qartsr.training.distillation import inside
+from qartsr.training.distributed import ALONE, World
 from qartsr.training.et import extend, teacher_images
-from qartsr.training.inner import inside
+from qartsr.training.loop import Curves, Row
 from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
-from qartsr.training.world import ALONE, World
 
 
 class Job(NamedTuple):
@@ -72,7 +72,7 @@ def train(job: Job, decided: Plan, phases: Sequence[Phase], curves: Curves, star
 
 def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, spent: int, curves: Curves) -> Backbone:
     """Run a phase and keep what it ends with. ``spent``: steps before it."""
-    checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds, job.world.leads)
+    checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds, job.world.is_main_process)
     own = Curves(lambda values, step: curves.log(values, spent + step))
     if isinstance(phase, ModulesPhase):
         statistics = look(job.teacher, decided, job.lq)
@@ -81,7 +81,7 @@ def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, 
         images, forward = teacher_images(job.teacher, job.lq, world=job.world), inside(job.teacher, job.lq, phase)
         extend(student, images, job.lq, phase, job.setting, own, checkpoint, forward, job.world)
     found: list[Row] = [{"phase": number, **row, "step": spent + int(row["step"])} for row in own.rows]
-    if job.world.leads:
+    if job.world.is_main_process:
         save_state(student, decided, _kept(job, number))
         write_json(_kept(job, number) / "rows.json", found)
         seal(_kept(job, number))  # last: it says that the phase is finished

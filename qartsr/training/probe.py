@@ -19,11 +19,20 @@ from qartsr.config import parse_bits
 from qartsr.config.parts import BiasConfig, LayerRecipe, MethodConfig, MinMaxConfig
 from qartsr.config.retrain import ProbeConfig
 from qartsr.data.pairs import Pair, to_unit
+from qartsr.metrics.luma import psnr_y
 from qartsr.models import Backbone, load_model
 from qartsr.quantize import observe, plan, quantize
-from qartsr.training.curves import Curves
+from qartsr.training.loop import Curves
 from qartsr.training.trq import Job, retrained
-from qartsr.training.validation import psnr
+
+
+def psnr(model: Backbone, pair: Pair) -> float:
+    """PSNR (Y, dB) of the restored 8-bit image against HR."""
+    with torch.no_grad():
+        image = model.restore(to_unit(pair.lq)[None].to(model.device))
+    restored = ((image + 1) * 127.5).round().clamp(0, 255)[0].cpu()
+    return psnr_y(restored / 255, pair.hr.float() / 255)
+
 
 MAXMIN = MethodConfig(
     name="maxmin",

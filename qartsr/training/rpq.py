@@ -6,10 +6,10 @@ modules quantized before it train on
     L = a1 LPIPS(I_q, I_fp) + a2 MSE(I_q, I_fp) + w MSE(M_q(x), M_fp(x)) / Var(M_fp(x))      (Eq. 7 and 8)
 
 where x is the input of module k in the floating-point model. Everything upstream of x is the teacher's, so it is
-computed once (:mod:`qartsr.training.cuts`). The variance makes modules of different scale comparable; the paper does
-not give the weight of the module loss.
+computed once (:mod:`qartsr.training.teacher_cache`). The variance makes modules of different scale comparable; the
+paper does not give the weight of the module loss.
 
-In another ``order`` (ours, :mod:`qartsr.training.order`) x is what reaches module k from the first module that is
+In another ``order`` (ours, :func:`module_order`) x is what reaches module k from the first module that is
 quantized by then; the rest stays the same.
 
 ``image_every: n`` (ours) computes the image loss on every n-th step only. The other steps stop behind module k: they
@@ -20,23 +20,63 @@ from __future__ import annotations
 
 import copy
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qartsr.config.method import ModulesPhase
+from qartsr.config.method import ModuleOrder, ModulesPhase
 from qartsr.files import read_json, write_json
 from qartsr.losses import ImageLoss
 from qartsr.models import Backbone, Segment, align, run_segments
-from qartsr.quantize import Plan, Statistics, apply, initialise
+from qartsr.quantize import Plan, Statistics, apply, initialise, quantize
 from qartsr.training.checkpoint import Checkpoint, intact, seal
-from qartsr.training.curves import Curves
-from qartsr.training.cuts import Cuts
-from qartsr.training.fit import Run, fit, resume
+from qartsr.training.determinism import sample
+from qartsr.training.distributed import ALONE, World
+from qartsr.training.loop import Curves, Run, fit, resume
 from qartsr.training.optimizer import Optimizer, PartLosses, Setting, constant
-from qartsr.training.order import module_order
-from qartsr.training.quantized import groups, put_back, values
-from qartsr.training.sampling import sample
-from qartsr.training.world import ALONE, World
+from qartsr.training.param_groups import groups, put_back, values
+from qartsr.training.teacher_cache import ActivationCache
+
+_BATCH = 8
+
+
+def module_order(
+    kind: ModuleOrder,
+    teacher: Backbone,
+    plan: Plan,
+    statistics: Statistics,
+    cuts: ActivationCache,
+    sequence: tuple[Segment, ...],
+) -> list[int]:
+    """Indices into ``sequence``: ``reverse`` is the paper's (QArtSR, section 3.3), from the output to the input.
+
+    ``sensitive_first`` and ``sensitive_last`` sort by :func:`sensitivities`; ties keep the order of inference.
+    """
+    indices = list(range(len(sequence)))
+    if kind == "reverse":
+        return indices[::-1]
+    if kind == "forward":
+        return indices
+    found = sensitivities(teacher, plan, statistics, cuts, sequence)
+    return sorted(indices, key=lambda index: found[index], reverse=kind == "sensitive_first")
+
+
+@torch.no_grad()
+def sensitivities(
+    teacher: Backbone, plan: Plan, statistics: Statistics, cuts: ActivationCache, sequence: tuple[Segment, ...]
+) -> list[float]:
+    """MSE of the image over all samples with one module alone quantized, calibrated and untrained, for each module."""
+    found = []
+    for index, unit in enumerate(sequence):
+        student = quantize(teacher, plan, statistics, unit.layers)
+        error, count = 0.0, 0
+        for part in torch.arange(cuts.samples).split(_BATCH):
+            image = run_segments(student, cuts.load(index, part), sequence[index:]).hidden
+            error += float(F.mse_loss(image, cuts.load(len(sequence), part).hidden, reduction="sum"))
+            count += image.numel()
+        found.append(error / count)
+        del student  # before the next copy
+    return found
 
 
 def reconstruct(
@@ -55,10 +95,10 @@ def reconstruct(
     The processes of ``world`` share the steps, in ``config.parts``, and the teacher's states; all get the model.
     """
     sequence = teacher.segments()
-    cuts = Cuts(checkpoint.folder / "cuts", teacher, sequence, lq)
+    cuts = ActivationCache(checkpoint.folder / "cuts", teacher, sequence, lq)
     cuts.fill(world=world)
     kept = checkpoint.folder / "order.json"  # a resumed run must not decide anew
-    if world.leads and not intact(kept):
+    if world.is_main_process and not intact(kept):
         write_json(kept, module_order(config.order, teacher, plan, statistics, cuts, sequence))
         seal(kept)
     world.wait()
@@ -100,7 +140,7 @@ class _Phase:
         self._layers = [layer for index in trained for layer in sequence[index].layers]
 
     def train(
-        self, student: Backbone, cuts: Cuts, lq: Tensor, curves: Curves, checkpoint: Checkpoint, number: int
+        self, student: Backbone, cuts: ActivationCache, lq: Tensor, curves: Curves, checkpoint: Checkpoint, number: int
     ) -> None:
         """Run the module's steps, from the checkpoint where one stands here."""
         config = self._config
@@ -113,7 +153,7 @@ class _Phase:
             {"module": self.unit.name},
             lambda: values(student),
             number * steps,
-            self._world.leads,
+            self._world.is_main_process,
         )
         start = resume(run, curves, checkpoint)
         if start:
@@ -123,7 +163,7 @@ class _Phase:
         step = optimizer.shared_descent(self._losses(student, cuts, lq), config.batch, config.parts)
         fit(run, step, curves, checkpoint, start)
 
-    def _losses(self, student: Backbone, cuts: Cuts, lq: Tensor) -> PartLosses:
+    def _losses(self, student: Backbone, cuts: ActivationCache, lq: Tensor) -> PartLosses:
         image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
         variance = cuts.variance(self._current + 1)
 

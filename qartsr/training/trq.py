@@ -23,17 +23,15 @@ from qartsr.models.components import load_unet, load_vae
 from qartsr.models.folder import CONTEXT
 from qartsr.models.sd_unet import SDUNet
 from qartsr.models.text import has_text_encoder, prompt_embedding
+from qartsr.training.adapter_layers import adapt_model, save_adapters
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Source, source
 from qartsr.training.checkpoint import Checkpoint, intact, seal
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt_model, save_adapters
-from qartsr.training.means import Means
+from qartsr.training.distributed import MicroBatching, World
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
-from qartsr.training.regulariser import NoRegulariser, Regulariser
-from qartsr.training.vsd import VSD
-from qartsr.training.world import World
+from qartsr.training.vsd import VSD, NoRegulariser, Regulariser
 
 ADAPTERS = "adapters.safetensors"
 
@@ -45,7 +43,7 @@ class Job(NamedTuple):
     source: Source
     config: RetrainConfig
     setting: Setting
-    means: Means
+    means: MicroBatching
     checkpoint: Checkpoint
 
 
@@ -58,8 +56,8 @@ def read_job(
         source=source(data, config.degradation, setting.seed, compute.loaders),
         config=config,
         setting=setting,
-        means=Means(world, compute.micro_batch, compute.gradient_checkpointing),
-        checkpoint=Checkpoint(folder, compute.checkpoint_seconds, world.leads),
+        means=MicroBatching(world, compute.micro_batch, compute.gradient_checkpointing),
+        checkpoint=Checkpoint(folder, compute.checkpoint_seconds, world.is_main_process),
     )
 
 
@@ -85,11 +83,11 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:
     part = Checkpoint(job.checkpoint.folder / f"t{timestep}", job.checkpoint.seconds, job.checkpoint.writes)
     with job.source(title) as batches:
         train_backbone(model, batches, _recipe(job, title, steps), regulariser, job.means, curves, part)
-    if world.leads and job.config.train == "lora":
+    if world.is_main_process and job.config.train == "lora":
         save_adapters(model, job.config.adapters, _adapters(job, timestep))
         seal(_adapters(job, timestep))
     fold(model)
-    if world.leads:
+    if world.is_main_process:
         save_model(model, kept)
         seal(kept)
     world.wait()

@@ -11,21 +11,56 @@ differently is the gradient given to Z_H,
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from qartsr.config.retrain import AdaptersConfig, VSDConfig
 from qartsr.errors import QartsrError
 from qartsr.models.sd_unet.diffusers_imports import UNet2DConditionModel
 from qartsr.models.sd_unet.model import lora_targets
 from qartsr.models.sd_unet.schedule import STEPS, alphas_cumprod
+from qartsr.training.adapter_layers import adapt
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt
-from qartsr.training.means import Share
-from qartsr.training.regulariser import Named
+from qartsr.training.distributed import Share
+
+Named = list[tuple[str, Parameter]]
+
+
+class Regulariser(Protocol):
+    """A loss on Z_H by networks of its own, some of which train beside the model."""
+
+    weight: float
+
+    def trained(self) -> Named:
+        """What of it trains."""
+
+    def score(self, z_h: Tensor, share: Share) -> dict[str, Tensor]:
+        """Losses of Z_H (B, C, h, w), by name, each to be added ``weight`` times; gradients go to Z_H alone."""
+
+    def follow(self, z_h: Tensor, share: Share) -> dict[str, Tensor]:
+        """Losses of the regulariser's own networks; no gradient goes to Z_H."""
+
+
+class NoRegulariser:
+    """No loss on Z_H."""
+
+    weight = 0.0
+
+    def trained(self) -> Named:
+        """Nothing."""
+        return []
+
+    def score(self, z_h: Tensor, share: Share) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def follow(self, z_h: Tensor, share: Share) -> dict[str, Tensor]:
+        """None."""
+        return {}
 
 
 class VSD:

@@ -16,8 +16,8 @@ from qartsr.files import write_json
 from qartsr.tracking import Tracker
 from qartsr.training.batches import Batches, cropped
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import prepare
+from qartsr.training.loop import Curves
 
 Judged = tuple[Mapping[str, object], Image.Image]
 

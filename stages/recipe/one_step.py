@@ -10,10 +10,9 @@ from qartsr.models import load_model, save_model
 from qartsr.tracking import open_run
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import mixed
-from qartsr.training.means import Means
+from qartsr.training.distributed import MicroBatching, World
 from qartsr.training.recipe_figures import restored
-from qartsr.training.regulariser import NoRegulariser
-from qartsr.training.world import World
+from qartsr.training.vsd import NoRegulariser
 from stages._stage import arguments, stage
 from stages.recipe._step import PROFILE, opened
 
@@ -32,7 +31,7 @@ def main() -> None:
     )  # fmt: skip
     batches = mixed(step.pairs, RealESRGANConfig(), config.realesrgan, seed, "one_step")
     with open_run(PROFILE, "one_step", config.model_dump()) as run:
-        curves, means = step.curves(run), Means(World(torch.device("cpu")))
+        curves, means = step.curves(run), MicroBatching(World(torch.device("cpu")))
         train_backbone(model, batches, recipe, NoRegulariser(), means, curves, step.checkpoint)
         save_model(model, args.out, torch.float16)
         step.keep(args, run, curves, restored(load_model(args.out), step.test(args.data)))

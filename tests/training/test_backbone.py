@@ -12,10 +12,9 @@ from torch import Tensor
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
 from qartsr.losses import ImageLoss
+from qartsr.training.adapter_layers import adapt_model
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt_model
-from qartsr.training.means import Means, Share
-from qartsr.training.world import World
+from qartsr.training.distributed import MicroBatching, Share, World
 from tests.training.tiny import ADAPTERS, BATCH, CPU, CROP, batches, one_step, recipe, run, vsd
 
 
@@ -73,13 +72,13 @@ def test_a_step_is_the_models_update_then_the_students(tmp_path: Path) -> None:
 @pytest.mark.parametrize("held", [1, 2])
 def test_accumulated_gradients_are_the_whole_batchs(tmp_path: Path, held: int) -> None:
     run(tmp_path / "whole", 1)
-    run(tmp_path / "parts", 1, Means(World(CPU), held))
+    run(tmp_path / "parts", 1, MicroBatching(World(CPU), held))
     assert furthest(gradients(tmp_path / "parts"), gradients(tmp_path / "whole")) < 1e-5
 
 
 def test_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
     run(tmp_path / "plain", 1)
-    run(tmp_path / "frugal", 1, Means(World(CPU), checkpointing=True))
+    run(tmp_path / "frugal", 1, MicroBatching(World(CPU), checkpointing=True))
     plain, frugal = gradients(tmp_path / "plain"), gradients(tmp_path / "frugal")
     assert all(torch.equal(frugal[name], plain[name]) for name in plain)
 
@@ -95,7 +94,7 @@ def test_bf16_points_the_same_way(tmp_path: Path) -> None:
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    means = Means(World(CPU), micro_batch=2, checkpointing=True)
+    means = MicroBatching(World(CPU), micro_batch=2, checkpointing=True)
     whole = run(tmp_path / "whole", 3, means)
 
     def until_halfway(share: Share) -> tuple[Tensor, Tensor]:
@@ -112,11 +111,11 @@ def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
 
 
 def test_a_batch_without_equal_parts_is_refused() -> None:
-    for means in (Means(World(CPU, 0, 3)), Means(World(CPU), 3)):
+    for means in (MicroBatching(World(CPU, 0, 3)), MicroBatching(World(CPU), 3)):
         with pytest.raises(QartsrError, match="a batch of 4 has no equal parts"):
             means.shares(0, BATCH, CROP)
 
 
 def test_shares_cover_the_batch_once() -> None:
-    shares = [share for rank in (0, 1) for share in Means(World(CPU, rank, 2), 2).shares(5, 8, CROP)]
+    shares = [share for rank in (0, 1) for share in MicroBatching(World(CPU, rank, 2), 2).shares(5, 8, CROP)]
     assert [(share.start, share.stop) for share in shares] == [(0, 2), (2, 4), (4, 6), (6, 8)]

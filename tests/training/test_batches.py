@@ -11,10 +11,9 @@ import torch
 from qartsr.config.data import BicubicConfig, DataConfig, PhotographsConfig, RealESRGANConfig
 from qartsr.data import crop_batch, load_pairs, write_dataset
 from qartsr.errors import QartsrError
-from qartsr.training.ahead import Ahead
-from qartsr.training.batches import calibration, source
+from qartsr.training.batches import Prefetcher, calibration, source
 from qartsr.training.determinism import generator
-from qartsr.training.means import Share
+from qartsr.training.distributed import Share
 
 WHOLE = Share(2, 4, 64, 0, 4)
 
@@ -83,12 +82,12 @@ def test_ahead_begins_what_comes_next() -> None:
             begun.set()
         return 10 * key
 
-    with Ahead(make, 1) as ahead:
+    with Prefetcher(make, 1) as ahead:
         assert ahead.take([0, 1], [2]) == [0, 10]
         assert begun.wait(timeout=30), "nothing was begun ahead"
         assert ahead.take([2], []) == [20]
     assert made == [0, 1, 2]
-    with Ahead(make, 0) as ahead:
+    with Prefetcher(make, 0) as ahead:
         assert ahead.take([3], [4]) == [30]
     assert made == [0, 1, 2, 3]
 
@@ -97,5 +96,5 @@ def test_an_error_in_a_thread_is_raised_where_the_item_is_taken() -> None:
     def make(key: int) -> int:
         raise QartsrError("is gone", "image", "look for it")
 
-    with Ahead(make, 1) as ahead, pytest.raises(QartsrError, match="is gone"):
+    with Prefetcher(make, 1) as ahead, pytest.raises(QartsrError, match="is gone"):
         ahead.take([1], [])

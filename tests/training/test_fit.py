@@ -13,11 +13,10 @@ from torch.nn import Parameter
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR, save_model
 from qartsr.training.checkpoint import Checkpoint, intact, scratch_folder, seal
-from qartsr.training.curves import Curves
-from qartsr.training.cuts import Cuts
 from qartsr.training.determinism import generator
-from qartsr.training.fit import Run, fit, resume
+from qartsr.training.loop import Curves, Run, fit, resume
 from qartsr.training.optimizer import Group, Optimizer, constant, cosine
+from qartsr.training.teacher_cache import ActivationCache
 
 
 class KilledError(Exception):
@@ -121,7 +120,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, model: O
         for write in (
             lambda: Checkpoint(tmp_path, 0.0).save({"x": torch.ones(10_000)}, {}),
             lambda: save_model(model, tmp_path / "model"),
-            lambda: Cuts(tmp_path / "cuts", model, model.segments(), torch.zeros(1, 3, 64, 64)).fill(),
+            lambda: ActivationCache(tmp_path / "cuts", model, model.segments(), torch.zeros(1, 3, 64, 64)).fill(),
         ):
             with pytest.raises(QartsrError, match=r"cannot be written .File too large"):
                 write()

@@ -9,7 +9,7 @@ from torch import Tensor
 from qartsr.config.method import ModelPhase
 from qartsr.config.training import ImageLossConfig, RoleRates
 from qartsr.models import OneStepSR
-from qartsr.training.inner import inside, plain
+from qartsr.training.distillation import inside, plain
 
 RATES = RoleRates(transform=0, skip=0, adapter=0, quantizer=0)
 

@@ -15,8 +15,8 @@ from qartsr.config.retrain import AdaptersConfig
 from qartsr.models.adapters import Adapted, attach, fold
 from qartsr.models.lora import Adapters
 from qartsr.models.sd_unet.model import SDUNet, lora_targets
+from qartsr.training.adapter_layers import adapt, adapt_model, save_adapters
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt, adapt_model, save_adapters
 from tests.training.tiny import CROP, one_step
 
 CONFIG = AdaptersConfig(rank=2, alpha=8.0)

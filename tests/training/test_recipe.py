@@ -19,8 +19,8 @@ from qartsr.models.sd_unet import sample_backbone
 from qartsr.training.autoencoder import Lesson, latents, train_autoencoder, train_prior
 from qartsr.training.batches import Batches, cropped, mixed
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
-from qartsr.training.means import Share
+from qartsr.training.distributed import Share
+from qartsr.training.loop import Curves
 from qartsr.training.transform_start import level, start_as_transform, transform
 
 

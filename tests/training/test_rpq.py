@@ -18,11 +18,10 @@ from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
 from qartsr.models import OneStepSR, State, run_segments
 from qartsr.quantize import Plan, Statistics, apply, initialise, observe, plan
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
-from qartsr.training.cuts import Cuts
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
-from qartsr.training.order import module_order
-from qartsr.training.rpq import reconstruct
+from qartsr.training.rpq import module_order, reconstruct
+from qartsr.training.teacher_cache import ActivationCache
 from tests.conftest import ROOT
 from tests.packing.tiny import tiny_model
 
@@ -116,7 +115,7 @@ def test_quantized_parts_do_train(run: Callable[[int], Run]) -> None:
 @pytest.mark.parametrize("limit", [1 << 26, 1024])
 def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path, limit: int) -> None:
     sequence, every = model.segments(), torch.arange(len(lq))
-    cuts = Cuts(tmp_path, model, sequence, lq, limit)
+    cuts = ActivationCache(tmp_path, model, sequence, lq, limit)
     cuts.fill(batch=3)
     with torch.no_grad():
         for index in range(len(sequence) + 1):
@@ -130,7 +129,7 @@ def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Pa
 
 def test_variances_are_torchs_to_the_bit(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
     """So a run does not depend on how the states are kept."""
-    cuts = Cuts(tmp_path, model, model.segments(), lq)
+    cuts = ActivationCache(tmp_path, model, model.segments(), lq)
     cuts.fill()
     for index in range(len(model.segments()) + 1):
         assert torch.equal(cuts.variance(index), cuts.load(index, torch.arange(len(lq))).hidden.var())
@@ -138,7 +137,7 @@ def test_variances_are_torchs_to_the_bit(model: OneStepSR, lq: Tensor, tmp_path:
 
 def test_large_states_are_not_kept(model: OneStepSR, lq: Tensor, tmp_path: Path) -> None:
     def kept(folder: str, limit: int) -> int:
-        Cuts(tmp_path / folder, model, model.segments(), lq, limit).fill()
+        ActivationCache(tmp_path / folder, model, model.segments(), lq, limit).fill()
         return sum(path.stat().st_size for path in (tmp_path / folder).iterdir())
 
     assert kept("less", 1024) < kept("more", 1 << 26) / 2
@@ -194,7 +193,7 @@ def test_the_order_by_sensitivity_is_that_of_single_modules(
             errors[unit.name] = float((student(lq) - model(lq)).double().square().mean())
     expected = sorted(errors, key=lambda name: errors[name])
     sequence = model.segments()
-    cuts = Cuts(tmp_path, model, sequence, lq)
+    cuts = ActivationCache(tmp_path, model, sequence, lq)
     cuts.fill()
     last, first = (
         [sequence[index].name for index in module_order(kind, model, *prepared, cuts, sequence)]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qartsr.training.sampling import sample
+from qartsr.training.determinism import sample
 
 
 @settings(max_examples=30, deadline=None)

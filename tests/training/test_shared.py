@@ -17,11 +17,11 @@ from qartsr.config.training import ImageLossConfig, LPIPSConfig, RoleRates
 from qartsr.errors import QartsrError
 from qartsr.quantize import observe, plan, save_state
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
+from qartsr.training.distributed import World, init_distributed
 from qartsr.training.et import extend, teacher_images
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Group, Optimizer, Setting, constant
 from qartsr.training.rpq import reconstruct
-from qartsr.training.world import World, joined
 from tests.conftest import ROOT
 from tests.packing.tiny import tiny_model
 
@@ -40,19 +40,28 @@ def train(folder: Path, world: World, parts: int = 4) -> None:
     setting, curves = Setting(LPIPSConfig(), "none", 1.0, 0), Curves(lambda values, step: None)
     quantize = ModulesPhase(steps=1, batch=4, parts=parts, lr=1e-2, rates=RATES, loss=LOSS)
     whole = ModelPhase(steps=3, batch=4, parts=parts, lr=1e-2, rates=RATES, loss=LOSS)
-    first = Checkpoint(folder / "first", 60.0, world.leads)
+    first = Checkpoint(folder / "first", 60.0, world.is_main_process)
     statistics = observe(teacher, lq.split(8))
     student = reconstruct(teacher, decided, statistics, lq, quantize, setting, curves, first, world)
     images = teacher_images(teacher, lq, 2, world)
-    extend(student, images, lq, whole, setting, curves, Checkpoint(folder / "second", 60.0, world.leads), world=world)
-    if world.leads:
+    extend(
+        student,
+        images,
+        lq,
+        whole,
+        setting,
+        curves,
+        Checkpoint(folder / "second", 60.0, world.is_main_process),
+        world=world,
+    )
+    if world.is_main_process:
         save_state(student, decided, folder / "out")
         curves.write(folder / "out" / "curves.csv")
 
 
 def work(folder: str) -> None:
     """What each of several launched processes does."""
-    with joined(CPU) as world:
+    with init_distributed(CPU) as world:
         train(Path(folder), world)
 
 

@@ -20,12 +20,11 @@ from qartsr.models.lora import Adapters
 from qartsr.models.osediff import load_osediff
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
-from qartsr.training.means import Means
+from qartsr.training.distributed import MicroBatching, World
+from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
 from qartsr.training.probe import probed
 from qartsr.training.trq import Job, inputs, retrained, save_retrained
-from qartsr.training.world import World
 from tests.models.little import checkpoint, write_base
 
 CPU = torch.device("cpu")
@@ -64,7 +63,7 @@ def backbone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> OneStepSR:
 def job(backbone: OneStepSR, data: Path, config: RetrainConfig, work: Path) -> Job:
     setting = Setting(LPIPSConfig(), "none", 1.0, 0)
     batches = source(data, config.degradation, 0, 0)
-    return Job(backbone, batches, config, setting, Means(World(CPU), 1, True), Checkpoint(work, 60.0))
+    return Job(backbone, batches, config, setting, MicroBatching(World(CPU), 1, True), Checkpoint(work, 60.0))
 
 
 def test_osediffs_training_at_t_1(backbone: OneStepSR, data: Path, config: RetrainConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from qartsr.config.retrain import VSDConfig
 from qartsr.errors import QartsrError
 from qartsr.models.sd_unet.schedule import eq6
 from qartsr.training.determinism import generator
-from qartsr.training.means import Share
+from qartsr.training.distributed import Share
 from qartsr.training.vsd import VSD
 from tests.training.tiny import ADAPTERS, DISTILLATION, embedding, one_step, unet, vsd
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qartsr.training.means import Means
-from qartsr.training.world import World, joined, launched
+from qartsr.training.distributed import MicroBatching, World, init_distributed, relaunch_workers
 from tests.conftest import ROOT
 from tests.training.test_backbone import furthest, gradients, state
 from tests.training.tiny import CPU, run
@@ -48,11 +47,11 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path, launcher: str) -
 
 def test_alone_nothing_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert not launched("tests.training.tiny", 1)
-    with joined(CPU) as world:
-        assert (world.rank, world.size, world.leads) == (0, 1, True)
+    assert not relaunch_workers("tests.training.tiny", 1)
+    with init_distributed(CPU) as world:
+        assert (world.rank, world.size, world.is_main_process) == (0, 1, True)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert not launched("tests.training.tiny", 2), "a launched process launched others"
+    assert not relaunch_workers("tests.training.tiny", 2), "a launched process launched others"
 
 
 def test_the_mean_of_one_is_itself() -> None:
@@ -89,5 +88,5 @@ def test_processes_of_a_killed_launcher_die(tmp_path: Path) -> None:
 
 
 def test_of_several_processes_one_leads() -> None:
-    assert [World(CPU, rank, 3).leads for rank in range(3)] == [True, False, False]
-    assert [len(Means(World(CPU, rank, 3)).shares(0, 9, 32)) for rank in range(3)] == [1, 1, 1]
+    assert [World(CPU, rank, 3).is_main_process for rank in range(3)] == [True, False, False]
+    assert [len(MicroBatching(World(CPU, rank, 3)).shares(0, 9, 32)) for rank in range(3)] == [1, 1, 1]

@@ -14,18 +14,17 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from qartsr.config.retrain import AdaptersConfig, VSDConfig
 from qartsr.config.training import CropPhase, ImageLossConfig, LPIPSConfig
 from qartsr.models.sd_unet import SDUNet
+from qartsr.training.adapter_layers import adapt_model
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Batches
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
 from qartsr.training.determinism import generator
-from qartsr.training.lora import adapt_model
-from qartsr.training.means import Means, Share
+from qartsr.training.distributed import MicroBatching, Share, World, init_distributed, relaunch_workers
+from qartsr.training.loop import Curves
 from qartsr.training.vsd import VSD
-from qartsr.training.world import World, joined, launched
 
 CPU = torch.device("cpu")
-ALONE = Means(World(CPU))
+ALONE = MicroBatching(World(CPU))
 ADAPTERS = AdaptersConfig(rank=2, alpha=4.0)
 DISTILLATION = VSDConfig(weight=0.5, guidance=7.5)
 CROP, BATCH = 32, 4
@@ -95,14 +94,16 @@ def _image(number: int, index: int) -> Tensor:
     return torch.nn.functional.interpolate(small, (CROP, CROP), mode="bicubic").clamp(-1, 1)[0]
 
 
-def run(folder: Path, steps: int, means: Means = ALONE, source: Batches = batches, autocast: str = "none") -> SDUNet:
+def run(
+    folder: Path, steps: int, means: MicroBatching = ALONE, source: Batches = batches, autocast: str = "none"
+) -> SDUNet:
     """Adapters and VSD trained; the checkpoint of the last step stays in ``folder``."""
     model = one_step()
     adapt_model(model, ADAPTERS, generator(0, "adapters"))
     regulariser = vsd()
     if means.checkpointing:
         regulariser.student.enable_gradient_checkpointing()
-    checkpoint = Checkpoint(folder, 0.0, means.world.leads)
+    checkpoint = Checkpoint(folder, 0.0, means.world.is_main_process)
     curves = Curves(lambda values, step: None)
     train_backbone(model, source, recipe(steps, autocast), regulariser, means, curves, checkpoint)
     return model
@@ -111,8 +112,8 @@ def run(folder: Path, steps: int, means: Means = ALONE, source: Batches = batche
 def work(folder: str, steps: str, held: str) -> None:
     """What each of several launched processes does. ``held``: images at once."""
     torch.set_num_threads(1)
-    with joined(CPU) as world:
-        run(Path(folder), int(steps), Means(world, int(held)))
+    with init_distributed(CPU) as world:
+        run(Path(folder), int(steps), MicroBatching(world, int(held)))
 
 
 def main() -> None:
@@ -120,7 +121,7 @@ def main() -> None:
 
     A fourth word is a number of processes, launched as a stage launches them.
     """
-    if len(sys.argv) > 4 and launched("tests.training.tiny", int(sys.argv[4])):
+    if len(sys.argv) > 4 and relaunch_workers("tests.training.tiny", int(sys.argv[4])):
         return
     if "WORLD_SIZE" in os.environ:
         work(*sys.argv[1:4])

@@ -1,4 +1,4 @@
-"""The processes that train one model together: who they are, and the three things they do together.
+"""Data-parallel training with the same bytes, but for rounding, whatever the number of processes; micro-batches.
 
 ``torchrun`` and ``accelerate launch`` start them and say through RANK, WORLD_SIZE and LOCAL_RANK who is who. Every
 process holds the whole model and applies the same update, so there is nothing to gather: gradients are averaged, the
@@ -38,7 +38,7 @@ class World(NamedTuple):
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes files, logs and shows progress."""
         return self.rank == 0
 
@@ -80,7 +80,7 @@ ALONE = World(torch.device("cpu"))
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def init_distributed(device: torch.device) -> Iterator[World]:
     """The world this process was launched into; without a launcher, itself alone.
 
     Several processes take a GPU each, whatever ``device`` says of its number. A process whose launcher dies, even by
@@ -144,7 +144,7 @@ def _on_nodes(nodes: int, module: str, processes: int) -> list[str]:
     ]  # fmt: skip
 
 
-def launched(module: str, processes: int) -> bool:
+def relaunch_workers(module: str, processes: int) -> bool:
     """Run ``python -m module`` with this command line in several processes; False when this process is to do the work.
 
     That is so for one process, and in a process that was launched already: by this function, ``torchrun`` or
@@ -168,3 +168,36 @@ def launched(module: str, processes: int) -> bool:
     except SignalException as error:
         sys.exit(128 + error.sigval)
     return True
+
+
+class Share(NamedTuple):
+    """Images ``start`` .. ``stop`` - 1 of the ``batch`` images of step ``number``, each ``crop`` pixels wide and high.
+
+    What is drawn for an image depends on its place in the whole batch, never on who holds it.
+    """
+
+    number: int
+    batch: int
+    crop: int
+    start: int
+    stop: int
+
+
+class MicroBatching(NamedTuple):
+    """The processes, and how much of the batch each holds at once. Changes time and memory, never the result."""
+
+    world: World
+    micro_batch: int = 0
+    """images held at once; 0: all of this process"""
+    checkpointing: bool = False
+    """activations inside a block are computed again in the backward pass instead of kept"""
+
+    def shares(self, number: int, batch: int, crop: int) -> list[Share]:
+        """This process's images of a step, in equal parts. Raises QartsrError when the batch has no equal parts."""
+        own = batch // self.world.size
+        held = self.micro_batch or own
+        if own * self.world.size != batch or own % max(held, 1):
+            what = f"a batch of {batch} has no equal parts for {self.world.size} processes that hold {held} images"
+            raise QartsrError(what, "compute", "change processes, micro_batch or the batch")
+        first = self.world.rank * own
+        return [Share(number, batch, crop, start, start + held) for start in range(first, first + own, held)]

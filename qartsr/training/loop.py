@@ -2,14 +2,86 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import sys
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
+from tqdm import tqdm
 
+from qartsr.files import write_text
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
-from qartsr.training.progress import Progress
+
+Row = dict[str, float | int | str]
+Log = Callable[[dict[str, float], int], None]
+"""Receives metrics and a step; training knows nothing of the tracking server."""
+
+
+class Curves:
+    """Rows of a training run. Every ``every``-th step is kept."""
+
+    def __init__(self, log: Log, every: int = 1) -> None:
+        self.rows: list[Row] = []
+        self.log, self._every = log, every
+
+    def add(self, step: int, losses: Mapping[str, Tensor], **labels: str) -> None:
+        """Record one step; ``labels`` become columns of their own (``module``)."""
+        if step % self._every:
+            return
+        values = {name: round(float(value.detach()), 8) for name, value in losses.items()}
+        self.rows.append({"step": step, **labels, **values})
+        self.log(values, step)
+
+    def write(self, path: Path) -> None:
+        """CSV with the union of all columns, in order of appearance."""
+        columns = list(dict.fromkeys(column for row in self.rows for column in row)) or ["step"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(path, text.getvalue())
+
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Progress of ``steps`` steps named ``title``, standing at ``start``; nothing is seen unless ``shown``."""
+
+    def __init__(self, title: str, steps: int, start: int = 0, shown: bool = True) -> None:
+        self._title, self._steps, self._done, self._start, self._shown = title, steps, start, start, shown
+        self._began = self._printed = time.monotonic()
+        hidden = not (shown and sys.stderr.isatty())
+        self._bar = tqdm(total=steps, initial=start, desc=title, leave=False, disable=hidden)
+
+    def advance(self, loss: float) -> None:
+        """One step is done."""
+        self._done += 1
+        self._bar.update()
+        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        now = time.monotonic()
+        if self._shown and self._bar.disable and now - self._printed >= _LINE_SECONDS:
+            self._printed = now
+            left = (now - self._began) / (self._done - self._start) * (self._steps - self._done)
+            print(
+                f"{self._title}: {self._done}/{self._steps}, loss {loss:.4f}, {_clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
 
 Step = Callable[[int], dict[str, Tensor]]
 """Does the step with this number, update included, and returns its losses, among them ``total``.

@@ -22,7 +22,7 @@ from torch import Tensor
 from qartsr.files import read_json, replacing, write_json
 from qartsr.models import Backbone, Segment, State, run_segments
 from qartsr.training.checkpoint import intact, seal
-from qartsr.training.world import ALONE, World
+from qartsr.training.distributed import ALONE, World
 
 _LIMIT = 1 << 26
 """Bytes of a sample's hidden state that is still kept (64 MiB)."""
@@ -50,7 +50,7 @@ class _Moments(NamedTuple):
         return (self.squares - self.total**2 / self.number) / (self.number - 1)
 
 
-class Cuts:
+class ActivationCache:
     """Cut k is the state before unit k; cut K, after the last unit, holds the images.
 
     ``lq``: (N, 3, H, W) inputs in [-1, 1]; their device is where states go. ``limit``: see above.
@@ -74,7 +74,7 @@ class Cuts:
         self._folder.mkdir(parents=True, exist_ok=True)
         parts = torch.arange(len(self._lq)).split(batch)
         made = world.spread(len(parts), lambda number: self._fill_part(parts[number]))
-        if world.leads:
+        if world.is_main_process:
             facts: list[dict[str, Any]] = made[-1][0]
             for cut, fact in enumerate(facts):
                 seen = functools.reduce(_Moments.plus, (moments[cut] for _, moments in made), _Moments(0, 0.0, 0.0))
