@@ -3,16 +3,12 @@
 Plan, observe, apply, initialise; then a quantized model's roles, rounding and storage.
 """
 
-from qartsr.quantize.apply import apply, quant_layers
-from qartsr.quantize.calibrated import look, quantize
-from qartsr.quantize.initialise import initialise
-from qartsr.quantize.names import quantizable
-from qartsr.quantize.observe import observe
+from qartsr.quantize.calibration import InputStatistics, Statistics, load_statistics, observe
+from qartsr.quantize.initialise import initialise, look, quantize
+from qartsr.quantize.layers import apply, parameters_by_role, quant_layers
 from qartsr.quantize.plan import LayerPlan, Plan, patches_needed, plan
-from qartsr.quantize.roles import parameters_by_role
-from qartsr.quantize.state import load_plan, load_state, save_state
-from qartsr.quantize.statistics import InputStatistics, Statistics, load_statistics
-from qartsr.quantize.storage import STORAGE, round_for_storage
+from qartsr.quantize.select import quantizable
+from qartsr.quantize.state import STORAGE, load_plan, load_state, round_for_storage, save_state
 
 __all__ = [
     "STORAGE",

@@ -1,8 +1,10 @@
-"""The only writer of initial values."""
+"""Initial values of quantized layers from calibration, and the verb of this room: a calibrated, quantized copy."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,8 +12,9 @@ from torch import Tensor
 from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer
 from qartsr.models import Backbone
-from qartsr.quantize.apply import quant_layers
-from qartsr.quantize.statistics import InputStatistics, Statistics
+from qartsr.quantize.calibration import InputStatistics, Statistics, observe
+from qartsr.quantize.layers import apply, quant_layers
+from qartsr.quantize.plan import Plan, patches_needed
 from qartsr.quantizers import (
     NoQuantizer,
     OwnRange,
@@ -114,3 +117,24 @@ def _transformed(layer: QuantLayer, found: InputStatistics) -> RangeStats:
         [weighted_stats(values[part], found.counts[part], low[part].amin(), high[part].amax()) for part in parts]
     )
     return RangeStats(*(tensor.to(layer.weight.device, layer.weight.dtype) for tensor in stats))
+
+
+Model = TypeVar("Model", bound=Backbone)
+_BATCH = 8
+
+
+def look(model: Backbone, plan: Plan, lq: Tensor) -> Statistics:
+    """What the plan's parts need to know of every layer's input; ``lq`` (N, 3, H, W) in [-1, 1] is run in batches."""
+    return observe(model, lq.split(_BATCH), patches_needed(plan))
+
+
+def quantize(model: Model, plan: Plan, statistics: Statistics, names: Iterable[str] | None = None) -> Model:
+    """A copy of ``model`` with the planned layers quantized and calibrated; with ``names`` only these of them.
+
+    ``model`` stays as it is. Raises QartsrError where the plan or the statistics are another model's.
+    """
+    copied = copy.deepcopy(model)
+    chosen = [layer.name for layer in plan.layers] if names is None else list(names)
+    apply(copied, plan, chosen)
+    initialise(copied, statistics, chosen)
+    return copied

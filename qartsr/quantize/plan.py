@@ -16,9 +16,9 @@ from qartsr.config.policies import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.models import Backbone
-from qartsr.quantize.names import matching, quantizable
-from qartsr.quantize.precision import share_out_bits
-from qartsr.quantize.ranks import as_voted, complexities, share_out, votes
+from qartsr.quantize.precision import allocate_bits
+from qartsr.quantize.ranks import allocate_ranks, as_voted, complexities, votes
+from qartsr.quantize.select import matching, quantizable
 from qartsr.transforms import TRANSFORMS
 
 _NO_IMAGES = torch.empty(0, 3, 1, 1)
@@ -87,7 +87,7 @@ def _weight_bits(weights: Mapping[str, Tensor], method: MethodConfig, bits: int)
     policy = method.bits_policy
     if not isinstance(policy, VaSMPConfig):
         return {}
-    return share_out_bits({name: _mixed(weight, method.layer) for name, weight in weights.items()}, bits, policy)
+    return allocate_bits({name: _mixed(weight, method.layer) for name, weight in weights.items()}, bits, policy)
 
 
 def _mixed(weight: Tensor, recipe: LayerRecipe) -> Tensor:
@@ -114,7 +114,7 @@ def _ranks(
         return {}
     found = complexities(model, images, list(shapes), policy.frames)
     asked = dict(zip(shapes, votes(found.spatial, policy, found.temporal), strict=True))
-    return as_voted(asked, shapes, policy) if policy.budget == "votes" else share_out(asked, shapes, rank, policy)
+    return as_voted(asked, shapes, policy) if policy.budget == "votes" else allocate_ranks(asked, shapes, rank, policy)
 
 
 def _splits(model: Backbone, method: MethodConfig) -> dict[str, int]:

@@ -19,7 +19,7 @@ _LARGEST = 1 << 28
 """Entries of the table of an exact allocation, one byte each."""
 
 
-def share_out_bits(weights: Mapping[str, Tensor], bits: int, config: VaSMPConfig) -> dict[str, int]:
+def allocate_bits(weights: Mapping[str, Tensor], bits: int, config: VaSMPConfig) -> dict[str, int]:
     """Bits per layer that minimise sum N_l v_l 4**-b_l at sum N_l b_l <= bits * sum N_l (2602.01273, VaSMP).
 
     N_l: number of weights; v_l: mean over output channels of their variance, in the basis that is quantized. From the

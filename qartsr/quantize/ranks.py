@@ -13,7 +13,7 @@ from qartsr.config.policies import STCAConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import LayerOp
 from qartsr.models import Backbone
-from qartsr.quantize.look import look_at_inputs
+from qartsr.quantize.input_hooks import look_at_inputs
 
 _BISECTIONS = 60
 
@@ -107,7 +107,7 @@ def as_voted(asked: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], co
     return ranks
 
 
-def share_out(
+def allocate_ranks(
     asked: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], rank: int, config: STCAConfig
 ) -> dict[str, int]:
     """Ranks in proportion to those asked for, as large together as ``rank`` in every layer.

@@ -6,6 +6,7 @@ A folded model (:func:`qartsr.models.fold_constants`) is stored with its constan
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,8 +18,40 @@ from torch import Tensor
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, write_json
 from qartsr.models import Backbone, constants, is_folded, place_constants
-from qartsr.quantize.apply import apply, quant_layers
+from qartsr.quantize.layers import apply, quant_layers
 from qartsr.quantize.plan import Plan
+
+STORAGE = torch.float16
+"""How a package stores skip branches, phi, delta, biases, norms and float layers."""
+
+
+@torch.no_grad()
+def round_for_storage(model: Backbone) -> None:
+    """Round in place, so that packing loses nothing: skip, phi, delta, bias and its shift, and all outside QuantLayers.
+
+    Ranges stay fp32; weights and adapters become codes and need no rounding. Raises QartsrError for a value beyond
+    the 16-bit range.
+    """
+    for name, tensor in _stored_in_16_bits(model):
+        rounded = tensor.to(STORAGE).to(tensor.dtype)
+        if not bool(rounded.isfinite().all()):
+            raise QartsrError("has a value that 16 bits cannot hold", name, "train with a lower learning rate")
+        tensor.copy_(rounded)
+
+
+def _stored_in_16_bits(model: Backbone) -> Iterator[tuple[str, Tensor]]:
+    layers = quant_layers(model)
+    inside = tuple(f"{name}." for name in layers)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point() and not name.startswith(inside):
+            yield name, tensor
+    for name, layer in layers.items():
+        if layer.bias is not None:
+            yield f"{name}.bias", layer.bias
+        for part in ("skip", "transform", "alignment"):
+            for key, parameter in getattr(layer, part).named_parameters():
+                yield f"{name}.{part}.{key}", parameter
+
 
 _DIGEST = "original_weights"
 

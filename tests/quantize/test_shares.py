@@ -17,8 +17,8 @@ from qartsr.config.policies import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.quantize import Plan, plan
-from qartsr.quantize.precision import scheduled_bits, share_out_bits
-from qartsr.quantize.ranks import as_voted, complexities, complexity, share_out, votes
+from qartsr.quantize.precision import allocate_bits, scheduled_bits
+from qartsr.quantize.ranks import allocate_ranks, as_voted, complexities, complexity, votes
 from qartsr.quantizers import KAPPA
 from tests.quantize.small import batches, method, small
 
@@ -50,7 +50,7 @@ def test_ranks_stay_within_the_budget_and_leave_no_step_of_it(
     named = {str(number): shape for number, shape in enumerate(shapes)}
     draw = torch.Generator().manual_seed(seed)
     asked = {name: int(torch.randint(minimum, maximum + 1, (), generator=draw)) for name in named}
-    found = share_out(asked, named, rank, config)
+    found = allocate_ranks(asked, named, rank, config)
     budget = sum(_cost(shape) * min(rank, _full(shape)) for shape in shapes)
     left = budget - sum(_cost(named[name]) * found[name] for name in named)
     assert left >= 0
@@ -64,14 +64,14 @@ def test_ranks_stay_within_the_budget_and_leave_no_step_of_it(
 
 def test_equal_layers_that_ask_for_more_get_more() -> None:
     shapes = dict.fromkeys("abc", (64, 64))
-    found = share_out({"a": 16, "b": 32, "c": 48}, shapes, 32, STCAConfig(minimum=8))
+    found = allocate_ranks({"a": 16, "b": 32, "c": 48}, shapes, 32, STCAConfig(minimum=8))
     assert found == {"a": 16, "b": 32, "c": 48}
-    assert set(share_out(dict.fromkeys("abc", 20), shapes, 32, STCAConfig(minimum=8)).values()) == {32}
+    assert set(allocate_ranks(dict.fromkeys("abc", 20), shapes, 32, STCAConfig(minimum=8)).values()) == {32}
 
 
 def test_a_budget_below_the_minimum_is_refused() -> None:
     with pytest.raises(QartsrError, match="minimum ranks"):
-        share_out({"a": 16}, {"a": (64, 64)}, 4, STCAConfig())
+        allocate_ranks({"a": 16}, {"a": (64, 64)}, 4, STCAConfig())
 
 
 def test_votes_are_quantvsrs() -> None:
@@ -158,7 +158,7 @@ def test_bits_stay_within_the_budget_and_leave_no_bit_of_it(
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
     weights = {str(n): torch.randn(2, size, generator=draw) * 2.0 ** (n % 5) for n, size in enumerate(sizes)}
-    found = share_out_bits(weights, bits, VaSMPConfig(spread=spread))
+    found = allocate_bits(weights, bits, VaSMPConfig(spread=spread))
     left = sum(weights[name].numel() * (bits - found[name]) for name in weights)
     assert left >= 0
     most = min(8, bits + spread)
@@ -172,7 +172,7 @@ def test_bits_of_equal_layers_are_the_best_of_all(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     weights = {n: torch.randn(4, 30, generator=draw) * 4.0 ** float(torch.randn((), generator=draw)) for n in "abcd"}
     variances = [float(w.double().var(1, correction=0).mean()) for w in weights.values()]
-    found = share_out_bits(weights, 4, VaSMPConfig(spread=2))
+    found = allocate_bits(weights, 4, VaSMPConfig(spread=2))
 
     def distortion(bits: tuple[int, ...]) -> float:
         return sum(v * 4.0**-b for v, b in zip(variances, bits, strict=True))
@@ -184,9 +184,9 @@ def test_bits_of_equal_layers_are_the_best_of_all(seed: int) -> None:
 def test_bits_follow_the_closed_form_where_it_is_whole() -> None:
     """b + (log2 v - mean log2 v) / 2: four times the variance is one bit more."""
     base = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
-    found = share_out_bits({"a": base / 2, "b": base, "c": base * 2}, 4, VaSMPConfig(spread=2))
+    found = allocate_bits({"a": base / 2, "b": base, "c": base * 2}, 4, VaSMPConfig(spread=2))
     assert found == {"a": 3, "b": 4, "c": 5}
-    assert set(share_out_bits({"a": base, "b": base.clone()}, 3, VaSMPConfig()).values()) == {3}
+    assert set(allocate_bits({"a": base, "b": base.clone()}, 3, VaSMPConfig()).values()) == {3}
 
 
 def test_a_plan_with_shared_bits_has_the_mean_of_the_bit_width() -> None:
@@ -241,7 +241,7 @@ def test_exact_bits_meet_the_budget_and_are_the_best_that_do(
         str(place): torch.randn(2, 4 * size, generator=torch.Generator().manual_seed(place)) * scale
         for place, (size, scale) in enumerate(zip(sizes, scales, strict=False))
     }
-    found = share_out_bits(weights, bits, VaSMPConfig(spread=spread, exact=True))
+    found = allocate_bits(weights, bits, VaSMPConfig(spread=spread, exact=True))
     allowed = range(max(2, bits - spread), min(8, bits + spread) + 1)
 
     def distortion(chosen: Iterable[int]) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qartsr.layer import LayerOp, op_of
 from qartsr.models import Backbone
-from qartsr.quantize.names import quantizable
+from qartsr.quantize.select import quantizable
 
 Look = Callable[[str, LayerOp, Tensor], None]
 """Name of a layer, its operation, its input as it comes: not padded."""

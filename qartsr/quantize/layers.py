@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn import Parameter
 
 from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer, build_layer
 from qartsr.models import Backbone
-from qartsr.quantize.names import quantizable
 from qartsr.quantize.plan import Plan
+from qartsr.quantize.select import quantizable
 
 
 def apply(model: Backbone, plan: Plan, names: Iterable[str] | None = None) -> None:
@@ -42,3 +43,25 @@ def quant_layers(model: nn.Module, names: Iterable[str] | None = None) -> dict[s
         for name, module in model.named_modules()
         if isinstance(module, QuantLayer) and (wanted is None or name in wanted)
     }
+
+
+ROLES = {
+    "transform": "transform",
+    "skip": "skip",
+    "adapter": "adapter",
+    "weight_quantizer": "quantizer",
+    "input_quantizer": "quantizer",
+    "bias_quantizer": "quantizer",
+    "rounding": "rounding",
+    "alignment": "bias",
+}
+"""Part of a layer -> role."""
+
+
+def parameters_by_role(model: Backbone, names: Iterable[str] | None = None) -> dict[str, list[tuple[str, Parameter]]]:
+    """Parameters of the quantized layers (or those in ``names``) with their full names; all six roles, some empty."""
+    roles: dict[str, list[tuple[str, Parameter]]] = {role: [] for role in ROLES.values()}
+    for name, layer in quant_layers(model, names).items():
+        for key, parameter in layer.named_parameters():
+            roles[ROLES[key.partition(".")[0]]].append((f"{name}.{key}", parameter))
+    return roles
