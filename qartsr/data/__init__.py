@@ -2,7 +2,7 @@
 
 from qartsr.data.calibration import Calibration, load_calibration, write_calibration
 from qartsr.data.dataset import write_dataset
-from qartsr.data.degrade import degrade
+from qartsr.data.degradation import degrade
 from qartsr.data.pairs import Pair, crop_batch, load_pairs
 from qartsr.data.photographs import PHOTOGRAPHS
 from qartsr.data.stream import Stream

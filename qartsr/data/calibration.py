@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, CalibrateConfig, DegradationConfig
-from qartsr.data.degrade import bicubic, degrade
+from qartsr.data.degradation import bicubic, degrade
 from qartsr.data.pairs import SCALE, Pair, image_tensor, load_pairs, texture, upsample
-from qartsr.data.whole import whole_folder
 from qartsr.errors import QartsrError
-from qartsr.files import write_bytes, write_json
+from qartsr.files import replacing_folder, write_bytes, write_json
 
 _CANDIDATES = 3
 
@@ -85,7 +84,7 @@ def _picture(image: Tensor) -> Image.Image:
 
 
 def _write(pairs: Calibration, rows: list[dict[str, Any]], out: Path) -> None:
-    with whole_folder(out) as folder:
+    with replacing_folder(out) as folder:
         write_bytes(folder / "pairs.safetensors", save(pairs._asdict()))
         write_json(folder / "manifest.json", {"pairs": rows})
         _contact_sheet(pairs).save(folder / "contact.png", format="PNG")

@@ -10,13 +10,12 @@ import torch
 from PIL import Image
 
 from qartsr.config.data import DataConfig, DegradationConfig, FolderConfig, PhotographsConfig
-from qartsr.data.degrade import degrade
+from qartsr.data.degradation import degrade
 from qartsr.data.folders import Split, folder_items
 from qartsr.data.pairs import SCALE, image_tensor
 from qartsr.data.photographs import PHOTOGRAPHS, photograph_file
-from qartsr.data.whole import whole_folder
 from qartsr.errors import QartsrError
-from qartsr.files import sha256_file, write_json
+from qartsr.files import replacing_folder, sha256_file, write_json
 from qartsr.images import read_rgb
 
 _MULTIPLE = 16
@@ -39,7 +38,7 @@ def write_dataset(config: DataConfig, seed: int, out: Path) -> dict[str, Any]:
     missing, unreadable, too small, of the wrong depth, twice in a split or in both, or whose LR does not fit.
     """
     train, test = _items(config.images, "train"), _items(config.images, "test")
-    with whole_folder(out) as folder:
+    with replacing_folder(out) as folder:
         manifest = {
             "name": "photographs" if isinstance(config.images, PhotographsConfig) else config.images.layout,
             "scale": SCALE,

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qartsr.config.data import DegradationConfig
-from qartsr.data.degrade import degrade
-from qartsr.data.dice import Dice
+from qartsr.data.degradation import degrade
 from qartsr.data.pairs import image_tensor
+from qartsr.data.rng import RandomDraws
 from qartsr.errors import QartsrError
 from qartsr.files import read_object
 from qartsr.images import read_rgb
@@ -37,7 +37,7 @@ class Stream:
         files = [entry["file"] for entry in self._entries if min(entry["width"], entry["height"]) >= crop]
         if not files:
             raise QartsrError(f"no training image is {crop} pixels wide and high", "data", "choose a smaller crop")
-        dice = Dice(generator)
+        dice = RandomDraws(generator)
         image = read_rgb(self._folder / files[dice.below(len(files))])
         left, top = dice.below(image.width - crop + 1), dice.below(image.height - crop + 1)
         hr = image_tensor(image.crop((left, top, left + crop, top + crop)))
@@ -45,7 +45,7 @@ class Stream:
         return hr, _upsampled(degrade(hr.contiguous(), self._degradation, generator), dice)
 
 
-def _upsampled(lr: Tensor, dice: Dice) -> Tensor:
+def _upsampled(lr: Tensor, dice: RandomDraws) -> Tensor:
     """x4 by area, bilinear or bicubic, on 8 bits: the network must not learn one of them by heart."""
     x = F.interpolate(lr[None].float(), scale_factor=4, mode=_RESIZE_MODES[dice.pick((1.0, 1.0, 1.0))])
     return x[0].round().clamp(0, 255).to(torch.uint8)

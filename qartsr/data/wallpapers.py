@@ -10,12 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from qartsr.data.degrade import bicubic
+from qartsr.data.degradation import bicubic
 from qartsr.data.pairs import SCALE, image_tensor
 from qartsr.data.photographs import PHOTOGRAPHS, photograph_file
-from qartsr.data.whole import whole_folder
 from qartsr.errors import QartsrError
-from qartsr.files import read_json, sha256_file, write_json
+from qartsr.files import read_json, replacing_folder, sha256_file, write_json
 
 _BUNDLED = (
     "camera", "coins", "rocket", "brick", "grass", "gravel", "immunohistochemistry", "hubble_deep_field", "retina",
@@ -32,7 +31,7 @@ def write_wallpapers(table: Path, out: Path) -> dict[str, Any]:
     """
     entries: list[dict[str, Any]] = read_json(table)
     manifest: dict[str, Any] = {"name": "wallpapers", "scale": SCALE, "degradation": "bicubic", "train": [], "test": []}
-    with tempfile.TemporaryDirectory() as scratch, whole_folder(out) as folder:
+    with tempfile.TemporaryDirectory() as scratch, replacing_folder(out) as folder:
         root = _unpacked(sorted({entry["package"] for entry in entries}), Path(scratch))
         for entry in entries:
             path = root / entry["file"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.data import Pair, Stream, crop_batch, load_pairs
-from qartsr.data.degrade import degrade
+from qartsr.data.degradation import degrade
 from qartsr.data.pairs import enlarged, to_unit
 from qartsr.training.determinism import generator
 from qartsr.training.distributed import Share

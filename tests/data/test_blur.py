@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qartsr.data import blur
-from qartsr.data.blur import KERNEL, bell_kernel, final_sinc_kernel, random_kernel, sinc_kernel
-from qartsr.data.dice import Dice
+from qartsr.data.degradation import KERNEL, bell_kernel, final_sinc_kernel, random_kernel, sinc_kernel
+from qartsr.data.rng import RandomDraws
 
 SIZES = range(7, 22, 2)
 ANGLE = 0.7
 
 
-def dice(seed: int) -> Dice:
-    return Dice(torch.Generator().manual_seed(seed))
+def dice(seed: int) -> RandomDraws:
+    return RandomDraws(torch.Generator().manual_seed(seed))
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(0.2, 3.0), (0.2, 1.5)]))

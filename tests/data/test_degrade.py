@@ -10,11 +10,10 @@ from PIL import Image
 
 from qartsr.config.data import BicubicConfig, DegradationConfig, RealESRGANConfig
 from qartsr.data import degrade
-from qartsr.data.blur import bell_kernel
-from qartsr.data.dice import Dice
+from qartsr.data.degradation import FIRST, SECOND, Order, _filtered, bell_kernel, noisy
 from qartsr.data.pairs import image_tensor
 from qartsr.data.photographs import photograph_file
-from qartsr.data.realesrgan import FIRST, SECOND, Order, _filtered, noisy
+from qartsr.data.rng import RandomDraws
 
 BOTH: list[DegradationConfig] = [BicubicConfig(), RealESRGANConfig()]
 GREY_LEVEL = 100
@@ -96,7 +95,7 @@ def _residuals(order: Order, draws: int = 80) -> list[tuple[bool, float]]:
     flat = torch.full((1, 3, 48, 48), GREY_LEVEL / 255)
     found = []
     for seed in range(draws):
-        noise = (noisy(flat, order, Dice(seeded(seed))) - flat)[0] * 255
+        noise = (noisy(flat, order, RandomDraws(seeded(seed))) - flat)[0] * 255
         found.append((bool((noise[0] == noise[1]).all()), float(noise[0].std())))
     return found
 
@@ -115,8 +114,8 @@ def test_poisson_noise_has_the_variance_of_its_rate() -> None:
     """256 grey levels, rates v / 255 * 256 counts: variance v / 255 / 256 times the squared factor, on [0, 1]."""
     ramp = (torch.arange(256).float() / 255).view(1, 1, 1, 256).expand(1, 3, 512, 256)
     order = FIRST._replace(noise=(0.0, 0.0), poisson=(2.0, 2.0))
-    seeds = (seed for seed in range(50) if not torch.equal(noisy(ramp, order, Dice(seeded(seed))), ramp))
-    noise = (noisy(ramp, order, Dice(seeded(next(seeds)))) - ramp)[0, 0]
+    seeds = (seed for seed in range(50) if not torch.equal(noisy(ramp, order, RandomDraws(seeded(seed))), ramp))
+    noise = (noisy(ramp, order, RandomDraws(seeded(next(seeds)))) - ramp)[0, 0]
     for level in (60, 128, 180):  # far enough from 0 and 255 that nothing is clipped
         assert float(noise[:, level].var()) == pytest.approx(4 * level / 255 / 256, rel=0.25)
         assert float(noise[:, level].mean()) == pytest.approx(0, abs=0.02)

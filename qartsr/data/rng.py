@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Dice:
+class RandomDraws:
     """What a random degradation draws: equal generator states give equal draws."""
 
     def __init__(self, generator: torch.Generator) -> None:
