@@ -1,10 +1,8 @@
 """What a model costs: parameters, operations and bytes, from its architecture alone (docs/cost.md)."""
 
-from qartsr.cost.method import qartsr_method
 from qartsr.cost.package_size import package_size
-from qartsr.cost.report import Cost, cost_of
-from qartsr.cost.subject import Subject, subject
-from qartsr.cost.table import as_text
+from qartsr.cost.report import Cost, as_text, cost_of
+from qartsr.cost.subject import Subject, qartsr_method, subject
 from qartsr.cost.trace import Work, trace
 
 __all__ = ["Cost", "Subject", "Work", "as_text", "cost_of", "package_size", "qartsr_method", "subject", "trace"]

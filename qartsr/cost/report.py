@@ -2,24 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from qartsr.config import Bits
-from qartsr.cost.components import Component, components
 from qartsr.cost.convention import Line, branches, full_precision, quantized
-from qartsr.cost.method import qartsr_method
 from qartsr.cost.package_size import package_size
-from qartsr.cost.paper import SIZE, TABLE_2, Published
-from qartsr.cost.subject import Subject
-from qartsr.cost.text_encoder import text_encoder
+from qartsr.cost.subject import Subject, qartsr_method, text_encoder
 from qartsr.cost.trace import Work, trace
 from qartsr.errors import QartsrError
 from qartsr.models import Backbone
 from qartsr.quantize import plan
 from qartsr.synthetic import blank, folder_size
+
+TEXT_ENCODER = "text encoder"
+
+
+class Component(NamedTuple):
+    """One component; ``runs``: whether the model needs it to upscale an image."""
+
+    name: str
+    runs: bool
+    layers: dict[str, tuple[int, int]]
+    """type of layer -> parameters, multiply-accumulates"""
+
+    @property
+    def params(self) -> int:
+        """All parameters."""
+        return sum(params for params, _ in self.layers.values())
+
+    @property
+    def macs(self) -> int:
+        """All multiply-accumulates."""
+        return sum(macs for _, macs in self.layers.values())
+
+
+def components(
+    places: Mapping[str, tuple[str, ...]], model: Iterable[Work], text_encoder: Iterable[Work]
+) -> tuple[Component, ...]:
+    """Those of ``places`` (:attr:`Backbone.components`), and the text encoder if there is any of it."""
+    works, text = list(model), list(text_encoder)
+    inside = [
+        _component(name, True, [work for work in works if f"{work.name}.".startswith(prefixes)])
+        for name, prefixes in places.items()
+    ]
+    return (*inside, _component(TEXT_ENCODER, False, text)) if text else tuple(inside)
+
+
+def _component(name: str, runs: bool, works: Iterable[Work]) -> Component:
+    layers: dict[str, tuple[int, int]] = {}
+    for work in works:
+        params, macs = layers.get(work.kind, (0, 0))
+        layers[work.kind] = params + work.params, macs + work.macs
+    return Component(name, runs, dict(sorted(layers.items(), key=lambda item: (-item[1][1], -item[1][0]))))
+
+
+class Published(NamedTuple):
+    """A row: parameters in millions, operations in billions (two per multiply-accumulate), at 512 x 512."""
+
+    params_m: float
+    ops_g: float
+
+
+TABLE_2 = {
+    "fp": Published(1303, 4523),
+    "w4a4": Published(122, 531),
+    "w3a3": Published(92, 398),
+    "w2a2": Published(62, 266),
+}
+SIZE = 512
+"""Side of the output the table is about."""
+
+PARTS = {
+    "UNet": Published(865.785, 2 * 339.241),
+    "VAE": Published(83.614, 2 * 1781.123),
+    "tagger": Published(160.335, 2 * 126.591),
+    "text encoder": Published(193.055, 2 * 14.856),
+}
+"""PassionSR gives thousands of parameters and multiply-accumulates."""
 
 
 class Row(NamedTuple):
@@ -61,7 +123,7 @@ class Cost(NamedTuple):
             "size": self.size,
             "rank": self.rank,
             "rows": [_row(row, whole) for row in self.rows],
-            "components": [_component(component) for component in self.components],
+            "components": [_component_json(component) for component in self.components],
         }
 
 
@@ -110,7 +172,7 @@ def _row(row: Row, whole: int) -> dict[str, Any]:
     }
 
 
-def _component(component: Component) -> dict[str, Any]:
+def _component_json(component: Component) -> dict[str, Any]:
     return {
         "component": component.name,
         "runs": component.runs,
@@ -118,3 +180,59 @@ def _component(component: Component) -> dict[str, Any]:
         "macs": component.macs,
         "layers": [{"type": kind, "params": params, "macs": macs} for kind, (params, macs) in component.layers.items()],
     }
+
+
+_NOTE = """\
+Parameters and operations are counted as the paper's Table 2 counts them: b bits are b / 32 of one. "low-rank G" are
+operations of the low-rank branches, which that table leaves out. "file MB": the package as written; in row fp the
+model's checkpoint in fp16, without a text encoder. None of this is time: see benchmarks/."""
+
+
+def as_text(cost: Cost) -> str:
+    """The rows, what they are made of, and the components."""
+    title = f"{cost.model}, {cost.size} x {cost.size} output, low-rank branches of rank {cost.rank}"
+    return "\n\n".join([title, _grid_rows(cost.rows), _NOTE, _line_grid(cost.rows), _component_grid(cost.components)])
+
+
+def _grid_rows(rows: Sequence[Row]) -> str:
+    head = ("bits", "params M", "paper", "ops G", "paper", "low-rank G", "file MB", "of fp16")
+    return _grid(head, [_grid_row(row, rows[0].file_bytes) for row in rows])
+
+
+def _grid_row(row: Row, whole: int) -> tuple[str, ...]:
+    params, ops = (f"{value:g}" for value in row.paper) if row.paper else ("", "")
+    counted = (f"{row.params_m:.1f}", params, f"{row.ops_g:.1f}", ops, f"{2 * row.branch_macs / 1e9:.1f}")
+    return row.bits, *counted, f"{row.file_bytes / 1e6:.1f}", f"1 / {whole / row.file_bytes:.2f}"
+
+
+def _line_grid(rows: Iterable[Row]) -> str:
+    body = [
+        (row.bits, line.name, f"{line.params / 1e6:.3f}", f"{2 * line.macs / 1e9:.3f}")
+        for row in rows
+        for line in row.lines
+    ]
+    return _grid(("bits", "made of", "params M", "ops G"), body, left=2)
+
+
+def _component_grid(components: Iterable[Component]) -> str:
+    body = []
+    for component in components:
+        name = component.name if component.runs else f"{component.name} (not run)"
+        body.append((name, "all", f"{component.params / 1e6:.3f}", f"{component.macs / 1e9:.3f}"))
+        body += [
+            ("", kind, f"{params / 1e6:.3f}", f"{macs / 1e9:.3f}") for kind, (params, macs) in component.layers.items()
+        ]
+    return _grid(("component", "layers", "params M", "GMAC"), body, left=2)
+
+
+def _grid(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Columns as wide as their widest cell; the first ``left`` flush left, the others right."""
+    cells = [head, *body]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )

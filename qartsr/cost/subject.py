@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+from qartsr.config.parts import MethodConfig
+from qartsr.cost.trace import Work, trace
 from qartsr.errors import QartsrError
 from qartsr.models import architecture, blank
 from qartsr.models.folder import stored_architecture
+from qartsr.models.sd_unet.architectures import EDGE_LAYERS
 from qartsr.synthetic import ARCHITECTURES
+
+RANK = 4
+"""Of the low-rank branch: the only round number that fits the parameters of Table 2 (docs/cost.md)."""
+_RANGES = {"sample": "mse", "osediff": "minmax"}
+_ADAPTER = {"sample": 16, "osediff": 32}
+
+
+def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
+    """The method of profile ``sample`` or ``osediff`` with a low-rank branch of ``rank``; 0: without."""
+    skip: dict[str, Any] = {"kind": "svd", "rank": rank, "basis": "weight"} if rank else {"kind": "none"}
+    return MethodConfig.model_validate(
+        {
+            "name": "qartsr",
+            "layer": {
+                "weight": {"kind": "lbq", "granularity": "channel", "init": _RANGES[profile]},
+                "input": {"kind": "lbq", "granularity": "tensor", "init": _RANGES[profile]},
+                "bias": {"bits": 8},
+                "transform": {"kind": "channel_scale", "alpha": 0.3},
+                "skip": skip,
+                "adapter": {"kind": "lora", "rank": _ADAPTER[profile]},
+            },
+            "edge_bits": 8,
+            "edge_layers": EDGE_LAYERS[profile],
+            "float_layers": (),
+        }
+    )
 
 
 class Subject(NamedTuple):
@@ -38,3 +70,29 @@ def subject(model: str) -> Subject:
         names = ", ".join(ARCHITECTURES)
         raise QartsrError("is neither a known model nor a folder", model, f"give {names} or a model folder")
     return Subject(model, architecture(blank(stored_architecture(folder))))
+
+
+TOKENS = 77
+_CONFIG: dict[str, Any] = {
+    "vocab_size": 49408,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "max_position_embeddings": TOKENS,
+    "hidden_act": "gelu",
+    "projection_dim": 512,
+}
+"""text_encoder/config.json: OpenCLIP ViT-H's text tower without its last layer."""
+
+
+@functools.cache
+def text_encoder() -> tuple[Work, ...]:
+    """Every layer, for one prompt of 77 tokens. Raises QartsrError when transformers is not installed."""
+    try:
+        from transformers import CLIPTextConfig, CLIPTextModel  # seconds of import, needed only here
+    except ImportError as error:
+        raise QartsrError("needs transformers", "the text encoder", "pip install 'qartsr[train]'") from error
+    with torch.device("meta"):
+        model = CLIPTextModel(CLIPTextConfig(**_CONFIG)).eval()
+    return trace(model, torch.zeros(1, TOKENS, dtype=torch.long, device="meta"))

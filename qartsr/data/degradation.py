@@ -1,4 +1,10 @@
-"""LR from HR, a quarter as wide and high."""
+"""LR from HR, a quarter as wide and high: bicubic, or Real-ESRGAN's two orders with OSEDiff's settings.
+
+Real-ESRGAN (2107.10833): blur, resize, noise, JPEG, twice. The kernels (section 3.1 and appendix) have six bell shapes
+and the sinc filter. Operators: torch for filtering and
+resizing, Pillow for JPEG (OSEDiff's is a differentiable imitation). As in OSEDiff, nothing sharpens HR first. Noise is
+drawn once per image.
+"""
 
 from __future__ import annotations
 

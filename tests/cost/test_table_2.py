@@ -9,10 +9,8 @@ import pytest
 
 from qartsr.config import parse_bits
 from qartsr.cost import Cost, as_text, cost_of, qartsr_method, subject
-from qartsr.cost.components import Component
-from qartsr.cost.convention import quantized
-from qartsr.cost.paper import PARTS, TABLE_2
-from qartsr.cost.tagger import swin, tagger
+from qartsr.cost.convention import quantized, swin, tagger
+from qartsr.cost.report import PARTS, TABLE_2, Component
 from qartsr.cost.trace import Work
 from qartsr.quantize import LayerPlan, Plan
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qartsr.data import blur
+from qartsr.data import degradation as blur
 from qartsr.data.degradation import KERNEL, bell_kernel, final_sinc_kernel, random_kernel, sinc_kernel
 from qartsr.data.rng import RandomDraws
 
