@@ -31,8 +31,7 @@ from qartsr.cost import qartsr_method
 from qartsr.data.pairs import image_tensor, to_unit, upsample
 from qartsr.data.photographs import photograph_file
 from qartsr.engines import Integer
-from qartsr.evaluate.error_map import error_map
-from qartsr.evaluate.sheet import contact_sheet
+from qartsr.evaluate.pictures import contact_sheet, error_map
 from qartsr.models import OneStepSR, fold_constants, load_model
 from qartsr.packing import PackedLayer, load_package, write_package
 from qartsr.quantize import apply, initialise, observe, plan, round_for_storage

@@ -3,11 +3,10 @@
 The page that shows it all is :mod:`qartsr.evaluate.report`; it needs matplotlib and jinja2, this package does not.
 """
 
-from qartsr.evaluate.meter import meter
+from qartsr.evaluate.pictures import contact_sheet
 from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
 from qartsr.evaluate.scores import Row, Scores
-from qartsr.evaluate.sheet import contact_sheet
-from qartsr.evaluate.subjects import evaluate_quantized, evaluate_reference
+from qartsr.evaluate.subjects import evaluate_quantized, evaluate_reference, meter
 
 __all__ = [
     "Row",

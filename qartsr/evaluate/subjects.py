@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch import Tensor
 
+from qartsr.config.training import LPIPSConfig
 from qartsr.data.pairs import upsample
 from qartsr.errors import QartsrError
-from qartsr.evaluate.error_map import error_map
+from qartsr.evaluate.pictures import GRID, contact_sheet, error_map, fitted
 from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
 from qartsr.evaluate.scores import Row, Scores
-from qartsr.evaluate.sheet import GRID, contact_sheet, fitted
 from qartsr.files import write_json
 from qartsr.images import read_image, write_image
-from qartsr.metrics import Meter
+from qartsr.losses import LPIPS, lpips_name
+from qartsr.metrics import Meter, Metric
 from qartsr.models import OneStepSR
 from qartsr.upscale import upscale_image
+
+
+def meter(names: Sequence[str], lpips: LPIPSConfig, device: torch.device | str = "cpu") -> Meter:
+    """Metrics ``names``; where ``lpips`` is among them and the loss uses random features, ``lpips_random`` as well.
+
+    Random features are no substitute for LPIPS: both stand in the result under their own names, and plain ``lpips``
+    is unavailable while its weights are missing.
+    """
+    extra = "lpips" in names and lpips.backbone == "random"
+    return Meter(names, {lpips_name(lpips): _distance(LPIPS(lpips).to(device))} if extra else {}, device)
+
+
+def _distance(network: LPIPS) -> Metric:
+    def distance(image: Tensor, reference: Tensor) -> float:
+        with torch.no_grad():
+            return float(network(2 * image - 1, 2 * reference - 1))
+
+    return distance
+
 
 Upscale = Callable[[Image.Image], Image.Image]
 """8-bit RGB LR image -> 8-bit RGB image, exactly 4 times as wide and high."""

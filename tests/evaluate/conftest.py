@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 
 from qartsr.data.pairs import upsample
-from qartsr.evaluate.error_map import error_map
+from qartsr.evaluate.pictures import error_map
 from qartsr.evaluate.report import Inputs
 from qartsr.evaluate.scores import Row, Scores
 from qartsr.files import write_json, write_text

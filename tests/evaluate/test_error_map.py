@@ -8,8 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from qartsr.evaluate import contact_sheet
-from qartsr.evaluate.error_map import RANGE, error_map
-from qartsr.evaluate.sheet import fitted
+from qartsr.evaluate.pictures import RANGE, error_map, fitted
 
 
 @pytest.mark.parametrize("error", [0, 1, 24, RANGE, RANGE + 1, 255])

@@ -13,7 +13,7 @@ from PIL import Image
 from qartsr.errors import QartsrError
 from qartsr.evaluate.report import Inputs, theme, write_report
 from qartsr.evaluate.report.crops import textured
-from qartsr.evaluate.report.curves import loss, smooth
+from qartsr.evaluate.report.plots import loss, smooth
 from qartsr.files import read_json, sha256_tree, write_json
 from qartsr.upscale import read_image
 

@@ -9,12 +9,11 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from qartsr.evaluate.error_map import RANGE
+from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import curves, plots, theme
 from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri
 from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
-from qartsr.evaluate.sheet import contact_sheet
 from qartsr.files import write_bytes, write_text
 from qartsr.images import write_image
 
