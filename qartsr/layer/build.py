@@ -6,9 +6,8 @@ from torch import nn
 
 from qartsr.branches import BRANCHES, Branch
 from qartsr.config.parts import AbstractRangesConfig, BiasConfig, LayerRecipe, NoQuantizerConfig, QuantizerConfig
-from qartsr.layer.bias import FixedBias, LearnedBias
 from qartsr.layer.op import op_of
-from qartsr.layer.quant_layer import Parts, QuantLayer, RotatedBranch
+from qartsr.layer.quant_layer import FixedBias, LearnedBias, Parts, QuantLayer, RotatedBranch
 from qartsr.quantizers import (
     QUANTIZERS,
     ROUNDINGS,

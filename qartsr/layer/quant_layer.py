@@ -8,10 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.branches import Branch, Layout, Op, branch_layout
-from qartsr.layer.bias import FixedBias, LearnedBias
 from qartsr.layer.op import LayerOp
 from qartsr.quantizers import Quantizer, Rounding
 from qartsr.transforms import Hadamard, Transform, rotated
+
+
+class FixedBias(nn.Module):
+    """The bias as it is."""
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """``bias`` itself."""
+        return bias
+
+
+class LearnedBias(nn.Module):
+    """b + a, a learned from 0: QuantVSR's learnable bias alignment (2508.04485), which costs nothing at run time."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """``bias`` (O,) and the shift."""
+        return bias + self.shift
 
 
 @dataclass(frozen=True)

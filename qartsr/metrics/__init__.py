@@ -1,7 +1,6 @@
 """Image quality metrics through pyiqa: full-size images, no border crop, never a number without its real weights."""
 
-from qartsr.metrics.iqa import METRICS, Metric, build
-from qartsr.metrics.meter import Meter
+from qartsr.metrics.iqa import METRICS, Meter, Metric, build
 from qartsr.metrics.weights import FETCHABLE, Availability, availability, demand_libraries, fetch
 
 __all__ = [
