@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from qartsr.config.parts import NoBranchConfig
 from qartsr.registry import Registry
 
 
@@ -83,3 +85,31 @@ def clipped_rank(rank: int, shape: tuple[int, ...]) -> int:
 def product(left: Tensor, right: Tensor) -> Tensor:
     """(O, r) times (r, ...), shaped like the weight: (O, ...)."""
     return (left @ right.flatten(1)).reshape(left.shape[0], *right.shape[1:])
+
+
+@BRANCHES.register(NoBranchConfig)
+class NoBranch(nn.Module):
+    """No low-rank matrix."""
+
+    @staticmethod
+    def layout(config: NoBranchConfig, shape: tuple[int, ...]) -> Layout:
+        """Nothing."""
+        return Layout(0, 0, 0)
+
+    def __init__(self, config: NoBranchConfig, shape: tuple[int, ...], name: str) -> None:
+        super().__init__()
+
+    def calibrate(self, weight: Tensor, phi: Tensor) -> None:
+        """Nothing to set."""
+
+    def matrix(self) -> Tensor:
+        """A scalar 0."""
+        return torch.zeros(())
+
+    def apply(self, x: Tensor, op: Op) -> Tensor:  # type: ignore[override]
+        """A scalar 0."""
+        return x.new_zeros(())
+
+    def factors(self) -> tuple[Tensor, ...]:
+        """Nothing."""
+        return ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from qartsr.config.parts import NoQuantizerConfig
 from qartsr.quantizers.grid import Grid
 from qartsr.quantizers.stats import RangeStats, stats_of
 from qartsr.registry import Registry
@@ -36,3 +37,22 @@ def gathered(stats: RangeStats | Tensor, shape: tuple[int, ...]) -> RangeStats:
     if found.groups != groups:
         raise ValueError(f"statistics of {found.groups} groups do not fit {groups} ranges")
     return found
+
+
+@QUANTIZERS.register(NoQuantizerConfig)
+class NoQuantizer(nn.Module):
+    """Keeps the tensor in floating point."""
+
+    def __init__(self, config: NoQuantizerConfig, bits: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+
+    def calibrate(self, stats: RangeStats | Tensor) -> None:
+        """Nothing to set."""
+
+    def grid(self, x: Tensor) -> Grid:
+        """There is none: raises ValueError."""
+        raise ValueError("a tensor kept in floating point has no grid")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` itself."""
+        return x
