@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +13,70 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from pipelines import leash
+
+LOST = "Lost"
+"""Name of the state of a stage that did not fail but was killed, or whose node failed."""
+_KILLED = re.compile(r"exited with (-(?!2\b)\d+|1(29|3[1-9]|[4-9]\d))\b")
+_INTERRUPTED = 130
+_NODE = re.compile(r"node failure|NODE_FAIL|task \d+.*: (Killed|Terminated)", re.IGNORECASE)
+
+
+class Options(NamedTuple):
+    """What a flow run tells all its stages."""
+
+    launcher: Mapping[str, str]
+    """``compute.launcher``"""
+    share: bool = False
+    """whether outputs may come from the DVC remote"""
+
+    def prefix(self, stage: str) -> list[str]:
+        """The words before the command of ``stage``: those of the longest pattern that matches it, else none."""
+        base = stage.rpartition(":")[2].split("@")[0]
+        pattern = max((each for each in self.launcher if fnmatchcase(base, each)), key=len, default="")
+        return [word.replace("{name}", stage.replace("/", "-")) for word in shlex.split(self.launcher.get(pattern, ""))]
+
+
+def lost(status: int, log: Sequence[str]) -> bool:
+    """Whether an exit status or the last lines of a stage say that a signal ended it or that its node failed."""
+    return (128 < status < 255 and status != _INTERRUPTED) or any(
+        _KILLED.search(line) or _NODE.search(line) for line in log
+    )
+
+
+GRACE_SECONDS = 5.0
+
+
+def _end_session() -> None:
+    """Ask every process of the session to stop, then make it."""
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _hold() -> None:
+    """Wait until the other end of standard input closes."""
+    while os.read(0, 1):
+        pass
+    _end_session()
+
+
+def main() -> int:
+    """Exit status of the command; 128 + N when signal N ended it."""
+    signal.signal(signal.SIGTERM, lambda signum, frame: None)  # a handler, unlike SIG_IGN, is not inherited
+    signal.signal(signal.SIGINT, lambda signum, frame: None)
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    threading.Thread(target=_hold, daemon=True).start()
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
 
 _BAR_SECONDS = 5.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

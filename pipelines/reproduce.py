@@ -27,8 +27,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipelines.console import notify, quiet_prefect, show, unreachable, worth_reading
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
-from pipelines.launch import LOST, Options, lost
-from pipelines.process import Processes
+from pipelines.process import LOST, Options, Processes, lost
 from pipelines.table import markdown, results_table
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow

@@ -19,8 +19,7 @@ from qartsr.cli.export import EXPORT
 from qartsr.cli.fetch_metric_weights import FETCH_METRIC_WEIGHTS
 from qartsr.cli.init_random import INIT_RANDOM
 from qartsr.cli.inspect import INSPECT
-from qartsr.cli.promote import PROMOTE
-from qartsr.cli.rollback import ROLLBACK
+from qartsr.cli.promote import PROMOTE, ROLLBACK
 from qartsr.cli.serve import SERVE
 from qartsr.cli.upscale import UPSCALE
 from qartsr.cli.web import WEB

@@ -2,9 +2,8 @@
 
 from qartsr.release.fetch import fetch
 from qartsr.release.promote import Check, Promotion, Rollback, promote, rollback
-from qartsr.release.publish import Receipt, publish
+from qartsr.release.publish import Receipt, package_tags, publish
 from qartsr.release.registry import model_name
-from qartsr.release.tags import package_tags
 
 __all__ = [
     "Check",

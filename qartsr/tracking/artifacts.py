@@ -10,7 +10,7 @@ from qartsr.errors import QartsrError
 from qartsr.remote import Mlflow, Store, open_store, split_uri
 
 
-class Shelf:
+class ArtifactStore:
     """The artifact folder of one run."""
 
     def __init__(self, server: Mlflow, uri: str) -> None:

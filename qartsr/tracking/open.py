@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from qartsr.remote import Mlflow, open_mlflow
-from qartsr.tracking.artifacts import Shelf
+from qartsr.tracking.artifacts import ArtifactStore
 from qartsr.tracking.run import NullRun, Run, Tracker
 
 _FIRST_ANSWER = 3.0
@@ -76,7 +76,7 @@ def _create(server: Mlflow, experiment: str, stage: str) -> Run:
         "tags": [{"key": key, "value": value} for key, value in tags.items()],
     }
     info = server.post("runs/create", body)["run"]["info"]
-    return Run(server, info["run_id"], Shelf(server, info["artifact_uri"]))
+    return Run(server, info["run_id"], ArtifactStore(server, info["artifact_uri"]))
 
 
 def _user() -> dict[str, str]:

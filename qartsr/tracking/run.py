@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from qartsr.remote import Mlflow, RefusedError
-from qartsr.tracking.artifacts import Shelf
-from qartsr.tracking.patience import Patience
+from qartsr.tracking.artifacts import ArtifactStore
+
+_FAILURES = 3
+"""After so many in a row, whoever would have to wait tries no more."""
+_LONGEST = 64.0
+"""Longest pause between two attempts in the background, in seconds."""
+
+_log = logging.getLogger("qartsr.tracking")
+
+
+class RetryWindow:
+    """Attempts at one server. Nothing it does raises; the first failure is told in one line, later ones are not."""
+
+    def __init__(self) -> None:
+        self._failures, self._warned = 0, False
+
+    def attempt(self, action: Callable[[], object]) -> bool:
+        """Do it, unless the server has failed three times in a row; whether it answered."""
+        return self._failures < _FAILURES and self.insist(action)
+
+    def insist(self, action: Callable[[], object]) -> bool:
+        """Do it in any case; whether the server answered, if only to refuse. That makes up for all failures before."""
+        try:
+            action()
+        except Exception as error:  # whatever it is, it is no reason to lose hours of training
+            self._failures = 0 if isinstance(error, RefusedError) else self._failures + 1
+            if not self._warned:
+                self._warned = True
+                _log.warning("MLflow is not told everything: %s", error)
+        else:
+            self._failures = 0
+        return not self._failures
+
+    def pause(self, seconds: float) -> float:
+        """``seconds``, doubled for every failure in a row."""
+        return min(seconds * 2.0 ** min(self._failures, 10), max(seconds, _LONGEST))
+
 
 _SECONDS = 3.0
 """Metrics wait at most this long before they are sent."""
@@ -63,11 +99,11 @@ class Run:
     which the caller waits for, are given up after three failures until the server is back.
     """
 
-    def __init__(self, server: Mlflow, run_id: str, shelf: Shelf) -> None:
+    def __init__(self, server: Mlflow, run_id: str, shelf: ArtifactStore) -> None:
         self.run_id = run_id
         self._server, self._shelf = server, shelf
         self._buffer, self._lock = list[dict[str, Any]](), threading.Lock()
-        self._mlflow, self._store, self._closing = Patience(), Patience(), threading.Event()
+        self._mlflow, self._store, self._closing = RetryWindow(), RetryWindow(), threading.Event()
         self._sender = threading.Thread(target=self._send_now_and_then, name="qartsr-tracking", daemon=True)
         self._sender.start()
 

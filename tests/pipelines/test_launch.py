@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipelines.console import notify
-from pipelines.launch import Options, lost
+from pipelines.process import Options, lost
 from qartsr.config import parse_params
 
 SRUN = "srun --job-name=qartsr-{name} --gres=gpu:1"
