@@ -10,9 +10,8 @@ from qartsr.data.pairs import to_unit
 from qartsr.files import read_json, write_bytes, write_json
 from qartsr.models import load_model
 from qartsr.study.measure import Judge, means
-from qartsr.study.pictures import keep_stages
 from qartsr.study.sets import load_inputs, load_windows
-from qartsr.study.timesteps import probe_row, table_row
+from qartsr.study.timesteps import keep_stages, probe_row, table_row
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.determinism import prepare
 from stages._stage import arguments, stage

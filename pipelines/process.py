@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pipelines import leash
+from pipelines import process_guard
 
 LOST = "Lost"
 """Name of the state of a stage that did not fail but was killed, or whose node failed."""
@@ -47,36 +47,6 @@ def lost(status: int, log: Sequence[str]) -> bool:
         _KILLED.search(line) or _NODE.search(line) for line in log
     )
 
-
-GRACE_SECONDS = 5.0
-
-
-def _end_session() -> None:
-    """Ask every process of the session to stop, then make it."""
-    os.killpg(0, signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os.killpg(0, signal.SIGKILL)
-
-
-def _hold() -> None:
-    """Wait until the other end of standard input closes."""
-    while os.read(0, 1):
-        pass
-    _end_session()
-
-
-def main() -> int:
-    """Exit status of the command; 128 + N when signal N ended it."""
-    signal.signal(signal.SIGTERM, lambda signum, frame: None)  # a handler, unlike SIG_IGN, is not inherited
-    signal.signal(signal.SIGINT, lambda signum, frame: None)
-    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-    threading.Thread(target=_hold, daemon=True).start()
-    status = child.wait()
-    return status if status >= 0 else 128 - status
-
-
-if __name__ == "__main__":
-    sys.exit(main())
 
 _BAR_SECONDS = 5.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -121,7 +91,7 @@ class Processes:
             if self._ended:
                 raise RuntimeError("the flow is being cancelled")
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", leash.__file__, *command],
+                [sys.executable, "-I", "-S", process_guard.__file__, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -136,7 +106,7 @@ class Processes:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(leash.GRACE_SECONDS + 3)
+            process.wait(process_guard.GRACE_SECONDS + 3)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

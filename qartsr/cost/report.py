@@ -1,4 +1,8 @@
-"""A model's cost: one row per bit-width, and where parameters and operations are."""
+"""A model's cost: one row per bit-width, where parameters and operations are, and both as text.
+
+Beside them stands Table 2 of QArtSR (2503.05584), and the parts of its floating-point row (PassionSR, 2411.17106,
+Table 1).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is asked about: a model known by name, or the one in a model folder."""
+"""What is asked about: a model known by name, or the one in a model folder; QArtSR's recipe and the text encoder for it.
+
+The text encoder of Stable Diffusion 2.1-base is not part of the model that runs here (the prompt is fixed, its
+embedding stored), only of OSEDiff's own. The recipe is that of the complete parameter sets in ``configs/``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets: rows of pictures under column titles, on white, for people and trackers."""
+"""Contact sheets on white, for people and trackers; error maps on one scale for every image and bit-width."""
 
 from __future__ import annotations
 

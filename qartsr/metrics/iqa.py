@@ -1,4 +1,4 @@
-"""The metrics themselves, as OSEDiff computed its published tables: pyiqa on full-size RGB images."""
+"""The metrics as OSEDiff computed its published tables (pyiqa, full-size RGB), and the meter that applies a list of them."""
 
 from __future__ import annotations
 

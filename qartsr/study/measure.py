@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from qartsr.config import parse_bits
+from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
+from qartsr.cost import package_size
 from qartsr.data.pairs import to_unit
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter
 from qartsr.models import Backbone
+from qartsr.quantize import plan, quant_layers, quantizable
 from qartsr.study.sets import Windows
 
 DIGITS = 6
@@ -79,3 +84,33 @@ def means(scores: Scores) -> dict[str, dict[str, float]]:
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {metric: round(sum(row[metric] for row in rows) / len(rows), DIGITS) for metric in rows[0]}
+
+
+def package_bytes(model: Backbone, row: MethodRow, common: CommonConfig, bits: str, lq: Tensor) -> int:
+    """Bytes of the file, everything in it; ``lq`` (N, 3, H, W) in [-1, 1] decides ranks where inputs share them out."""
+    return package_size(model, plan(model, row.planned(common), parse_bits(bits), lq), {})
+
+
+@torch.no_grad()
+def layer_errors(teacher: Backbone, student: Backbone, lq: Tensor) -> dict[str, float]:
+    """Layer -> ||y_q - y|| / ||y|| (Frobenius) on ``lq`` (B, 3, H, W), y the teacher's output of that layer.
+
+    y_q is the student's for the teacher's input of the layer: errors of other layers do not enter.
+    """
+    layers, errors = quant_layers(student), dict[str, float]()
+
+    def hook(name: str) -> Any:
+        def compare(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            noise = (layers[name](inputs[0]) - output).double().norm()
+            errors[name] = round(float(noise / output.double().norm().clamp_min(1e-12)), DIGITS)
+
+        return compare
+
+    found = quantizable(teacher)
+    handles = [found[name].register_forward_hook(hook(name)) for name in layers if name in found]
+    try:
+        teacher(lq)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: errors[name] for name in layers if name in errors}

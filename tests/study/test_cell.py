@@ -14,9 +14,8 @@ from qartsr.config.training import LPIPSConfig
 from qartsr.files import read_json
 from qartsr.models import OneStepSR
 from qartsr.study import cell as cells
-from qartsr.study.cell import Cell, beyond, run_cell, write_cell
+from qartsr.study.cell import Cell, Job, Trained, beyond, run_cell, train_method, write_cell
 from qartsr.study.measure import Judge, means
-from qartsr.study.method import Job, Trained, train_method
 from qartsr.study.sets import Windows
 from qartsr.training.optimizer import Setting
 from tests.training.tiny import one_step

@@ -13,8 +13,7 @@ from qartsr.config.experiment import TestSetConfig as SetConfig
 from qartsr.data.pairs import image_tensor
 from qartsr.errors import QartsrError
 from qartsr.files import write_json
-from qartsr.study.drawn import structures
-from qartsr.study.sets import load_inputs, load_windows, write_pairs, write_windows
+from qartsr.study.sets import load_inputs, load_windows, structures, write_pairs, write_windows
 
 SETS = {
     "plain": SetConfig(degradation=BicubicConfig(), stands_for="DIV2K_val"),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from qartsr.evaluate.pictures import RANGE, contact_sheet
-from qartsr.evaluate.report import curves, plots, theme
+from qartsr.evaluate.report import plots, theme
 from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri
 from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
@@ -74,15 +74,15 @@ def _figure(draw: theme.Draw, name: str) -> Markup:
 def _losses(inputs: Inputs) -> list[theme.Draw]:
     """The phases that ran, in order."""
 
-    def of(phase: str) -> list[curves.Line]:
-        return curves.lines([(bits, read_table(inputs.curves / f"{phase}-{bits}.csv")) for bits in inputs.bits])
+    def of(phase: str) -> list[plots.Line]:
+        return plots.lines([(bits, read_table(inputs.curves / f"{phase}-{bits}.csv")) for bits in inputs.bits])
 
     phases = [
-        ("TRQ: full precision, retrained", curves.single("full precision", read_table(inputs.curves / "retrain.csv"))),
+        ("TRQ: full precision, retrained", plots.single("full precision", read_table(inputs.curves / "retrain.csv"))),
         ("RPQ: module by module", of("quantize")),
         ("ET: all modules together", of("extend")),
     ]
-    return [curves.loss(title, drawn) for title, drawn in phases if drawn]
+    return [plots.loss(title, drawn) for title, drawn in phases if drawn]
 
 
 def _probe(rows: Table, inputs: Inputs) -> list[theme.Draw]:
