@@ -25,8 +25,7 @@ from qartsr.export.trace import Decoder, Denoiser, Encoder
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer
 from qartsr.packing.packed_layer import NoLowRank
-from qartsr.synthetic import blank
-from qartsr.synthetic.weights import random_tensor, shapes
+from qartsr.synthetic import blank, random_tensor, shapes
 
 PARTS = ("encoder", "denoiser", "decoder")
 BITS = ("w4a4", "w3a3", "w2a2")

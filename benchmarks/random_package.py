@@ -19,8 +19,7 @@ from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer
 from qartsr.packing.structure import structure
 from qartsr.quantize import plan
-from qartsr.synthetic import blank
-from qartsr.synthetic.weights import random_tensor
+from qartsr.synthetic import blank, random_tensor
 
 _LOW, _HIGH = -2.0, 4.0
 """Of the input grids."""

@@ -1,4 +1,4 @@
-"""What is asked about: a model known by name, or the one in a model folder; QArtSR's recipe and the text encoder for it.
+"""What is asked about: a model known by name or in a folder, QArtSR's recipe for it, and the text encoder beside it.
 
 The text encoder of Stable Diffusion 2.1-base is not part of the model that runs here (the prompt is fixed, its
 embedding stored), only of OSEDiff's own. The recipe is that of the complete parameter sets in ``configs/``.

@@ -1,4 +1,4 @@
-"""The metrics as OSEDiff computed its published tables (pyiqa, full-size RGB), and the meter that applies a list of them."""
+"""Metrics as OSEDiff computed its published tables (pyiqa, full-size RGB), and the meter that applies some of them."""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 Every trained row tries the same rates on the first seed, at the full budget, and keeps the one whose images come
 closest to the floating-point model's on calibration pairs that were not trained on. Where that is the first or
 the last, further rates are tried beyond it, up to a bound. Test images choose nothing.
+
+Every trained row sees the same number of steps and samples: each phase takes its share. No phases: calibrated only
+(MaxMin, SVDQuant).
 """
 
 from __future__ import annotations

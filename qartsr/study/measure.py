@@ -1,4 +1,4 @@
-"""Quality of a model on the test windows, against HR and against the floating-point model."""
+"""What a method's result is worth: quality on the test windows, the error of each layer, the size of its package."""
 
 from __future__ import annotations
 

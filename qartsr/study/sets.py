@@ -1,4 +1,9 @@
-"""What the methods are trained and tested on: calibration pairs per seed, and test windows per set."""
+"""What the methods are trained and tested on: calibration pairs per seed, and test windows per set.
+
+Beside photographs there are drawn pictures: windows of a facade, slanting roofs, letters, with repeating edges, as
+Urban100 is full of them. They come from arithmetic and Pillow's own font alone, four times too large and shrunk by
+Lanczos, so edges are smooth.
+"""
 
 from __future__ import annotations
 

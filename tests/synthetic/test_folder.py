@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 
 from qartsr import OneStepSRPipeline
+from qartsr import synthetic as folder_module
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_tree
 from qartsr.models import load_model, save_model
-from qartsr.synthetic import ARCHITECTURES, blank, folder_size, random_model, write_random_model
-from qartsr.synthetic import folder as folder_module
-from qartsr.synthetic.weights import random_tensor
+from qartsr.synthetic import ARCHITECTURES, blank, folder_size, random_model, random_tensor, write_random_model
 
 
 def write(folder: Path, seed: int = 0, precision: Any = "fp32", replace: bool = False) -> list[int]:

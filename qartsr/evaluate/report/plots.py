@@ -1,4 +1,4 @@
-"""The plots: file size against quality, loss curves, and what quantization destroys at each timestep (the TRQ probe)."""
+"""Plots: file size against quality, loss curves, and what quantization destroys at each timestep (the TRQ probe)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,14 @@
-"""A random model written to a model folder tensor by tensor: never more than one of them in memory.
+"""Models nobody has to download: random weights under which activations stay finite, and the folder that holds them.
 
-The folder is that of :func:`qartsr.models.save_model`, byte for byte.
+Convolutions and linear layers are normal with variance 1 / fan-in, so that each layer about keeps the variance of its
+input; norms are 1 and biases 0, as at the start of a training. The folder is that of :func:`qartsr.models.save_model`,
+byte for byte, written tensor by tensor: never more than one of them in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +16,52 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.files import write_json
 from qartsr.models import Backbone, blank
 from qartsr.models.folder import CONFIG, CONTEXT, SETTINGS, WEIGHTS, part_config, settings
-from qartsr.synthetic.weights import random_tensor, shapes
+from qartsr.models.sd_unet.architectures import ARCHITECTURES
 from qartsr.tensor_file import Entry, file_size, head, ordered
+
+
+def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """The fp32 values of one tensor: a function of its name, its shape and ``seed``, whatever else is drawn."""
+    if len(shape) < 2:
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+    digest = hashlib.sha256(f"{seed} {name} {shape}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    fan_in = 1 if name == "context" else math.prod(shape[1:])
+    return torch.randn(shape, generator=generator).div_(math.sqrt(fan_in))
+
+
+def random_model(described: Mapping[str, Any], seed: int, dtype: torch.dtype = torch.float32) -> Backbone:
+    """The model in memory, in evaluation mode, with the values :func:`write_random_model` would store."""
+    model = blank(described)
+    for part_name, part in model.named_parts().items():
+        prefix = f"{part_name}."
+        state = {name: random_tensor(prefix + name, shape, seed).to(dtype) for name, shape in shapes(part).items()}
+        part.load_state_dict(state, assign=True)
+    model.context = random_tensor("context", tuple(model.context.shape), seed).to(dtype)
+    return model.eval().requires_grad_(False)
+
+
+def shapes(part: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shape of every stored tensor of a component."""
+    return {name: tuple(value.shape) for name, value in part.state_dict().items()}
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "Report",
+    "blank",
+    "folder_size",
+    "random_model",
+    "random_tensor",
+    "shapes",
+    "write_random_model",
+]
 
 Report = Callable[[int], object]
 """Called with the number of bytes written since the last call."""

@@ -1,6 +1,7 @@
-"""LPIPS (Zhang et al., arXiv 1801.03924) through the ``lpips`` package, frozen, never downloading anything.
+"""Losses on images in [-1, 1], weighted by configuration: a1 LPIPS + a2 MSE (QArtSR, Eq. 7), and L1.
 
-Three backbones. ``alex`` and ``vgg`` are the published metric: ImageNet features, calibrated channel weights (v0.1, in
+LPIPS (Zhang et al., arXiv 1801.03924) through the ``lpips`` package, frozen, never downloading anything. Three
+backbones. ``alex`` and ``vgg`` are the published metric: ImageNet features, calibrated channel weights (v0.1, in
 the package's wheel). ``random`` is AlexNet's shape with seeded random features and no calibration: unit-normalised
 feature differences, averaged over positions, summed over channels and the five layers. It needs no file, it is a
 sensible gradient for training, and it is *not* LPIPS: over 24 official OSEDiff outputs its rank correlation with
@@ -10,12 +11,13 @@ published LPIPS is 0.28. So it is called ``lpips_random`` wherever it appears.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor, nn
 
-from qartsr.config.training import LPIPSConfig
+from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.errors import QartsrError
 
 _NAMES = {"random": "lpips_random", "alex": "lpips", "vgg": "lpips_vgg"}
@@ -75,3 +77,28 @@ def _pretrained(config: LPIPSConfig) -> nn.Module:
     except Exception as error:  # torch's reader raises many types for a damaged file
         raise QartsrError(f"is damaged ({type(error).__name__})", str(file), f"delete it and run {command}") from error
     return network
+
+
+class ImageLoss(nn.Module):
+    """Weighted sum of distances between two batches of images (B, 3, H, W) in [-1, 1].
+
+    A term of weight zero is neither built nor computed. The result holds every term unweighted under its name
+    (``lpips_random``, ``lpips`` or ``lpips_vgg``; ``mse``; ``l1``) and the weighted sum as ``total``. With all weights
+    zero ``total`` is a constant 0.
+    """
+
+    def __init__(self, config: ImageLossConfig, lpips: LPIPSConfig) -> None:
+        super().__init__()
+        known: dict[str, tuple[float, Callable[[], nn.Module]]] = {
+            lpips_name(lpips): (config.lpips, lambda: LPIPS(lpips)),
+            "mse": (config.mse, nn.MSELoss),
+            "l1": (config.l1, nn.L1Loss),
+        }
+        self.weights = {name: weight for name, (weight, _) in known.items() if weight}
+        self.terms = nn.ModuleDict({name: known[name][1]() for name in self.weights})
+
+    def forward(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Terms and their weighted sum, all scalars."""
+        losses: dict[str, Tensor] = {name: term(image, target) for name, term in self.terms.items()}
+        total = sum((weight * losses[name] for name, weight in self.weights.items()), start=image.new_zeros(()))
+        return {**losses, "total": total}
