@@ -8,7 +8,7 @@ from qartsr.models import load_model, save_model
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.determinism import prepare
-from qartsr.training.distributed import Means, World
+from qartsr.training.distributed import MicroBatching, World
 from qartsr.training.loop import Curves
 from qartsr.training.optimizer import Setting
 from qartsr.training.trq import Job, retrained
@@ -25,7 +25,7 @@ def main() -> None:
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
     job = Job(
         load_model(args.model), source(args.data, retrain.degradation, seed, params.compute.loaders), retrain,
-        Setting(params.lpips, params.train_align, 1.0, seed), Means(World(device)), checkpoint,
+        Setting(params.lpips, params.train_align, 1.0, seed), MicroBatching(World(device)), checkpoint,
     )  # fmt: skip
     for timestep in (*params.backbones.timesteps, *params.backbones.probed):
         model = retrained(job, timestep, retrain.steps, Curves(lambda values, step: None))

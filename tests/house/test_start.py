@@ -100,7 +100,6 @@ with torch.no_grad():
 print(seen.hexdigest())
 """
 WHOLE = """
-import qartsr.models
 import diffusers, torch._dynamo, diffusers.models.modeling_utils, diffusers.loaders.lora_base as lora
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models import Transformer2DModel
@@ -116,38 +115,30 @@ assert isinstance(CLIPTextModel(config), lora.PreTrainedModel) and not isinstanc
 assert issubclass(CLIPTextModel, lora.PreTrainedModel) and not issubclass(int, lora.PreTrainedModel)
 assert StableDiffusionPipeline.from_pretrained
 """
-
-
-def test_the_models_are_those_of_an_ordinary_import() -> None:
-    """Structure, initial weights and a forward pass, to the bit."""
-    ordinary = (
-        "from diffusers import AutoencoderKL, UNet2DConditionModel\nimport sys\nassert 'torch._dynamo' in sys.modules\n"
-    )
-    lean = "import qartsr.models, sys\nassert 'torch._dynamo' not in sys.modules\n"
-    assert child(ordinary + BUILT) == child(lean + BUILT)
-
-
-def test_diffusers_is_whole_afterwards() -> None:
-    """In the same process, pipelines, text encoders and TorchDynamo find everything they would have found."""
-    child(WHOLE)
-
-
-def test_what_is_loaded_before_stays_the_same() -> None:
-    """A user's session that has the optional packages already keeps them."""
-    code = "import sys, scipy, torchvision\nimport qartsr.models\nassert sys.modules['scipy'] is scipy\n"
-    child(code + "import torchvision.ops\nassert sys.modules['torchvision'] is torchvision\n")
-
-
-def test_where_promises_fail_the_ordinary_import_is_taken() -> None:
-    """As with a diffusers that uses an optional package while it loads."""
-    broken = """
+BROKEN = """
 import sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "diffusers.models.resnet" and sys.modules.get("torch._dynamo", 1) is None:
             raise RuntimeError("not like this")
 sys.meta_path.insert(0, Finder())
-import qartsr.models
-assert sys.modules["torch._dynamo"]
+import qartsr.models, diffusers
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
+assert diffusers.AutoencoderKL is AutoencoderKL and diffusers.UNet2DConditionModel is UNet2DConditionModel
 """
-    child(broken)
+
+
+def test_the_models_are_those_of_an_ordinary_import() -> None:
+    """Structure, initial weights and a forward pass, to the bit; afterwards diffusers is whole in the same process.
+
+    Where promises fail (a diffusers that uses an optional package while it loads), the ordinary import is taken.
+    """
+    lean = "import qartsr.models, sys\nassert 'torch._dynamo' not in sys.modules\n"
+    ordinary = BROKEN + "assert sys.modules['torch._dynamo']\n"
+    assert child(ordinary + BUILT) == child(lean + BUILT + WHOLE)
+
+
+def test_what_is_loaded_before_stays_the_same() -> None:
+    """A user's session that has the optional packages already keeps them."""
+    code = "import sys, scipy, torchvision\nimport qartsr.models\nassert sys.modules['scipy'] is scipy\n"
+    child(code + "import torchvision.ops\nassert sys.modules['torchvision'] is torchvision\n")

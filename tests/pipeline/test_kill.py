@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,12 +59,13 @@ def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     project = copy_project(tmp_path, values)
     _finish(_stage(project, "data", "--out", "data"))
     _finish(_stage(project, "retrain", *_retrain("whole")))
-    _killed(project, "killed")
+    old = _killed(project, "killed")
+    shutil.copytree(project / "killed", project / "edited")
     assert "note:" not in _finish(_stage(project, "retrain", *_retrain("killed")))
     for name in ("model", "retrain.csv"):
         assert sha256_tree(project / "killed" / name) == sha256_tree(project / "whole" / name), name
     assert not list((project / "killed" / "work").rglob("*.safetensors")), "the checkpoint was left behind"
-    old = _killed(project, "edited")
+    old = project / "edited" / old.relative_to(project / "killed")
     state = old.read_bytes()
     with (project / "qartsr" / "training" / "vsd.py").open("a") as code:
         code.write("# an edit\n")
