@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 ATTENTION, LAYER_NORM, GROUP_NORM, LINEAR, OTHER = "attention", "layer norm", "group norm", "linear", "other"
+_DYNAMO = "torch._dynamo"
 
 
 class Work(NamedTuple):
@@ -48,7 +51,7 @@ def trace(model: nn.Module, *inputs: Tensor) -> tuple[Work, ...]:
         total[0] += macs
         total[1] += elements
 
-    with torch.no_grad(), _running(model, count) as running, _Attentions(running, count):
+    with torch.no_grad(), _without_dynamo(), _running(model, count) as running, _Attentions(running, count):
         model(*inputs)
     layers = {name: module for name, module in model.named_modules() if next(_own(module), None) is not None}
     for name, module in layers.items():
@@ -65,6 +68,34 @@ def kind_of(module: nn.Module) -> str:
         return "conv" + "x".join(str(side) for side in module.kernel_size)
     kinds = {nn.Linear: LINEAR, nn.LayerNorm: LAYER_NORM, nn.GroupNorm: GROUP_NORM}
     return next((kind for cls, kind in kinds.items() if isinstance(module, cls)), OTHER)
+
+
+@contextmanager
+def _without_dynamo() -> Iterator[None]:
+    """Operations on the meta device run without TorchDynamo, which takes longer to load than torch itself.
+
+    They are Python functions that torch wraps by ``torch._compile._disable_dynamo``: at its first call a wrapper loads
+    TorchDynamo to say that it must leave the function alone. Nothing is compiled here, so in this context each function
+    is taken as it is. Afterwards the wrappers know nothing of it and do as ever.
+    """
+    if _DYNAMO in sys.modules:
+        yield
+        return
+    taken: list[Any] = []
+
+    def disable(function: Any, recursive: bool = True, **_: Any) -> Any:
+        taken.append(function)
+        return function
+
+    standing_in: Any = ModuleType(_DYNAMO)
+    standing_in.disable = disable
+    sys.modules[_DYNAMO] = standing_in
+    try:
+        yield
+    finally:
+        del sys.modules[_DYNAMO]
+        for function in taken:
+            function.__dict__.pop("__dynamo_disable", None)
 
 
 Count = Callable[[str, str, int, int], None]
