@@ -49,13 +49,16 @@ class Branch(Protocol):
         ...
 
     def calibrate(self, weight: Tensor, phi: Tensor) -> None:
-        """Set initial values; ``phi`` is the transform's factor, shaped to broadcast over ``weight``."""
+        """Set initial values.
+
+        ``weight`` (O, C, ...); ``phi``, the factor of the transform, (C, 1, ...), broadcasts over it.
+        """
 
     def matrix(self) -> Tensor:
         """The matrix multiplied out: like the weight, or a scalar 0."""
 
     def apply(self, x: Tensor, op: Op) -> Tensor:
-        """Its contribution to the output for the padded, untransformed input ``x``, or a scalar 0."""
+        """Its contribution (B, O, ...) for the padded, untransformed input ``x`` (B, C, ...), or a scalar 0."""
 
     def factors(self) -> tuple[Tensor, ...]:
         """What is stored of it: left (O, r) and right (r, C, k, k) or (r, C); empty for none; see HSVD for its four."""

@@ -149,7 +149,7 @@ class HSVD(nn.Module):
 
 
 def hierarchical(x: Tensor, op: Op, factors: tuple[Tensor, ...]) -> Tensor:
-    """The branch on a padded input; with as many multiplications per position as it has numbers."""
+    """The branch (B, O, ...) on a padded input (B, C, ...); as many multiplications per position as it has numbers."""
     left, right, block_left, block_right = factors
     columns = block_left.shape[1]
     if not columns:

@@ -148,7 +148,10 @@ def _resized(x: Tensor, size: tuple[int, int], dice: RandomDraws) -> Tensor:
 
 
 def noisy(x: Tensor, order: Order, dice: RandomDraws) -> Tensor:
-    """Gaussian noise half of the time, else Poisson noise; equal in all channels in 40 % of the cases. [0, 1] out."""
+    """Gaussian noise half of the time, else Poisson noise; equal in all channels in 40 % of the cases.
+
+    ``x`` (1, 3, H, W) in [0, 1], and so is the result.
+    """
     gaussian, grey = dice.chance(_GAUSSIAN), dice.chance(_GREY)
     if gaussian:
         shape = (1, 1, *x.shape[2:]) if grey else x.shape
@@ -179,6 +182,6 @@ def degrade(hr: Tensor, config: DegradationConfig, generator: torch.Generator) -
 
 
 def bicubic(hr: Tensor) -> Tensor:
-    """Antialiased bicubic x1/4 by Pillow on 8-bit."""
+    """Antialiased bicubic x1/4 by Pillow on 8-bit: uint8 (3, H, W) -> uint8 (3, H/4, W/4)."""
     image = Image.fromarray(hr.permute(1, 2, 0).contiguous().numpy())
     return image_tensor(image.resize((image.width // SCALE, image.height // SCALE), Image.Resampling.BICUBIC))

@@ -33,7 +33,7 @@ def image_tensor(image: Image.Image) -> Tensor:
 
 
 def to_unit(image: Tensor) -> Tensor:
-    """uint8 -> float in [-1, 1]."""
+    """uint8 of any shape -> float in [-1, 1]."""
     return image.float() / 127.5 - 1
 
 
@@ -103,7 +103,7 @@ def _below(limit: int, generator: torch.Generator) -> int:
 
 
 def texture(image: Tensor) -> float:
-    """Mean absolute gradient of the grey image."""
+    """Mean absolute gradient of the grey image; ``image`` (3, H, W)."""
     grey = image.float().mean(0)
     return float((grey[1:, :-1] - grey[:-1, :-1]).abs().mean() + (grey[:-1, 1:] - grey[:-1, :-1]).abs().mean())
 

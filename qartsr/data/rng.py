@@ -33,5 +33,5 @@ class RandomDraws:
         return torch.randn(shape, generator=self.generator)
 
     def poisson(self, rates: Tensor) -> Tensor:
-        """Poisson numbers of these rates."""
+        """Poisson numbers of these rates (>= 0), of any shape."""
         return torch.poisson(rates, generator=self.generator)

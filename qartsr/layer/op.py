@@ -56,7 +56,7 @@ class Conv2dOp:
         return x[batch[:, None, None], :, below[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
     def positions(self, x: Tensor, shape: tuple[int, ...]) -> int:
-        """Number of output positions of the padded ``x``."""
+        """Number of output positions of the padded ``x`` (B, C, H, W) under a weight of ``shape``."""
         return math.prod(self._outputs(x, shape))
 
     def _outputs(self, x: Tensor, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -76,7 +76,7 @@ class LinearOp:
     """A matrix product over the last dimension."""
 
     def pad(self, x: Tensor) -> Tensor:
-        """``x`` itself."""
+        """``x`` itself, of any shape."""
         return x
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -105,11 +105,11 @@ class LinearOp:
         return x.reshape(-1, x.shape[-1])[index]
 
     def positions(self, x: Tensor, shape: tuple[int, ...]) -> int:
-        """Number of vectors in ``x``."""
+        """Number of vectors in ``x`` (..., C)."""
         return x.numel() // x.shape[-1]
 
     def channels_last(self, x: Tensor) -> Tensor:
-        """``x`` itself."""
+        """``x`` itself: (..., C) already."""
         return x
 
 

@@ -17,7 +17,7 @@ class FixedBias(nn.Module):
     """The bias as it is."""
 
     def forward(self, bias: Tensor) -> Tensor:
-        """``bias`` itself."""
+        """``bias`` (O,) itself."""
         return bias
 
 

@@ -14,6 +14,9 @@ def luma(image: Tensor) -> Tensor:
 
 
 def psnr_y(image: Tensor, reference: Tensor) -> float:
-    """PSNR of the lumas in dB, no border crop; both RGB in [0, 1]. Equal images: 80 dB, by the epsilon of pyiqa."""
+    """PSNR of the lumas in dB, no border crop; both RGB (..., 3, H, W) in [0, 1].
+
+    Equal images: 80 dB, by the epsilon of pyiqa.
+    """
     error = float((luma(image.double()) - luma(reference.double())).square().mean())
     return 10 * math.log10(1 / (error + 1e-8))

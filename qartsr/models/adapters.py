@@ -41,7 +41,7 @@ class Adapted(nn.Module):
         self.lora_A[adapter], self.lora_B[adapter] = down.to(layer.weight), up.to(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output plus that of every path."""
+        """The layer's output plus that of every path; shapes are the layer's."""
         y: Tensor = self.base_layer(x)
         for adapter, down in self.lora_A.items():
             y = y + self.lora_B[adapter](down(x)) * self.scale

@@ -41,7 +41,7 @@ def _wavelet(image: Tensor, lq: Tensor) -> Tensor:
 
 
 def low_frequencies(x: Tensor) -> Tensor:
-    """Five a-trous blurs with radius 1, 2, 4, 8, 16 and replicate padding."""
+    """Five a-trous blurs of ``x`` (B, 3, H, W) with radius 1, 2, 4, 8, 16 and replicate padding."""
     kernel = _KERNEL.to(x).expand(x.shape[1], 1, 3, 3)
     for level in range(LEVELS):
         radius = 2**level

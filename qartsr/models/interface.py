@@ -96,7 +96,7 @@ class OneStepSR(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, z_l: Tensor) -> Tensor:
-        """What the denoiser predicts of a scaled latent at its timestep and prompt: noise, or a flow's velocity."""
+        """Noise, or a flow's velocity (B, C, h, w): what the denoiser predicts of a scaled latent, as large."""
 
     @abstractmethod
     def reconstruct(self, raw: Tensor) -> Tensor:
@@ -108,19 +108,19 @@ class OneStepSR(nn.Module, ABC):
         return self.facts.scaling * (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise)
 
     def denoise(self, z_l: Tensor) -> Tensor:
-        """Z_L -> Z_H, both scaled."""
+        """Z_L -> Z_H, both scaled, (B, C, h, w)."""
         return self.step(z_l, self.predict(z_l))
 
     def decode(self, z_h: Tensor) -> Tensor:
-        """Scaled latent Z_H -> image, not clamped."""
+        """Scaled latent Z_H (B, C, h, w) -> image (B, 3, H, W), not clamped."""
         return self.reconstruct(z_h / self.facts.scaling)
 
     def forward(self, lq: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The network's raw output: no colour fix, no clamp. ``noise`` as in :meth:`encode`."""
+        """The network's raw output (B, 3, H, W): no colour fix, no clamp. ``noise`` as in :meth:`encode`."""
         return self.decode(self.denoise(self.encode(lq, noise)))
 
     def restore(self, lq: Tensor) -> Tensor:
-        """The finished image: forward, clamp, colour fix, clamp to [-1, 1]."""
+        """The finished image (B, 3, H, W) of ``lq``, as large: forward, clamp, colour fix, clamp to [-1, 1]."""
         return align(self.align, self(lq).clamp(-1, 1), lq).clamp(-1, 1)
 
     @property

@@ -16,7 +16,7 @@ Look = Callable[[str, LayerOp, Tensor], None]
 
 
 def look_at_inputs(model: Backbone, batches: Iterable[Tensor], look: Look) -> None:
-    """Run ``model`` on all batches; ``look`` sees every layer's input. The hooks are gone afterwards."""
+    """Run ``model`` on all batches (B, 3, H, W); ``look`` sees every layer's input. The hooks are gone afterwards."""
     handles = [
         module.register_forward_pre_hook(_hook(name, op_of(module), look))
         for name, module in quantizable(model).items()

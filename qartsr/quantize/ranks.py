@@ -83,9 +83,9 @@ def complexity(x: Tensor, op: LayerOp) -> Tensor:
 def votes(complexity: Tensor, config: STCAConfig, temporal: Tensor | None = None) -> list[int]:
     """The rank each layer asks for: minimum + images at or above the upper quantile - images at or below the lower.
 
-    Quantiles over all layers and images; clipped to minimum .. maximum (QuantVSR, section 3.2). With ``temporal``, of
-    clips, a vote needs both beyond their own quantiles. A layer without complexity (NaN) is not in the quantiles and
-    asks for the minimum.
+    ``complexity`` and ``temporal``: (layers, images). Quantiles over all layers and images; clipped to minimum ..
+    maximum (QuantVSR, section 3.2). With ``temporal``, of clips, a vote needs both beyond their own quantiles. A layer
+    without complexity (NaN) is not in the quantiles and asks for the minimum.
     """
     high, low = torch.ones_like(complexity, dtype=torch.bool), torch.ones_like(complexity, dtype=torch.bool)
     for each in (complexity, *(() if temporal is None else (temporal,))):

@@ -105,7 +105,7 @@ class _ScaleGradient(Function):
 
 
 def fake_quantize(x: Tensor, grid: Grid, beyond: float = 0.0) -> Tensor:
-    """The nearest grid value of every element of ``x``; differentiable in x, scale and offset.
+    """The nearest grid value of every element of ``x``, same shape; differentiable in x, scale and offset.
 
     ``beyond``: how many steps beyond the ends gradients take x for inside, 0 or :data:`HALF_STEP`.
     """
@@ -115,14 +115,15 @@ def fake_quantize(x: Tensor, grid: Grid, beyond: float = 0.0) -> Tensor:
 def range_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:
     """The affine grid from ``lower`` to ``upper``, shifted by at most half a step so that 0 is a whole number of steps.
 
-    Contains exactly 0 whenever lower <= 0 <= upper. Differentiable in both bounds.
+    Bounds of one shape, that of scale and offset. Contains exactly 0 whenever lower <= 0 <= upper. Differentiable in
+    both bounds.
     """
     scale, offset = _RangeGrid.apply(lower, upper, levels)
     return Grid(scale, offset, levels)
 
 
 def scale_gradient(x: Tensor, factor: float, floor: float = -math.inf) -> Tensor:
-    """``x``, at least ``floor``; its gradient is multiplied by ``factor`` (LSQ, section 2.2)."""
+    """``x`` of any shape, at least ``floor``; its gradient is multiplied by ``factor`` (LSQ, section 2.2)."""
     return _typed(_ScaleGradient.apply(x, factor, floor))
 
 

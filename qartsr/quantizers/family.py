@@ -17,13 +17,13 @@ class Quantizer(Protocol):
     """A map of tensors onto a uniform grid. Its one law: ``decode(encode(x, grid(x)), grid(x)) == forward(x)``."""
 
     def calibrate(self, stats: RangeStats | Tensor) -> None:
-        """Set the range from statistics, or from the very tensor to be quantized."""
+        """Set the range from statistics of G groups, or from the very tensor to be quantized, of any shape."""
 
     def grid(self, x: Tensor) -> Grid:
-        """The grid used for ``x``."""
+        """The grid used for ``x``; scale and offset broadcast over it: scalar, (O, 1, ...) or (C, 1, ...)."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Fake quantization of ``x``, differentiable."""
+        """Fake quantization of ``x``, same shape, differentiable."""
 
 
 QUANTIZERS: Registry[Quantizer] = Registry("quantizer")

@@ -20,12 +20,12 @@ class Grid(NamedTuple):
 
 
 def positions(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """(x - offset) / scale, a new tensor: where ``x`` lies between the codes."""
+    """(x - offset) / scale, a new tensor shaped like ``x``: where it lies between the codes."""
     return torch.sub(x, offset).div_(scale)
 
 
 def nearest(x: Tensor, grid: Grid) -> Tensor:
-    """Codes of ``x`` as floating-point integers in 0..levels: clipped, then rounded half to even."""
+    """Codes of ``x``, shaped like it, as floating-point integers in 0..levels: clipped, then rounded half to even."""
     return positions(x, grid.scale, grid.offset).clamp_(0, grid.levels).round_()
 
 
@@ -35,7 +35,7 @@ def encode(x: Tensor, grid: Grid) -> Tensor:
 
 
 def decode(codes: Tensor, grid: Grid) -> Tensor:
-    """Values of integer ``codes``, in the grid's dtype; bitwise what the quantizer's forward returns.
+    """Values of integer ``codes``, same shape, in the grid's dtype; bitwise what the quantizer's forward returns.
 
     Multiplication and addition stay two operations: a fused one would round once and lose the exact zero.
     """

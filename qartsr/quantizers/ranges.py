@@ -19,7 +19,10 @@ MakeGrid = Callable[[Tensor, Tensor, int], Grid]
 
 
 def usable(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """A range that is not empty: a constant is joined with 0, so that both are on the grid; zeros get a tiny range."""
+    """A range that is not empty, ends of one shape: a constant is joined with 0, so that both are on the grid.
+
+    Zeros get a tiny range.
+    """
     flat = upper - lower <= 1e-6 * torch.maximum(lower.abs(), upper.abs())
     lower = torch.where(flat, lower.clamp_max(0), lower)
     upper = torch.where(flat, upper.clamp_min(0), upper)
@@ -29,7 +32,7 @@ def usable(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 def symmetric_grid(lower: Tensor, upper: Tensor, levels: int) -> Grid:
     """Codes -2**(b-1) .. 2**(b-1) - 1 times scale = max(|lower|, |upper|) / (2**(b-1) - 1): 0 and the ends are on it.
 
-    At 2 bits: three values and a fourth beyond the lower end, which is hardly used.
+    Ends of one shape, that of the scale. At 2 bits: three values and a fourth beyond the lower end, hardly used.
     """
     positive = (levels - 1) // 2
     scale = (torch.maximum(lower.abs(), upper.abs()) / positive).clamp_min(SMALLEST_SCALE)

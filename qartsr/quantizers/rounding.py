@@ -20,7 +20,10 @@ class Rounding(Protocol):
     """
 
     def calibrate(self, weight: Tensor, quantizer: Quantizer, inputs: Tensor) -> None:
-        """Set the start for a calibrated ``quantizer``; ``inputs`` (N, C k k): what the weight is multiplied with."""
+        """Set the start for a calibrated ``quantizer`` of ``weight`` (O, C, ...).
+
+        ``inputs`` (N, C k k): what the weight is multiplied with.
+        """
 
     def __call__(self, weight: Tensor, quantizer: Quantizer) -> Tensor:
         """What ``quantizer`` is to round in the place of ``weight``, same shape."""

@@ -48,7 +48,7 @@ class RangeStats(NamedTuple):
 
 
 def stats_of(x: Tensor, groups: int) -> RangeStats:
-    """Statistics of ``x`` itself: one group, or one per index of dim 0. Raises ValueError when neither fits."""
+    """Statistics of ``x``, of any shape: one group, or one per index of dim 0. Raises ValueError when neither fits."""
     if groups not in (1, x.shape[0] if x.ndim else 1):
         raise ValueError(f"{groups} ranges do not fit a tensor of shape {tuple(x.shape)}")
     values = x.detach().reshape(groups, -1)

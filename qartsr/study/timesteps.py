@@ -55,7 +55,7 @@ def table_row(
 def probe_row(
     model: Backbone, row: MethodRow, common: CommonConfig, bits: Sequence[str], lq: Tensor, test: Tensor
 ) -> dict[str, Any]:
-    """Errors of Z_H and epsilon per bit-width, UNet alone, and the schedule's numbers."""
+    """Errors of Z_H and epsilon per bit-width, UNet alone, and the schedule's numbers; inputs are (N, 3, H, W)."""
     step, errors = model.step, {}
     for name in bits:
         decided = plan(model, row.planned(common), parse_bits(name), lq)
@@ -66,7 +66,7 @@ def probe_row(
 
 @torch.no_grad()
 def latents(model: Backbone, other: Backbone, test: Tensor) -> Latents:
-    """Both models step from the same floating-point Z_L."""
+    """Both models step from the same floating-point Z_L of ``test`` (N, 3, H, W)."""
     sums = torch.zeros(4, dtype=torch.float64)
     count = 0
     for low in test:

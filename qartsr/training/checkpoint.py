@@ -94,7 +94,7 @@ class Checkpoint:
         return self.writes and time.monotonic() - self._saved >= self.seconds
 
     def save(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        """Replace the checkpoint. ``position`` is JSON-able."""
+        """Replace the checkpoint. ``tensors``: of any shape; ``position`` is JSON-able."""
         with replacing(self._path) as temporary:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             text = json.dumps(position)

@@ -26,7 +26,7 @@ Forward = Callable[[Backbone, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 def plain(student: Backbone, lq: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The image, and no loss inside the network."""
+    """The image (B, 3, H, W), and no loss inside the network; ``lq`` (B, 3, H, W), ``index`` (B,)."""
     return student(lq), {}
 
 

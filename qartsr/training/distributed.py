@@ -43,7 +43,7 @@ class World(NamedTuple):
         return self.rank == 0
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by its mean over the processes."""
+        """Replace each tensor, of any shape, in place, by its mean over the processes."""
         if self.size == 1:
             return
         pending = [(tensor, tensor.detach().contiguous()) for tensor in tensors]

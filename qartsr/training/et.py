@@ -55,7 +55,7 @@ def extend(
 
 
 def teacher_images(teacher: Backbone, lq: Tensor, batch: int = 8, world: World = ALONE) -> Tensor:
-    """The floating-point model's raw output for every calibration input; each process makes some of them."""
+    """The floating-point model's raw output for every input (N, 3, H, W); each process makes some of them."""
     parts = lq.split(batch)
     with torch.no_grad():
         return torch.cat([part.to(lq.device) for part in world.spread(len(parts), lambda n: teacher(parts[n]).cpu())])

@@ -29,7 +29,7 @@ class Curves:
         self.log, self._every = log, every
 
     def add(self, step: int, losses: Mapping[str, Tensor], **labels: str) -> None:
-        """Record one step; ``labels`` become columns of their own (``module``)."""
+        """Record one step; ``losses`` are scalars, ``labels`` become columns of their own (``module``)."""
         if step % self._every:
             return
         values = {name: round(float(value.detach()), 8) for name, value in losses.items()}
@@ -97,7 +97,7 @@ class Trained(Protocol):
         """Everything as named tensors."""
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`state` returned."""
+        """Put back what :meth:`state` returned, names and shapes alike."""
 
 
 class Run(NamedTuple):

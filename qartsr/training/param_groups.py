@@ -29,7 +29,7 @@ def values(model: Backbone) -> dict[str, Tensor]:
 
 
 def put_back(model: Backbone, tensors: dict[str, Tensor]) -> None:
-    """Restore what :func:`values` returned."""
+    """Restore what :func:`values` returned, names and shapes alike."""
     with torch.no_grad():
         for parameters in parameters_by_role(model).values():
             for name, parameter in parameters:

@@ -72,7 +72,7 @@ def probed(job: Job, config: ProbeConfig, asked: Path) -> Iterator[Backbone]:
 def probe(model: Backbone, bits: Sequence[str], calibration: Sequence[Tensor], test: Sequence[Pair]) -> list[Probe]:
     """Quantize copies of ``model`` (MaxMin) at each bit-width and compare them with it on the test images.
 
-    ``calibration``: batches of network inputs for the activation ranges.
+    ``calibration``: network inputs (B, 3, H, W) in [-1, 1], for the ranges of activations.
     """
     step = model.step
     rows = []

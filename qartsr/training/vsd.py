@@ -42,7 +42,7 @@ class Regulariser(Protocol):
         """Losses of Z_H (B, C, h, w), by name, each to be added ``weight`` times; gradients go to Z_H alone."""
 
     def follow(self, z_h: Tensor, share: Share) -> dict[str, Tensor]:
-        """Losses of the regulariser's own networks; no gradient goes to Z_H."""
+        """Losses of the regulariser's own networks on Z_H (B, C, h, w); no gradient goes to Z_H."""
 
 
 class NoRegulariser:
@@ -111,7 +111,7 @@ class VSD:
         return {"diffusion": F.mse_loss(self._predict(self.student, z_t, t, self._prompts[1:]), noise)}
 
     def guided(self, z_t: Tensor, t: Tensor) -> Tensor:
-        """The teacher's noise: e_negative + guidance (e_prompt - e_negative)."""
+        """The teacher's noise (B, C, h, w) at timesteps ``t`` (B,): e_negative + guidance (e_prompt - e_negative)."""
         both = self._predict(self.teacher, torch.cat([z_t, z_t]), torch.cat([t, t]), self._prompts)
         negative, positive = both.chunk(2)
         return negative + self._config.guidance * (positive - negative)
