@@ -74,16 +74,16 @@ class IntegerLayer(nn.Module):
         return vector.float().reshape(-1, *(1 for _ in self.codes.shape[2:]))
 
     def input_codes(self, x: Tensor) -> Tensor:
-        """Shifted codes of a padded input, whole numbers in fp32."""
+        """Shifted codes of a padded input (B, C, H, W) or (..., C), whole numbers in fp32."""
         grid = self.inputs.grid
         return nearest(self.transform(x), Grid(grid[0], grid[1], self.levels)) - self.zero
 
     def accumulate(self, codes: Tensor) -> Tensor:
-        """The sums of products of codes, int32."""
+        """The sums of products of codes (B, C, H, W) or (..., C), int32."""
         return self.op(codes.to(self.codes.dtype), self.codes).to(torch.int32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer on ``x``, which is padded before transform and codes."""
+        """The layer on ``x``, (B, C, H, W) or (..., C), which is padded before transform and codes."""
         x = self.op.pad(x)
         codes = self.input_codes(x)
         y: Tensor = self.accumulate(codes).to(x.dtype) * self.scale + self.constant

@@ -63,7 +63,7 @@ class GraphNorms:
 
     @contextmanager
     def watched(self, weight: Tensor, seen: Seen) -> Iterator[None]:
-        """Moments become outputs."""
+        """Moments become outputs; ``weight`` (H, W) says how much each position counts."""
         self._watches.append(_Watch(weight, seen))
         try:
             yield

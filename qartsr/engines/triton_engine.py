@@ -32,7 +32,7 @@ class Typed(nn.Module):
         self.layer, self._dtype = layer, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer on ``x``, in the type of ``x``."""
+        """The layer on ``x``, in the type of ``x``; shapes are the layer's."""
         y: Tensor = self.layer(x.to(self._dtype)).to(x.dtype)
         return y
 

@@ -63,7 +63,7 @@ class Graph:
         return operand if isinstance(operand, Ref) else self.constant(operand)
 
     def constant(self, value: torch.Tensor | Array | float | int, name: str = "") -> Ref:
-        """A stored constant; its name begins with ``name``."""
+        """A stored constant of any shape; its name begins with ``name``."""
         array = _array(value)
         key = (str(array.dtype), array.shape, array.tobytes()) if array.size <= _SMALL else None
         if key in self._known:

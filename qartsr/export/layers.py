@@ -79,7 +79,7 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
 
 
 def write_float(graph: Graph, name: str, op: LayerOp, x: Operand, weight: Tensor, bias: Tensor | None) -> Ref:
-    """Append a layer that is not quantized."""
+    """Append a layer that is not quantized: ``weight`` (O, C, ...), ``bias`` (O,)."""
     writer = _op(graph, op)
     return writer.apply(x, writer.weight(weight), bias, False, name)
 

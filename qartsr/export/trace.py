@@ -27,7 +27,10 @@ _MOST = 1 << 14
 
 @torch.library.custom_op("qartsr::layer", mutates_args=())
 def layer_op(x: Tensor, name: str, shape: Sequence[int], geometry: Sequence[int]) -> Tensor:
-    """The quantized layer ``name``: stands in graphs only. ``geometry``: stride, padding, dilation of a convolution."""
+    """The quantized layer ``name`` on ``x``, (B, C, H, W) or (..., C): stands in graphs only.
+
+    ``shape``: of its weight; ``geometry``: stride, padding, dilation of a convolution.
+    """
     raise NotImplementedError(name)
 
 

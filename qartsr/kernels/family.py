@@ -114,7 +114,7 @@ class Kernels(Protocol):
         ...
 
     def activate(self, x: Tensor, norm: Affine, codes: InputCodes, keep: bool) -> Activation:
-        """Codes of SiLU(norm(x)), and its values if ``keep``."""
+        """Codes of SiLU(norm(x)), int8 (B, H, W, C) as ``x``, and its values if ``keep``."""
         ...
 
     def product(

@@ -61,7 +61,7 @@ class RotatedBranch(nn.Module):
         return branch_layout(config, shape)
 
     def calibrate(self, weight: Tensor, phi: Tensor) -> None:
-        """From the rotated weight; ``phi`` is 1."""
+        """From the rotated ``weight`` (O, C, ...); ``phi`` is 1."""
         self.branch.calibrate(rotated(weight, self.order, 1), phi)
 
     def matrix(self) -> Tensor:
@@ -69,7 +69,7 @@ class RotatedBranch(nn.Module):
         return rotated(self.branch.matrix(), self.order, 1, back=True)
 
     def apply(self, x: Tensor, op: Op) -> Tensor:  # type: ignore[override]
-        """Its contribution for the padded input ``x``, not yet rotated."""
+        """Its contribution for the padded input ``x`` (B, C, ...), not yet rotated."""
         return self.branch.apply(rotated(x, self.order, self.dim), op)
 
     def factors(self) -> tuple[Tensor, ...]:

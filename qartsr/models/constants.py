@@ -29,7 +29,7 @@ class Constant(nn.Module):
 
 
 def place_constants(model: Backbone, values: Mapping[str, Tensor]) -> None:
-    """Put constants in the place of the modules that made them; the prompt, needed no more, shrinks to no tokens."""
+    """Put constants, (1, ...) each, in the place of the modules that made them; the prompt shrinks to no tokens."""
     for name, value in values.items():
         model.set_submodule(name, Constant(value))
     model.context = model.context[:, :0].clone()

@@ -32,7 +32,7 @@ class IntegerGrid(NamedTuple):
 
 
 def has_zero(grid: Grid, zero: Tensor) -> Tensor:
-    """Where the code ``zero`` means the value 0, elementwise: as the fp32 grid itself computes that value."""
+    """Where the code ``zero``, shaped like the scale, means the value 0: as the fp32 grid itself computes it."""
     return zero.to(grid.scale.dtype) * grid.scale + grid.offset == 0
 
 

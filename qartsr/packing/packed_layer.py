@@ -87,7 +87,7 @@ class InputGrid(nn.Module):
         self.register_buffer("grid", torch.ones(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` on the grid."""
+        """``x``, (B, C, H, W) or (..., C), on the grid."""
         return fake_quantize(x, Grid(self.grid[0], self.grid[1], self._levels))
 
 
@@ -120,7 +120,7 @@ class InputScale(nn.Module):
         self.register_buffer("phi", torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` in the basis of the codes."""
+        """``x``, (B, C, H, W) or (..., C), in the basis of the codes."""
         return x / self.phi
 
 
@@ -136,7 +136,7 @@ class InputAffine(nn.Module):
         self.register_buffer("delta", torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` in the basis of the codes."""
+        """``x``, (B, C, H, W) or (..., C), in the basis of the codes."""
         return (x - self.delta) / self.phi
 
 
@@ -148,7 +148,7 @@ class InputRotation(nn.Module):
         self.order, self.dim = order, dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` in the basis of the codes."""
+        """``x``, (B, C, H, W) or (..., C), in the basis of the codes."""
         return rotated(x, self.order, self.dim)
 
 
@@ -165,7 +165,7 @@ class LowRank(nn.Module):
         self.register_buffer("right", torch.zeros(rank, *shape[1:]))
 
     def forward(self, x: Tensor, op: LayerOp) -> Tensor:
-        """The branch on a padded input."""
+        """The branch on a padded input, (B, C, H, W) or (..., C)."""
         return op.pointwise(op(self.reads(x), self.right), self.left)
 
 
@@ -187,7 +187,7 @@ class Hierarchical(nn.Module):
         self.register_buffer("block_right", torch.zeros(columns * rows, shape[1] // columns, *shape[2:]))
 
     def forward(self, x: Tensor, op: LayerOp) -> Tensor:
-        """The branch on a padded input."""
+        """The branch on a padded input, (B, C, H, W) or (..., C)."""
         return hierarchical(self.reads(x), op, (self.left, self.right, self.block_left, self.block_right))
 
 
@@ -264,7 +264,7 @@ class PackedLayer(nn.Module):
         self.weight, self.bias, self.transform, self.input, self.skip = parts(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer on ``x``, which is padded before transform and quantizer: 0 is a value of x."""
+        """The layer on ``x``, (B, C, H, W) or (..., C), padded before transform and quantizer: 0 is a value of x."""
         x = self.op.pad(x)
         y: Tensor = self.op(self.input(self.transform(x)), self.weight(), self.bias()) + self.skip(x, self.op)
         return y

@@ -27,7 +27,7 @@ KAPPA: Mapping[int, float] = {
 
 
 def gaussian_grid(sigma: Tensor, levels: int) -> Grid:
-    """The grid for normal values of deviation ``sigma``. Raises ValueError for other than 2 to 8 bits."""
+    """The grid for normal values of deviation ``sigma``, of any shape. Raises ValueError for other than 2 to 8 bits."""
     bits = levels.bit_length()
     if bits not in CLIP:
         raise ValueError(f"the Gaussian grid has 2 to 8 bits, not {bits}")

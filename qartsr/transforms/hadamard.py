@@ -85,7 +85,7 @@ def _factors(order: int) -> tuple[Matrix, Matrix]:
 
 
 def rotated(x: Tensor, order: int, dim: int = -1, back: bool = False) -> Tensor:
-    """X H along dimension ``dim``, in blocks of ``order`` channels; ``back``: x H^T, which undoes it.
+    """X H along ``dim`` of ``x`` (any shape), in blocks of ``order`` channels; ``back``: x H^T, which undoes it.
 
     Two products with matrices of about sqrt(order) columns: some 2 sqrt(order) multiplications per channel.
     """

@@ -57,7 +57,7 @@ def _runner(model: OneStepSR, lq: Tensor, size: tuple[int, int], seed: int | Non
 
 
 def demand_finite(result: Tensor) -> None:
-    """Raise QartsrError for NaN and infinities, which would pass every clamp as black or white."""
+    """Raise QartsrError for NaN and infinities in ``result`` (3, H, W), which pass every clamp as black or white."""
     if not bool(result.isfinite().all()):
         raise QartsrError(
             "the network's result is not a number (NaN or overflow)",

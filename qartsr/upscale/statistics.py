@@ -111,7 +111,7 @@ class ModuleNorms:
         return self._hooks(hook)
 
     def watched(self, weight: Tensor, seen: Seen) -> AbstractContextManager[None]:
-        """Inputs are measured."""
+        """Inputs are measured; ``weight`` (H, W) says how much each pixel counts."""
 
         def hook(name: str) -> Callable[..., None]:
             def record(norm: nn.GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
