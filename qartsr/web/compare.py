@@ -19,8 +19,7 @@ from qartsr.api import OneStepSRPipeline
 from qartsr.clips.names import is_clip
 from qartsr.data.pairs import SCALE, image_tensor, upsample
 from qartsr.errors import QartsrError
-from qartsr.evaluate.error_map import error_map
-from qartsr.evaluate.sheet import fitted
+from qartsr.evaluate.pictures import error_map, fitted
 from qartsr.images import Picture, check_target, read_image, target_name, write_image
 from qartsr.metrics.luma import psnr_y
 from qartsr.release.leaderboard import leaderboard

@@ -13,7 +13,7 @@ from PIL import Image
 
 from qartsr.api import OneStepSRPipeline
 from qartsr.errors import QartsrError
-from qartsr.evaluate.error_map import error_map
+from qartsr.evaluate.pictures import error_map
 from qartsr.models import save_model
 from qartsr.packing import write_package
 from qartsr.release import Receipt
