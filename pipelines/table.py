@@ -143,9 +143,10 @@ def _title(subject: str) -> str:
 
 
 def _bytes(folder: Path, subject: str) -> int:
-    """Size of the model's weight files; bicubic has none."""
-    home = folder / "build" / ("retrained" if subject == "fp" else f"packages/{subject}")
-    return sum(path.stat().st_size for path in home.rglob("*.safetensors"))
+    """Size of a package, and of the FP model what the report says; bicubic has none."""
+    if subject == "fp":
+        return int(_json(folder / "build" / "evaluated" / "reference" / "model.json").get("bytes", 0))
+    return sum(path.stat().st_size for path in (folder / "build" / "packages" / subject).rglob("*.safetensors"))
 
 
 def _json(path: Path) -> dict[str, Any]:

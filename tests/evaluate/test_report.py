@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -32,14 +36,24 @@ def page(report: Path) -> str:
 
 def test_the_page_needs_no_other_file(page: str, finished: Inputs) -> None:
     addresses = re.findall(r"""(?:src|href)="([^"#][^"]{0,40})|url\(([^#][^)]*)\)""", page)
-    assert all("".join(address).startswith("data:image/png;base64,") for address in addresses)
-    assert "<script" not in page and "@import" not in page
+    assert all(
+        "".join(address).startswith(("data:image/png;base64,", "data:image/webp;base64,")) for address in addresses
+    )
+    assert page.count("<script") == page.count("<script>\n//") == 1 and "@import" not in page
     assert len(page) < 15e6
     assert str(finished.metrics.parent) not in page and "/tmp/" not in page
 
 
 def test_it_says_what_was_measured(page: str) -> None:
-    for text in ("30.50", "29.50", "26.50", "22.50", "0.50 MB", "4.00 MB", "8.0\N{MULTIPLICATION SIGN} smaller"):
+    for text in (
+        "30.50",
+        "29.50",
+        "26.50",
+        "22.50",
+        "0.50 MB",
+        "4.00 MB",
+        "4.00\N{MULTIPLICATION SIGN} smaller than fp16",
+    ):
         assert text in page, text
     assert "qartsr-sample-w2a2 version 7" in page and "s3://qartsr/w2a2" in page
     assert "<code>qartsr fetch-metric-weights musiq</code>" in page
@@ -63,6 +77,33 @@ def test_one_set_has_one_table(spoilable: Inputs, test_set: Path, tmp_path: Path
     write_report(spoilable._replace(data=tmp_path / "data"), tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert re.findall(r"<th>Means over ([^<]*)</th>", page) == ["photographs, 2 pictures"]
+
+
+def test_every_picture_is_there_whole_and_can_be_told_from_the_others(page: str, finished: Inputs) -> None:
+    """Pixels of a whole picture are those that were evaluated, as near as lossy storage comes."""
+    views = re.findall(r'<div class="view">.*?</div>\s*</div>', page, re.DOTALL)
+    assert len(views) == 2
+    wholes = re.findall(r'class="(\w*)" src="data:image/webp;base64,([^"]*)" alt="astronaut whole, ([^"]*)"', views[0])
+    assert [name for _, _, name in wholes] == ["LR", "Bicubic", "Full precision", "W4A4", "W2A2", "HR"]
+    assert [kind for kind, _, _ in wholes] == ["", "over", "", "under", "", ""]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(wholes[4][1]))), dtype=float)
+    made = np.asarray(read_image(finished.evaluated / "w2a2" / "images" / "astronaut.png").convert("RGB"), dtype=float)
+    assert shown.shape == made.shape and np.abs(shown - made).mean() < 8
+
+
+def test_curves_tell_their_values(page: str) -> None:
+    """In matplotlib's coordinates: the first and last step of every labelled line, within the span of the plot."""
+    figures = [json.loads(html.unescape(text)) for text in re.findall(r"data-lines='([^']*)'", page)]
+    assert [[line["name"] for line in figure["lines"]] for figure in figures] == [
+        ["full precision"], ["W4A4", "W2A2"], ["W4A4", "W2A2"],
+    ]  # fmt: skip
+    for figure in figures:
+        left, below, right, above = figure["box"]
+        assert 0 < left < right < 1 and 0 < below < above < 1
+        for line in figure["lines"]:
+            steps = [step for step, _ in line["at"]]
+            assert steps[0] == 0 and figure["span"][0] <= steps[0] < steps[-1] <= figure["span"][1]
+    assert figures[2]["lines"][0]["at"][0][1] == 0.2
 
 
 def test_pictures_for_elsewhere_stand_beside_it(report: Path) -> None:

@@ -34,10 +34,10 @@ def run(tmp_path: Path, root: Path) -> Path:
     _means(tmp_path, "w4a4", {"psnr": 25.0, "psnr_rgb": 23.9, "ssim": 0.75, "psnr_to_fp": 38.211})
     _write(tmp_path / "metrics/probe.json", {"t1": {"psnr_fp": 25.0}})
     _write(tmp_path / "build/receipts/w4a4.json", {"model": "qartsr-sample-w4a4", "version": 3, "uri": "s3://qartsr/x"})
-    for name, size in {"retrained/unet": 3_000_000, "retrained/vae": 1_000_000, "packages/w4a4": 800_000}.items():
-        folder = tmp_path / "build" / name
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_bytes(bytes(size))
+    _write(tmp_path / "build/evaluated/reference/model.json", {"bytes": 4_000_000, "parameters": 1_000_000})
+    package = tmp_path / "build/packages/w4a4/model.safetensors"
+    package.parent.mkdir(parents=True)
+    package.write_bytes(bytes(800_000))
     return tmp_path
 
 

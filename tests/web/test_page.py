@@ -49,7 +49,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _ready(address: str, process: subprocess.Popen[bytes]) -> str:
-    for _ in range(600):
+    for _ in range(1500):
         assert process.poll() is None, "the page has ended"
         try:
             with urlopen(address) as answer:

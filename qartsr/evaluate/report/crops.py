@@ -1,4 +1,4 @@
-"""Where to look: the most detailed window of every test image, cut from all subjects."""
+"""Where to look: every test image whole, and its most detailed window, of all subjects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from qartsr.images import read_image
 
 SIDE = 96
 """Crop in HR pixels; a smaller image is shown whole."""
-MOST = 6
+MOST = 24
 """Most scenes on the page, spread evenly over the test set."""
+WIDEST = 1024
+"""Longest side of the pictures under the line; larger ones are shrunk for the page."""
 _THUMBNAIL = 144
 
 Array = NDArray[np.float64]
@@ -34,6 +36,8 @@ class Cut(NamedTuple):
     image: Image.Image
     error: Image.Image | None
     caption: str
+    whole: Image.Image
+    """the picture it was cut from, at most WIDEST wide and high"""
 
 
 class SceneCuts(NamedTuple):
@@ -84,16 +88,30 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def whole(image: Image.Image) -> Image.Image:
+    """Small enough for the page."""
+    small = image.convert("RGB")
+    small.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    return small
+
+
+def lossy_uri(image: Image.Image) -> str:
+    """WebP of quality 90 in a ``data:`` address: a test set of whole pictures would be too large otherwise."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def _cut_scene(scene: Scene, subjects: Sequence[Subject]) -> SceneCuts:
     hr, lr = scene.hr(), scene.lr()
     box = textured(hr)
     source = lr.crop((box[0] // 4, box[1] // 4, box[2] // 4, box[3] // 4))
-    cuts = [Cut("LR", "lr", source, None, f"{source.width} by {source.height} pixels")]
+    cuts = [Cut("LR", "lr", source, None, f"{source.width} by {source.height} pixels", whole(lr.resize(hr.size, 0)))]
     for subject in subjects:
         file, caption = f"{scene.name}.png", f"{subject.per_image[scene.name]['psnr']:.2f} dB"
-        image, error = (read_image(subject.folder / kind / file).crop(box) for kind in ("images", "errors"))
-        cuts.append(Cut(subject.title, subject.key, image, error, caption))
-    cuts.append(Cut("HR", "hr", hr.crop(box), None, "truth"))
+        image, error = (read_image(subject.folder / kind / file) for kind in ("images", "errors"))
+        cuts.append(Cut(subject.title, subject.key, image.crop(box), error.crop(box), caption, whole(image)))
+    cuts.append(Cut("HR", "hr", hr.crop(box), None, "truth", whole(hr)))
     return SceneCuts(scene.name, hr.size, box, _thumbnail(hr, box), tuple(cuts))
 
 

@@ -41,6 +41,8 @@ class Subject(NamedTuple):
     per_image: dict[str, dict[str, float]]
     bytes: int
     """size on disk; 0 for bicubic"""
+    fp16: int
+    """what its parameters take in 16 bits, which packages are compared with; 0 where it is not known"""
     receipt: dict[str, Any]
     """uri, sha256, model, version; empty when not published"""
 
@@ -64,9 +66,10 @@ class Contents(NamedTuple):
 def read(inputs: Inputs) -> Contents:
     """Raises QartsrError when an evaluation is missing; receipts and packages may be."""
     scenes = open_scenes(inputs.data)
-    size = read_json(inputs.reference / "model.json")["bytes"]
+    model = read_json(inputs.reference / "model.json")
     bicubic = _subject(inputs, "bicubic", "Bicubic", inputs.reference / "bicubic", scenes.dataset, 0)
-    fp = _subject(inputs, "fp", "Full precision", inputs.reference / "fp", scenes.dataset, size)
+    fp = _subject(inputs, "fp", "Full precision", inputs.reference / "fp", scenes.dataset, model["bytes"])
+    fp = fp._replace(fp16=2 * model["parameters"])
     quantized = tuple(_quantized(inputs, bits, scenes.dataset) for bits in inputs.bits)
     missing = [read_json(subject.folder / "unavailable.json") for subject in (fp, *quantized)]
     unavailable = {name: reason for part in missing for name, reason in sorted(part.items())}
@@ -96,4 +99,4 @@ def _subject(inputs: Inputs, key: str, title: str, folder: Path, dataset: str, s
         raise QartsrError(f"has no PSNR on {dataset}", str(file), do)
     rows = read_table(folder / "per_image.csv")
     per_image = {row["image"]: {n: float(v) for n, v in row.items() if n != "image"} for row in rows}
-    return Subject(key, title, folder, scores, scores.pop("sets", {}), per_image, size, {})
+    return Subject(key, title, folder, scores, scores.pop("sets", {}), per_image, size, 0, {})

@@ -80,10 +80,15 @@ def headline(contents: Contents) -> list[Tile]:
             subject.title,
             f"{subject.scores['psnr']:.2f}",
             f"{subject.scores['psnr'] - fp.scores['psnr']:+.2f} dB".replace("-", _MINUS),
-            megabytes(subject.bytes) + (f", {fp.bytes / subject.bytes:.1f}{_TIMES} smaller" if subject.bytes else ""),
+            megabytes(subject.bytes) + (_smaller(fp, subject)),
         )
         for subject in contents.quantized
     ]
+
+
+def _smaller(fp: Subject, subject: Subject) -> str:
+    """As `qartsr inspect` counts: against 16 bits, in which a floating-point model would be shipped."""
+    return f", {fp.fp16 / subject.bytes:.2f}{_TIMES} smaller than fp16" if subject.bytes else ""
 
 
 def artifacts(contents: Contents) -> list[tuple[Subject, str, str]]:

@@ -7,12 +7,14 @@ page into dark mode; text stays text in the page's font.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -26,6 +28,8 @@ DARK = {
 """Light colour -> its partner in dark mode."""
 NAMES = {INK: "ink", MUTED: "muted", LINE: "line", SURFACE: "surface"} | {c: f"s{n}" for n, c in enumerate(SERIES)}
 """Light colour -> name of the CSS variable."""
+_TOLD = 150
+"""Most values of a line that the pointer finds."""
 _FONT = "DejaVu Sans"
 _SIZE = (4.6, 3.1)
 """One panel, inches. A panel fills a phone's width and a third of a desktop's."""
@@ -59,13 +63,18 @@ def legend(axes: Axes) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=count, handlelength=1.2, columnspacing=1.2)
 
 
-def svg(draw: Draw, name: str) -> str:
-    """One panel as an ``<svg>`` element whose colours are CSS variables. ``name`` keeps ids apart on the page."""
+def svg(draw: Draw, name: str, hover: bool = False) -> str:
+    """One panel as an ``<svg>`` element whose colours are CSS variables. ``name`` keeps ids apart on the page.
+
+    ``hover``: with the labelled lines as data, by which the page's script tells the values under the pointer.
+    """
     with _style(name):
         figure = Figure(_SIZE, layout="constrained")
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        data = f" data-lines='{_data(axes)}'" if hover else ""
     text = buffer.getvalue().decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(
@@ -73,7 +82,20 @@ def svg(draw: Draw, name: str) -> str:
     )
     for light, variable in NAMES.items():
         text = text.replace(light, f"var(--{variable})")
-    return re.sub(rf"'{_FONT}'[^;\"]*", "var(--font)", text)
+    return re.sub(rf"'{_FONT}'[^;\"]*", "var(--font)", text).replace("<svg", f"<svg{data}", 1)
+
+
+def _data(axes: Axes) -> str:
+    """JSON: where the plot lies in its figure (0 to 1, from below), which steps it spans, and its labelled lines."""
+    named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    lines = []
+    for line in named:
+        steps, values = (np.asarray(values, float) for values in line.get_data())
+        kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _TOLD)).round().astype(int))
+        points = [[float(steps[at]), float(f"{values[at]:.4g}")] for at in kept]
+        lines.append({"name": str(line.get_label()), "colour": f"var(--{NAMES[str(line.get_color())]})", "at": points})
+    box = [round(float(edge), 4) for edge in axes.get_position().extents]
+    return json.dumps({"box": box, "span": [float(edge) for edge in axes.get_xlim()], "lines": lines}).replace("'", "")
 
 
 def png(panels: Sequence[Draw]) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import plots, theme
-from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri
+from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri, lossy_uri
 from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
 from qartsr.files import write_bytes, write_text
@@ -39,13 +39,14 @@ def write_report(inputs: Inputs, out: Path) -> None:
         per_image=per_image(contents),
         unavailable=unavailable(contents),
         rate=_figure(rate, "rate"),
-        losses=[_figure(draw, f"loss{number}") for number, draw in enumerate(losses)],
+        losses=[_figure(draw, f"loss{number}", hover=True) for number, draw in enumerate(losses)],
         probe=[_figure(draw, f"probe{number}") for number, draw in enumerate(_probe(probe, inputs))],
         probe_rows=probe_rows(probe),
         dash=DASH,
         error_range=RANGE,
         palette=theme,
         style=Markup(_text("page.css")),
+        script=Markup(_text("page.js")),
     )
     write_text(out / "index.html", page)
     sheet = _comparison(scenes)
@@ -67,8 +68,8 @@ def _template() -> jinja2.Template:
     return environment.from_string(_text("page.html.j2"))
 
 
-def _figure(draw: theme.Draw, name: str) -> Markup:
-    return Markup(theme.svg(draw, name))
+def _figure(draw: theme.Draw, name: str, hover: bool = False) -> Markup:
+    return Markup(theme.svg(draw, name, hover))
 
 
 def _losses(inputs: Inputs) -> list[theme.Draw]:
@@ -99,7 +100,12 @@ def _probe(rows: Table, inputs: Inputs) -> list[theme.Draw]:
 def _embedded(scene: SceneCuts) -> dict[str, Any]:
     """A scene with its pictures as data addresses."""
     cuts = [
-        {**cut._asdict(), "image": data_uri(cut.image), "error": data_uri(cut.error) if cut.error else ""}
+        cut._asdict()
+        | {
+            "image": data_uri(cut.image),
+            "error": data_uri(cut.error) if cut.error else "",
+            "whole": lossy_uri(cut.whole),
+        }
         for cut in scene.cuts
     ]
     return {**scene._asdict(), "thumbnail": data_uri(scene.thumbnail), "cuts": cuts}
