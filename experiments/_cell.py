@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from experiments.study.cell import Cell, run_cell, write_cell
+from experiments.study.measure import Judge
+from experiments.study.sets import load_windows
 from qartsr.config.experiment import Experiments
 from qartsr.errors import QartsrError
 from qartsr.models import load_model
-from qartsr.study.cell import Cell, run_cell, write_cell
-from qartsr.study.measure import Judge
-from qartsr.study.sets import load_windows
 from qartsr.tracking import open_run
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.determinism import prepare

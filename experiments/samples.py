@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from experiments.study.sets import write_pairs, write_windows
 from qartsr.config import load_config
 from qartsr.config.data import CalibrateConfig
 from qartsr.config.experiment import Experiments
-from qartsr.study.sets import write_pairs, write_windows
 from stages._stage import arguments, stage
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from experiments.study.figures import schedule, stages
+from experiments.study.method_tables import COLUMNS
+from experiments.study.table import write_tables
+from experiments.study.timestep_table import timestep_effects, timestep_tables
 from qartsr.config import load_config
 from qartsr.config.experiment import Experiments
 from qartsr.files import read_json, write_json
 from qartsr.models.sd_unet.schedule import alphas_cumprod
-from qartsr.study.figures import schedule, stages
-from qartsr.study.method_tables import COLUMNS
-from qartsr.study.table import write_tables
-from qartsr.study.timestep_table import timestep_effects, timestep_tables
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 

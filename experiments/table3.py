@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from experiments.study.figures import crop_rows, crops, heat_map, rate_quality
+from experiments.study.measure import package_bytes
+from experiments.study.method_tables import load_cells, method_effects, method_table, rate_points
+from experiments.study.sets import load_inputs
+from experiments.study.table import write_tables
 from qartsr.config import load_config
 from qartsr.config.experiment import Experiments
 from qartsr.files import read_json, write_json
 from qartsr.models import load_model
-from qartsr.study.figures import crop_rows, crops, heat_map, rate_quality
-from qartsr.study.measure import package_bytes
-from qartsr.study.method_tables import load_cells, method_effects, method_table, rate_points
-from qartsr.study.sets import load_inputs
-from qartsr.study.table import write_tables
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.study.method_tables import OURS, Cells, ablation_effects, ablation_table, load_cells
+from experiments.study.table import write_tables
 from qartsr.config import load_config
 from qartsr.config.experiment import Experiments
 from qartsr.files import write_json
-from qartsr.study.method_tables import OURS, Cells, ablation_effects, ablation_table, load_cells
-from qartsr.study.table import write_tables
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.study.measure import Judge, means
+from experiments.study.sets import load_inputs, load_windows
+from experiments.study.timesteps import keep_stages, probe_row, table_row
 from qartsr.config import load_config
 from qartsr.config.experiment import Experiments
 from qartsr.data.pairs import to_unit
 from qartsr.files import read_json, write_bytes, write_json
 from qartsr.models import load_model
-from qartsr.study.measure import Judge, means
-from qartsr.study.sets import load_inputs, load_windows
-from qartsr.study.timesteps import keep_stages, probe_row, table_row
 from qartsr.training.checkpoint import Checkpoint, scratch_folder
 from qartsr.training.determinism import prepare
 from stages._stage import arguments, stage

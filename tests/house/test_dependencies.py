@@ -102,19 +102,14 @@ def test_the_wheel_has_what_runs_models_and_pipelines_and_nothing_of_a_checkout(
     found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     packages = set(find_packages(str(ROOT), include=found["include"], exclude=found["exclude"]))
     assert {"qartsr", "qartsr.cli", "qartsr.upscale", "stages", "pipelines"} <= packages
-    assert not {
-        name for name in packages if name.startswith(("experiments", "qartsr.services", "qartsr.study", "tests"))
-    }
+    assert not {name for name in packages if name.startswith(("experiments", "qartsr.services", "tests"))}
 
 
 @pytest.mark.parametrize("package", ["qartsr", "stages", "pipelines"])
 def test_what_is_in_the_wheel_imports_nothing_that_is_not(package: str) -> None:
-    left_out = ("experiments", "qartsr.services", "qartsr.study")
+    left_out = ("experiments", "qartsr.services")
     for path in _files(ROOT / package):
-        inside = not path.is_relative_to(ROOT / "qartsr" / "services") and not path.is_relative_to(
-            ROOT / "qartsr" / "study"
-        )
-        if inside:
+        if not path.is_relative_to(ROOT / "qartsr" / "services"):
             tree = ast.walk(ast.parse(path.read_text()))
             modules = [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
             assert not [module for module in modules if module.startswith(left_out)], path

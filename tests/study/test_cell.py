@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.study import cell as cells
+from experiments.study.cell import Cell, Job, Trained, beyond, run_cell, train_method, write_cell
+from experiments.study.measure import Judge, means
+from experiments.study.sets import Windows
 from qartsr.config.experiment import BudgetConfig
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
 from qartsr.files import read_json
 from qartsr.models import OneStepSR
-from qartsr.study import cell as cells
-from qartsr.study.cell import Cell, Job, Trained, beyond, run_cell, train_method, write_cell
-from qartsr.study.measure import Judge, means
-from qartsr.study.sets import Windows
 from qartsr.training.optimizer import Setting
 from tests.training.tiny import one_step
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from experiments.study.figures import crops, heat_map, rate_quality, schedule, stages
 from qartsr.models.sd_unet.schedule import alphas_cumprod
-from qartsr.study.figures import crops, heat_map, rate_quality, schedule, stages
 
 
 def test_figures_are_small_pictures(tmp_path: Path) -> None:

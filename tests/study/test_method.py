@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.study.cell import Job, train_method
 from qartsr.config import Bits
 from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, training
 from qartsr.config.training import LPIPSConfig
 from qartsr.quantize import quant_layers
-from qartsr.study.cell import Job, train_method
 from qartsr.training.optimizer import Setting
 from tests.training.tiny import one_step
 
@@ -80,7 +80,7 @@ def test_an_interrupted_row_goes_on_with_the_phase_it_was_at(job: Job, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("qartsr.study.cell.round_for_storage", die)
+        patch.setattr("experiments.study.cell.round_for_storage", die)
         train_method(parts, row, COMMON, Bits(2, 2))
     monkeypatch.setattr("qartsr.training.phases.extend", die)  # nothing is trained again
     again = train_method(parts, row, COMMON, Bits(2, 2))

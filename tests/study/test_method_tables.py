@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qartsr.study.method_tables import ablation_effects, ablation_table, method_effects, method_table
+from experiments.study.method_tables import ablation_effects, ablation_table, method_effects, method_table
 
 
 def _cell(title: str, psnr: float, spread: float = 0.1, rate: float = 1e-3) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_from_samples_to_tables(run: Callable[..., None], tmp_path: Path, monkey
         patch.setattr(_cell, "write_cell", die)
         run(compare, "--method", "efficientdm", "--bits", "w2a2", out="compared/efficientdm-w2a2", **given)
     with monkeypatch.context() as patch:  # what was trained is not trained again
-        patch.setattr("qartsr.study.cell.train_method", die)
+        patch.setattr("experiments.study.cell.train_method", die)
         run(compare, "--method", "efficientdm", "--bits", "w2a2", out="compared/efficientdm-w2a2", **given)
     for method in ("maxmin", "efficientdm", "qartsr"):
         for bits in ("w4a4", "w2a2"):

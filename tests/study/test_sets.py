@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.study.sets import load_inputs, load_windows, structures, write_pairs, write_windows
 from qartsr.config.data import BicubicConfig, CalibrateConfig, RealESRGANConfig
 from qartsr.config.experiment import TestSetConfig as SetConfig
 from qartsr.data.pairs import image_tensor
 from qartsr.errors import QartsrError
 from qartsr.files import write_json
-from qartsr.study.sets import load_inputs, load_windows, structures, write_pairs, write_windows
 
 SETS = {
     "plain": SetConfig(degradation=BicubicConfig(), stands_for="DIV2K_val"),

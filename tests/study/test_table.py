@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qartsr.study.table import Column, Line, Table, Value, best, summary, tied, write_tables
+from experiments.study.table import Column, Line, Table, Value, best, summary, tied, write_tables
 
 PSNR, LPIPS = Column("psnr", "PSNR", 2, 1), Column("lpips", "LPIPS", 4, -1)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.study.method_tables import COLUMNS
+from experiments.study.timestep_table import log_slope, r_squared, timestep_effects, timestep_tables
 from qartsr.models.sd_unet.schedule import eq6
-from qartsr.study.method_tables import COLUMNS
-from qartsr.study.timestep_table import log_slope, r_squared, timestep_effects, timestep_tables
 
 STEPS = (999, 499, 1)
 

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from experiments.study.measure import DIGITS, Judge, means
 from qartsr.config import parse_bits
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.files import write_bytes
 from qartsr.models import Backbone
 from qartsr.quantize import Plan, look, plan, quantize
-from qartsr.study.measure import DIGITS, Judge, means
 
 SCOPES = ("unet", "model")
 

@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from experiments.study.measure import DIGITS, Judge, Scores, layer_errors, means, restored
+from experiments.study.sets import Windows, load_inputs
 from qartsr.config import Bits, parse_bits
 from qartsr.config.experiment import BudgetConfig
 from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, training
 from qartsr.files import read_json, write_bytes, write_json, write_text
 from qartsr.models import Backbone
 from qartsr.quantize import plan, round_for_storage
-from qartsr.study.measure import DIGITS, Judge, Scores, layer_errors, means, restored
-from qartsr.study.sets import Windows, load_inputs
 from qartsr.training import phases
 from qartsr.training.checkpoint import intact, seal
 from qartsr.training.loop import Curves, Row

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.study.table import Column, Line, Table, Value, summary, tied
 from qartsr.files import read_json
-from qartsr.study.table import Column, Line, Table, Value, summary, tied
 
 Cells = Mapping[tuple[str, str], Mapping[str, Any]]
 """(method, bits) -> what its stage wrote."""

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from experiments.study.sets import Windows
 from qartsr.config import parse_bits
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
@@ -18,7 +19,6 @@ from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter
 from qartsr.models import Backbone
 from qartsr.quantize import plan, quant_layers, quantizable
-from qartsr.study.sets import Windows
 
 DIGITS = 6
 Scores = dict[str, dict[str, dict[str, float]]]

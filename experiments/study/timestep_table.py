@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qartsr.study.table import Column, Line, Table, Value, summary
+from experiments.study.table import Column, Line, Table, Value, summary
 
 _SCOPE = {"unet": "UNet", "model": "UNet + VAE"}
 Results = Mapping[str, Any]
