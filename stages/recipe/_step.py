@@ -46,7 +46,7 @@ class Step(NamedTuple):
         quality, picture = judged
         curves.write(args.curves)
         write_json(args.metrics, quality)
-        picture.save(args.picture)
+        picture.save(args.picture, quality=90)
         for path in (args.curves, args.picture):
             run.artifact(path)
 
