@@ -22,8 +22,12 @@ from qartsr.errors import QartsrError
 from qartsr.files import write_json
 from qartsr.models import Backbone, blank
 from qartsr.models.folder import CONFIG, CONTEXT, SETTINGS, WEIGHTS, part_config, settings
-from qartsr.models.sd_unet.architectures import ARCHITECTURES
+from qartsr.models.sd3_dit.tsdsr import ARCHITECTURES as DITS
+from qartsr.models.sd_unet.architectures import ARCHITECTURES as UNETS
 from qartsr.tensor_file import Entry, file_size, head, ordered
+
+ARCHITECTURES = {**UNETS, **DITS}
+"""Name -> description of a model known by name, complete with every default of diffusers."""
 
 
 def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:

@@ -11,7 +11,9 @@ _BITS = ("w4a4", "w3a3", "w2a2")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="osediff", help="osediff, sample or a model folder (default: osediff)")
+    parser.add_argument(
+        "--model", default="osediff", help="osediff, sample, tsdsr or a model folder (default: osediff)"
+    )
     parser.add_argument("--size", type=positive, default=512, help="side of the square output, pixels (default: 512)")
     parser.add_argument("--bits", nargs="+", default=_BITS, help=f"bit-widths (default: {' '.join(_BITS)})")
     parser.add_argument("--rank", type=_rank, default=4, help="of the low-rank branches, 0 to 1024 (default: 4)")

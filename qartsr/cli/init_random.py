@@ -10,7 +10,9 @@ from qartsr.cli.command import Command, natural
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder to write")
-    parser.add_argument("--arch", choices=("osediff", "sample"), default="osediff", help="default: osediff, 950 M")
+    parser.add_argument(
+        "--arch", choices=("osediff", "sample", "tsdsr"), default="osediff", help="default: osediff, 950 M"
+    )
     parser.add_argument("--seed", type=natural, default=0, help="the weights are a function of it (default: 0)")
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of the file (default: fp32)")
     parser.add_argument("--force", action="store_true", help="replace the model that DIR holds")

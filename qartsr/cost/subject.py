@@ -17,17 +17,20 @@ from qartsr.cost.trace import Work, trace
 from qartsr.errors import QartsrError
 from qartsr.models import architecture, blank
 from qartsr.models.folder import stored_architecture
+from qartsr.models.sd3_dit import SD3DiT
+from qartsr.models.sd3_dit.tsdsr import EDGE_LAYERS as DIT_EDGES
 from qartsr.models.sd_unet.architectures import EDGE_LAYERS
 from qartsr.synthetic import ARCHITECTURES
 
 RANK = 4
 """Of the low-rank branch: the only round number that fits the parameters of Table 2 (docs/cost.md)."""
-_RANGES = {"sample": "mse", "osediff": "minmax"}
-_ADAPTER = {"sample": 16, "osediff": 32}
+_RANGES = {"sample": "mse", "osediff": "minmax", "tsdsr": "minmax"}
+_ADAPTER = {"sample": 16, "osediff": 32, "tsdsr": 32}
+_EDGES = {**EDGE_LAYERS, **DIT_EDGES}
 
 
 def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
-    """The method of profile ``sample`` or ``osediff`` with a low-rank branch of ``rank``; 0: without."""
+    """The method of profile ``sample``, ``osediff`` or ``tsdsr`` with a low-rank branch of ``rank``; 0: without."""
     skip: dict[str, Any] = {"kind": "svd", "rank": rank, "basis": "weight"} if rank else {"kind": "none"}
     return MethodConfig.model_validate(
         {
@@ -41,7 +44,7 @@ def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
                 "adapter": {"kind": "lora", "rank": _ADAPTER[profile]},
             },
             "edge_bits": 8,
-            "edge_layers": EDGE_LAYERS[profile],
+            "edge_layers": _EDGES[profile],
             "float_layers": (),
         }
     )
@@ -62,11 +65,13 @@ class Subject(NamedTuple):
     @property
     def profile(self) -> str:
         """Whose quantization recipe it gets."""
+        if self.architecture.get("kind") == SD3DiT.kind:
+            return "tsdsr"
         return "sample" if self.name == "sample" else "osediff"
 
 
 def subject(model: str) -> Subject:
-    """``osediff``, ``sample`` or a model folder. Raises QartsrError when it is neither, or the folder is unusable."""
+    """``osediff``, ``sample``, ``tsdsr`` or a model folder. Raises QartsrError for anything else."""
     if model in ARCHITECTURES:
         return Subject(model, ARCHITECTURES[model]())
     folder = Path(model)

@@ -87,7 +87,7 @@ def _adapted(part: nn.Module, module: str, key: str, adapters: Adapters) -> Adap
     except AttributeError:
         layer = None
     if isinstance(layer, nn.Conv2d | nn.Linear):
-        layer = Adapted(layer, adapters.rank)
+        layer = Adapted(layer, adapters.rank, adapters.alpha)
         part.set_submodule(module, layer)
     if not isinstance(layer, Adapted):
         raise QartsrError(f"key {key!r} names no layer of the model", adapters.where, _TOGETHER)

@@ -36,15 +36,16 @@ def load_components(base: Path) -> tuple[UNet2DConditionModel, AutoencoderKL]:
 
 def load_unet(base: Path) -> UNet2DConditionModel:
     """The UNet alone, fp32. Raises QartsrError naming the weight that is missing or unknown."""
-    return _load(UNet2DConditionModel, base / "unet")
+    return load_part(UNet2DConditionModel, base / "unet")
 
 
 def load_vae(base: Path) -> AutoencoderKL:
     """The VAE alone, fp32. Raises QartsrError naming the weight that is missing or unknown."""
-    return _load(AutoencoderKL, base / "vae")
+    return load_part(AutoencoderKL, base / "vae")
 
 
-def _load(kind: Any, folder: Path) -> Any:
+def load_part(kind: Any, folder: Path) -> Any:
+    """A diffusers network from its folder, fp32. Raises QartsrError naming the weight that is missing or unknown."""
     if not folder.is_dir():
         raise QartsrError("does not exist", str(folder), "name a Stable Diffusion folder in diffusers layout")
     try:

@@ -7,9 +7,10 @@ from typing import Any
 
 from qartsr.errors import QartsrError
 from qartsr.models.interface import Backbone
+from qartsr.models.sd3_dit.model import SD3DiT
 from qartsr.models.sd_unet.model import SDUNet
 
-KINDS: Mapping[str, type[Backbone]] = {kind.kind: kind for kind in (SDUNet,)}
+KINDS: Mapping[str, type[Backbone]] = {kind.kind: kind for kind in (SDUNet, SD3DiT)}
 DEFAULT = SDUNet.kind
 """of a model that does not say: those made before there were others"""
 

@@ -42,6 +42,7 @@ class Adapters(NamedTuple):
     """by the checkpoint's own keys, which are those of the adapted component (:mod:`qartsr.models.adapters`)"""
     where: str
     """file and field, for errors"""
+    alpha: float = ALPHA
 
 
 class Checkpoint(NamedTuple):

@@ -1,4 +1,4 @@
-"""What this project takes of diffusers, and nothing else: its UNet, its VAE and three layers they are made of.
+"""What this project takes of diffusers, and nothing else: UNet, VAE, SD3's transformer, three of their layers.
 
 Asking diffusers for one network loads all of its networks, its hooks and every optional package that happens to be
 installed (transformers, bitsandbytes, accelerate, SciPy, TorchDynamo): some 20 s of processor time in a full
@@ -204,10 +204,11 @@ def _taken() -> tuple[Any, ...]:
     from diffusers.models.attention_processor import Attention
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.resnet import ResnetBlock2D
+    from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.models.upsampling import Upsample2D
 
-    return Attention, AutoencoderKL, ResnetBlock2D, UNet2DConditionModel, Upsample2D
+    return Attention, AutoencoderKL, ResnetBlock2D, SD3Transformer2DModel, UNet2DConditionModel, Upsample2D
 
 
 def _load() -> tuple[Any, ...]:
@@ -227,4 +228,4 @@ def _load() -> tuple[Any, ...]:
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # where pyiqa brought it, it misses a kernel nobody uses
 
-Attention, AutoencoderKL, ResnetBlock2D, UNet2DConditionModel, Upsample2D = _load()
+Attention, AutoencoderKL, ResnetBlock2D, SD3Transformer2DModel, UNet2DConditionModel, Upsample2D = _load()
