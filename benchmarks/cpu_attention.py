@@ -2,7 +2,7 @@
 
     python -m benchmarks.cpu_attention --threads 2
 
-The rule in qartsr/engines/openvino_graphs.py rests on it. Random values, batch 1; both precisions take turns.
+The rule in qartsr/runtime/graphs.py rests on it. Random values, batch 1; both precisions take turns.
 """
 
 from __future__ import annotations

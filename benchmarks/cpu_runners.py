@@ -58,7 +58,7 @@ class Bench:
         """Normal noise of the part's size."""
         side, channels = self._size, 3
         if part != "encoder":
-            side, channels = side // self._blank.factor, self._blank.latents
+            side, channels = side // self._blank.facts.factor, self._blank.facts.latents
         return torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
 
     def build(self, group: str, part: str) -> dict[str, Run]:

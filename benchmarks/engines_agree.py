@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from benchmarks.machine import machine, slug, versions
 from qartsr.config import parse_bits
 from qartsr.cost import qartsr_method
-from qartsr.data.pairs import image_tensor, to_unit, upsample
+from qartsr.data.pairs import image_tensor, to_unit
 from qartsr.data.photographs import photograph_file
 from qartsr.engines import Integer
 from qartsr.evaluate.pictures import contact_sheet, error_map
+from qartsr.images import upsample
 from qartsr.models import OneStepSR, fold_constants, load_model
 from qartsr.packing import PackedLayer, load_package, write_package
 from qartsr.quantize import apply, initialise, observe, plan, round_for_storage

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_timing import Clock, Run, interleaved, ratio, spread
+from qartsr.artifact.spec import LayerSpec
 from qartsr.engines.triton_engine import Triton
 from qartsr.layer import op_of
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer, pack_bits
-from qartsr.packing.spec import LayerSpec
 from qartsr.quantize import quantizable
 from qartsr.quantizers import encode
 from qartsr.quantizers.fake import range_grid

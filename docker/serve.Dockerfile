@@ -1,5 +1,5 @@
-# Running models: `qartsr upscale` and `qartsr inspect`, the core dependencies and nothing else; with EXTRA=serve also
-# `mlflow models serve` (docs/serving.md). From the root:
+# Running models: `qartsr upscale` and `qartsr inspect` with PyTorch, or with ENGINE=runtime packages alone, on a CPU,
+# without it (docs/engines.md); with EXTRA=serve also `mlflow models serve` (docs/serving.md). From the root:
 #
 #   docker build -f docker/serve.Dockerfile -t qartsr-serve:0.1.0 .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/images" qartsr-serve:0.1.0 \
@@ -10,6 +10,7 @@
 FROM python:3.12.12-slim-bookworm
 
 ARG TORCH_BACKEND=cpu
+ARG ENGINE=torch
 ARG EXTRA
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
@@ -25,7 +26,7 @@ WORKDIR /opt/qartsr
 COPY pyproject.toml constraints.txt ./
 RUN pip install --no-cache-dir uv -c constraints.txt \
     && uv pip install --system --no-cache ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} \
-        -r pyproject.toml ${EXTRA:+--extra "$EXTRA"} -c constraints.txt
+        -r pyproject.toml --extra "$ENGINE" ${EXTRA:+--extra "$EXTRA"} -c constraints.txt
 
 COPY README.md LICENSE ./
 COPY qartsr qartsr

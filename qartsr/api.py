@@ -1,10 +1,18 @@
 """What ``from qartsr import ...`` gives: the pipeline, joined with the model registry that it does not know itself."""
 
+from pathlib import Path
+
 from qartsr.errors import QartsrError
-from qartsr.release import fetch
 from qartsr.upscale.pipeline import OneStepSRPipeline
 from qartsr.upscale.sources import register_resolver
 
 __all__ = ["OneStepSRPipeline", "QartsrError"]
 
-register_resolver("models", fetch)
+
+def _fetch(address: str) -> Path:
+    from qartsr.release import fetch  # configuration and the network: only for an address
+
+    return fetch(address)
+
+
+register_resolver("models", _fetch)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qartsr.config import load_params
 from qartsr.files import read_json, sha256_file, write_json, write_text
-from qartsr.models import load_model
-from qartsr.packing import inspect, load_package, model_card, prove_equal, write_package
+from qartsr.models import Backbone, load_model
+from qartsr.packing import PackedLayer, add_graphs, inspect, load_package, model_card, prove_equal, write_package
+from qartsr.packing.supports import unsupported_reason
 from qartsr.quantize import load_state
 from qartsr.tracking import open_run
 from qartsr.training.determinism import prepare
@@ -21,7 +24,9 @@ def main() -> None:
     decided = load_state(model, args.state)
     file = args.out / "model.safetensors"
     write_package(file, model, decided, {"profile": params.profile})
-    prove_equal(load_package(file), model, params.seed)
+    packed = load_package(file)
+    prove_equal(packed, model, params.seed)
+    _add_graphs(file, packed)
     summary = {
         "bits": args.bits,
         "method": decided.method,
@@ -36,6 +41,14 @@ def main() -> None:
     with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits, "method": decided.method}) as run:
         run.metrics({"bytes": summary["bytes"]}, 0)
         run.tags({"sha256": summary["sha256"]})
+
+
+def _add_graphs(file: Path, packed: Backbone) -> None:
+    """So that the package runs without torch, if standard graphs have all its parts."""
+    from qartsr.export import GRAPHS, skeleton  # torch.export: no stage needs it before
+
+    if not any(unsupported_reason(part, GRAPHS) for part in packed.modules() if isinstance(part, PackedLayer)):
+        add_graphs(file, skeleton(packed))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from torch import Tensor
 from qartsr.config.data import CalibrateConfig, DegradationConfig
 from qartsr.config.experiment import TestSetConfig
 from qartsr.data import degrade, load_calibration, load_pairs, write_calibration
-from qartsr.data.pairs import SCALE, image_tensor, texture, to_unit, upsample
+from qartsr.data.pairs import image_tensor, texture, to_unit
 from qartsr.errors import QartsrError
 from qartsr.files import write_bytes
+from qartsr.images import SCALE, upsample
 
 _FINE = 4
 _INK, _PAPER, _GLASS, _TILE = (52, 48, 58), (226, 218, 200), (108, 138, 162), (168, 84, 62)

@@ -42,6 +42,7 @@ COMMANDS = (
     COMPLETION,
 )
 _EXTRAS = {
+    **dict.fromkeys(("diffusers", "safetensors", "torch", "tqdm"), "torch"),
     "av": "video",
     "boto3": "registry",
     "botocore": "registry",

@@ -28,7 +28,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--engine", metavar="NAME", default="auto", help="as of `qartsr upscale` (default: auto)")
     parser.add_argument("-t", "--tile", metavar="N", type=natural, help="as of `qartsr upscale`")
-    parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: what torch chooses)")
+    parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: one for each processor)")
     limits = parser.add_argument_group("limits")
     pixels = f"of one request, else status 413 (default: {_PIXELS[0]}, else {_PIXELS[1]})"
     limits.add_argument("--max-pixels", metavar="N", type=positive, help=pixels)
@@ -63,13 +63,11 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace) -> OneStepSRPipeline:
-    if args.threads:
-        import torch
-
-        torch.set_num_threads(args.threads)
     from qartsr.api import OneStepSRPipeline
 
-    return OneStepSRPipeline.from_pretrained(args.source, device=args.device, engine=args.engine, tile=args.tile)
+    return OneStepSRPipeline.from_pretrained(
+        args.source, device=args.device, engine=args.engine, tile=args.tile, threads=args.threads or 0
+    )
 
 
 def _number(variable: str, default: int) -> int:

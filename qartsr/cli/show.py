@@ -35,6 +35,16 @@ def show(*tables: Table) -> None:
 
 
 class Bar:
+    """Shows nothing."""
+
+    def begin(self, name: str) -> None:
+        """The next image."""
+
+    def tiles(self, done: int, total: int) -> None:
+        """Of the current image."""
+
+
+class _Drawn(Bar):
     """Images done of a total, and the share done of the current one."""
 
     def __init__(self, progress: Progress, task: TaskID, images: int) -> None:
@@ -63,6 +73,9 @@ class Bar:
 @contextmanager
 def bar(images: int, quiet: bool = False) -> Iterator[Bar]:
     """A bar over ``images``, taken away at the end; nothing is drawn where stderr is no terminal, or if ``quiet``."""
+    if quiet or not sys.stderr.isatty():
+        yield Bar()
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -74,5 +87,5 @@ def bar(images: int, quiet: bool = False) -> Iterator[Bar]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task("", total=images, tiles="", rate=""), images)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield _Drawn(progress, progress.add_task("", total=images, tiles="", rate=""), images)

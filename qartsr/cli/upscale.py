@@ -52,7 +52,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, choices=range(ROUNDS + 1), help=rounds)
     engine = f"what executes the model: {', '.join(ENGINES)}; a given one says why (default: auto)"
     parser.add_argument("--engine", metavar="NAME", help=engine)
-    parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: what torch chooses)")
+    parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: one for each processor)")
     add_image_options(parser)
     loud = parser.add_argument_group("messages").add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="say only what failed; draw no bar")
@@ -218,18 +218,20 @@ def _loader(args: argparse.Namespace) -> Load:
 
 
 def _load(args: argparse.Namespace) -> OneStepSRPipeline | OSEDiffPipeline:
-    if args.threads:
+    if args.lora:
         import torch
 
-        torch.set_num_threads(args.threads)
-    if args.lora:
         from qartsr.upscale.osediff import OSEDiffPipeline
 
+        if args.threads:
+            torch.set_num_threads(args.threads)
         return OSEDiffPipeline.load(osediff_options(args))
     from qartsr.api import OneStepSRPipeline
 
     tiles = {"tile": args.tile, "overlap": _or(args.overlap, OVERLAP), "rounds": _or(args.rounds, ROUNDS)}
-    pipe = OneStepSRPipeline.from_pretrained(args.model, device=args.device, engine=args.engine or "auto", **tiles)
+    pipe = OneStepSRPipeline.from_pretrained(
+        args.model, device=args.device, engine=args.engine or "auto", threads=args.threads or 0, **tiles
+    )
     if args.verbose or (args.engine and not args.quiet):
         say(f"note: engine {pipe.engine}: {pipe.reason}")
     return pipe

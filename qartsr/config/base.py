@@ -1,18 +1,16 @@
-"""Frozen, closed pydantic models: an unknown key is refused and the closest valid one is named; numbers are finite."""
+"""The base of all configuration, which is that of a package's header too, and numbers that several sections share."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from qartsr.artifact.base import Config
+
+__all__ = ["Config", "Seed", "Timestep"]
 
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 """What torch's generators take."""
 Timestep = Annotated[int, Field(ge=0, le=999)]
 """An index of the scheduler."""
-
-
-class Config(BaseModel):
-    """Base of every configuration section."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from qartsr.artifact.header import SCHEMA_VERSION, Header, is_folded, metadata
+from qartsr.artifact.spec import LayerSpec
 from qartsr.branches import branch_layout
 from qartsr.config.parts import HadamardConfig, TransformConfig
 from qartsr.layer import weight_groups
-from qartsr.models import Backbone, architecture, is_folded
-from qartsr.packing.header import SCHEMA_VERSION, Header, entries, metadata
-from qartsr.packing.spec import LayerSpec
+from qartsr.models import Backbone, architecture
+from qartsr.packing.plans import entries
 from qartsr.packing.structure import structure
 from qartsr.quantize import LayerPlan, Plan, quantizable
 from qartsr.tensor_file import Entry, file_size

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, CalibrateConfig, DegradationConfig
 from qartsr.data.degradation import bicubic, degrade
-from qartsr.data.pairs import SCALE, Pair, image_tensor, load_pairs, texture, upsample
+from qartsr.data.pairs import Pair, image_tensor, load_pairs, texture
 from qartsr.errors import QartsrError
 from qartsr.files import replacing_folder, write_bytes, write_json
+from qartsr.images import SCALE, upsample
 
 _CANDIDATES = 3
 

@@ -12,11 +12,11 @@ from PIL import Image
 from qartsr.config.data import DataConfig, DegradationConfig, FolderConfig, PhotographsConfig
 from qartsr.data.degradation import degrade
 from qartsr.data.folders import Split, folder_items
-from qartsr.data.pairs import SCALE, image_tensor
+from qartsr.data.pairs import image_tensor
 from qartsr.data.photographs import PHOTOGRAPHS, photograph_file
 from qartsr.errors import QartsrError
 from qartsr.files import replacing_folder, sha256_file, write_json
-from qartsr.images import read_rgb
+from qartsr.images import SCALE, read_rgb
 
 _MULTIPLE = 16
 

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, DegradationConfig
-from qartsr.data.pairs import SCALE, image_tensor
+from qartsr.data.pairs import image_tensor
 from qartsr.data.rng import RandomDraws
+from qartsr.images import SCALE
 
 KERNEL = 21
 """taps of a side; smaller kernels are padded with zeros"""

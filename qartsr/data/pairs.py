@@ -12,9 +12,7 @@ from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_object
-from qartsr.images import read_image
-
-SCALE = 4
+from qartsr.images import SCALE, read_image, upsample
 
 
 class Pair(NamedTuple):
@@ -35,11 +33,6 @@ def image_tensor(image: Image.Image) -> Tensor:
 def to_unit(image: Tensor) -> Tensor:
     """uint8 of any shape -> float in [-1, 1]."""
     return image.float() / 127.5 - 1
-
-
-def upsample(lr: Image.Image) -> Image.Image:
-    """x4, Pillow bicubic on 8-bit: the network's input (OSEDiff)."""
-    return lr.resize((lr.width * SCALE, lr.height * SCALE), Image.Resampling.BICUBIC)
 
 
 def enlarged(lr: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ from typing import Any
 from PIL import Image
 
 from qartsr.data.degradation import bicubic
-from qartsr.data.pairs import SCALE, image_tensor
+from qartsr.data.pairs import image_tensor
 from qartsr.data.photographs import PHOTOGRAPHS, photograph_file
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing_folder, sha256_file, write_json
+from qartsr.images import SCALE
 
 _BUNDLED = (
     "camera", "coins", "rocket", "brick", "grass", "gravel", "immunohistochemistry", "hubble_deep_field", "retina",

@@ -11,13 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.config.training import LPIPSConfig
-from qartsr.data.pairs import upsample
 from qartsr.errors import QartsrError
 from qartsr.evaluate.pictures import GRID, contact_sheet, error_map, fitted
 from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
 from qartsr.evaluate.scores import Row, Scores
 from qartsr.files import write_json
-from qartsr.images import read_image, write_image
+from qartsr.images import read_image, upsample, write_image
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter, Metric
 from qartsr.models import OneStepSR

@@ -1,9 +1,10 @@
 """A packed model as a graph of standard operations, which runs without this project: ONNX and OpenVINO."""
 
-from qartsr.export.files import FORMATS, check_target, import_openvino, serialized, write_onnx, write_openvino
+from qartsr.export.files import FORMATS, check_target, serialized, write_onnx, write_openvino
 from qartsr.export.layers import GRAPHS
 from qartsr.export.norms import NormWriter, imposed, observed, plain
-from qartsr.export.parts import PARTS, build_model, build_part, build_picture, step
+from qartsr.export.parts import PARTS, build_model, build_picture, step
+from qartsr.export.skeleton import skeleton
 
 __all__ = [
     "FORMATS",
@@ -11,14 +12,13 @@ __all__ = [
     "PARTS",
     "NormWriter",
     "build_model",
-    "build_part",
     "build_picture",
     "check_target",
-    "import_openvino",
     "imposed",
     "observed",
     "plain",
     "serialized",
+    "skeleton",
     "step",
     "write_onnx",
     "write_openvino",

@@ -10,6 +10,7 @@ import onnx
 
 from qartsr.errors import QartsrError
 from qartsr.files import replacing, write_bytes
+from qartsr.runtime.graphs import import_openvino
 
 _LIMIT = 2**31 - 1
 FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
@@ -51,12 +52,3 @@ def write_openvino(path: Path, model: onnx.ModelProto) -> None:
         for suffix in (".bin", ".xml"):  # the description last: where it is, everything is
             with replacing(path.with_suffix(suffix)) as temporary:
                 temporary.write_bytes(whole.with_suffix(suffix).read_bytes())
-
-
-def import_openvino() -> Any:
-    """The module. Raises QartsrError where it is not installed."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise QartsrError("is not installed", "openvino", "pip install 'qartsr[openvino]'") from error
-    return openvino

@@ -45,6 +45,11 @@ class Graph:
         self.varies = False
         """whether an input varies in size"""
 
+    @property
+    def size(self) -> int:
+        """How many nodes there are."""
+        return len(self._nodes)
+
     def node(self, kind: str, *operands: Operand, name: str = "", **attributes: Any) -> Ref:
         """Append a node of one output. ``name`` names its output; a number is appended where none is given."""
         return self.split(kind, 1, *operands, name=name, **attributes)[0]

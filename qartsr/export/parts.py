@@ -10,7 +10,7 @@ from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph, Ref
 from qartsr.export.norms import NormWriter, plain
 from qartsr.export.picture import SCALE, enlarge, finish
-from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, trace
+from qartsr.export.trace import Decoder, Denoiser, Encoder, Part, Trace, trace
 from qartsr.export.write import Writer
 from qartsr.models import Backbone
 
@@ -32,20 +32,20 @@ PARTS = {
     "decoder": PartSpec(Decoder, ("image",), on_latents=True),
 }
 
-_START = 4
-"""A graph of varying size is traced at this many times its granule."""
+_START = 64
+"""A graph of varying size is traced at this many times its step."""
 _VARYING, _ENLARGED = ("rows", "columns"), ("rows_x4", "columns_x4")
 
 
-def build_part(model: Backbone, name: str, size: Size | None, norm: NormWriter = plain) -> onnx.ModelProto:
-    """The graph of one of PARTS for inputs (1, C, *size), or for every multiple of :func:`step` (``size`` None).
+def write_part(model: Backbone, name: str, traced: Trace, norm: NormWriter = plain) -> onnx.ModelProto:
+    """The graph of one of PARTS for inputs (1, C, H, W) of every size, of its trace by :func:`trace_part`.
 
     Raises QartsrError for a layer without a standard form.
     """
     spec, graph = PARTS[name], Graph()
     channels = model.facts.latents if spec.on_latents else 3
-    x = graph.input("input", (1, channels, *(size or _VARYING)))
-    for label, value, shape in zip(spec.outputs, *_append(graph, model, name, size, norm, x), strict=True):
+    values = Writer(graph, traced, norm).write(graph.input("input", (1, channels, *_VARYING)))
+    for label, value, shape in zip(spec.outputs, values, _shapes(traced, None), strict=True):
         graph.output(label, value, shape)
     return graph.model({})
 
@@ -93,13 +93,20 @@ def _append(
     graph: Graph, model: Backbone, name: str, size: Size | None, norm: NormWriter, x: Ref
 ) -> tuple[tuple[Ref, ...], tuple[tuple[int | str, ...], ...]]:
     """The values of a part's outputs, and their shapes."""
+    traced = trace_part(model, name, size)
+    return Writer(graph, traced, norm).write(x), _shapes(traced, size)
+
+
+def trace_part(model: Backbone, name: str, size: Size | None = None) -> Trace:
+    """One of PARTS, for inputs of ``size``, or of every multiple of :func:`step` (None)."""
     multiple = 0 if size else step(model, name)
     spec = PARTS[name]
-    traced = trace(
-        model, spec.part, model.facts.latents if spec.on_latents else 3, size or (_START * multiple,) * 2, multiple
-    )
-    shapes = tuple(_shape(node.meta["val"].shape, size is not None) for node in traced.outputs)
-    return Writer(graph, traced, norm).write(x), shapes
+    channels = model.facts.latents if spec.on_latents else 3
+    return trace(model, spec.part, channels, size or (_START * multiple,) * 2, multiple)
+
+
+def _shapes(traced: Trace, size: Size | None) -> tuple[tuple[int | str, ...], ...]:
+    return tuple(_shape(node.meta["val"].shape, size is not None) for node in traced.outputs)
 
 
 def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
@@ -107,8 +114,8 @@ def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
 
 
 def step(model: Backbone, name: str) -> int:
-    """Sides of a varying input must be multiples of this, so that every level halves without remainder."""
-    return model.granule * (1 if PARTS[name].on_latents else model.facts.factor)
+    """Sides of a varying input must be multiples of this."""
+    return 1 if PARTS[name].on_latents else model.facts.factor
 
 
 def _check(model: Backbone, size: Size | None) -> None:

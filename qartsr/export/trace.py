@@ -21,8 +21,8 @@ from qartsr.models import Backbone
 from qartsr.packing import PackedLayer
 
 PREFIX = "model."
-_MOST = 1 << 14
-"""The largest side of an image in units of the smallest, where it may vary."""
+_LEAST, _MOST = 32, 1 << 14
+"""Bounds of a varying side of a part's input, in steps; smaller ones run too, the bound keeps 1 from being special."""
 
 
 @torch.library.custom_op("qartsr::layer", mutates_args=())
@@ -106,6 +106,8 @@ class Trace(NamedTuple):
     names: Mapping[Node, str]
     """of parameters and buffers in the model"""
     layers: Mapping[str, PackedLayer]
+    symbols: Mapping[str, str]
+    """what shapes call the sides of the input, in steps, where they vary -> rows, columns"""
 
 
 def trace(model: Backbone, part: Part, channels: int, size: tuple[int, int], multiple: int) -> Trace:
@@ -115,7 +117,11 @@ def trace(model: Backbone, part: Part, channels: int, size: tuple[int, int], mul
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, PackedLayer)}
     whole = part(_with_leaves(model, ""))
-    varying = {2: multiple * Dim("rows", max=_MOST), 3: multiple * Dim("columns", max=_MOST)} if multiple else {}
+    varying: dict[int, Any] = {}
+    if multiple:
+        _any_multiple(whole)
+        rows, columns = (Dim(name, min=_LEAST, max=_MOST) for name in ("rows", "columns"))
+        varying = {2: rows, 3: columns} if multiple == 1 else {2: multiple * rows, 3: multiple * columns}
     with torch.no_grad():
         found = export(whole, (torch.zeros(1, channels, *size),), dynamic_shapes=(varying,), strict=False)
     placeholders = {node.name: node for node in found.graph.nodes if node.op == "placeholder"}
@@ -132,7 +138,24 @@ def trace(model: Backbone, part: Part, channels: int, size: tuple[int, int], mul
         tensors={placeholders[name]: values[key] for name, key in constants.items()},
         names={placeholders[name]: key.removeprefix(PREFIX) for name, key in names.items()},
         layers=layers,
+        symbols=_symbols(placeholders[signature.user_inputs[0]]) if multiple else {},
     )
+
+
+def _symbols(x: Node) -> dict[str, str]:
+    """Sides are a multiple times a symbol."""
+    sides = [set(side.node.expr.free_symbols) for side in x.meta["val"].shape[2:]]
+    return {str(symbol): name for (symbol,), name in zip(sides, ("rows", "columns"), strict=True)}
+
+
+def _any_multiple(whole: nn.Module) -> None:
+    """Let diffusers' UNet upsample to the size of the skip connection always, not only where a level has an odd side.
+
+    It compares sides with 2 ** num_upsamplers; none is a multiple of so large a number.
+    """
+    for module in whole.modules():
+        if isinstance(getattr(module, "num_upsamplers", None), int):
+            setattr(module, "num_upsamplers", _MOST.bit_length() + 8)  # noqa: B010
 
 
 def _with_leaves(module: nn.Module, name: str) -> Any:

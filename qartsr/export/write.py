@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -87,9 +88,14 @@ class Writer:
         assert isinstance(weight, Node)
         return self._trace.names[weight].removesuffix(".weight")
 
+    def _named(self, side: Any) -> str:
+        """A size as an expression of the sides of the input, ``rows`` and ``columns``."""
+        symbols = self._trace.symbols
+        return re.sub(r"[a-z]+\d+", lambda found: symbols[found[0]], str(side))
+
     def _norm_of(self, node: Node, x: Ref, groups: int, weight: Tensor, bias: Tensor, eps: float, *_: bool) -> Norm:
         shape = _shape(node.args[0])
-        sides = tuple(side if isinstance(side, int) else str(side) for side in shape[2:])
+        sides = tuple(side if isinstance(side, int) else self._named(side) for side in shape[2:])
         return Norm(self._owner(node), groups, int(shape[1]), sides, weight, bias, eps)
 
 

@@ -4,12 +4,13 @@ from qartsr.images.inputs import Some, as_image
 from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque
 from qartsr.images.read import READABLE, TooLargeError, decode_image, is_image, read_image
 from qartsr.images.resize import resized
-from qartsr.images.rgb import read_rgb
+from qartsr.images.rgb import SCALE, read_rgb, upsample
 from qartsr.images.write import check_target, demand_format, encode_like, encode_png, target_name, write_image
 
 __all__ = [
     "MODES",
     "READABLE",
+    "SCALE",
     "Picture",
     "Some",
     "TooLargeError",
@@ -28,5 +29,6 @@ __all__ = [
     "read_rgb",
     "resized",
     "target_name",
+    "upsample",
     "write_image",
 ]

@@ -10,6 +10,8 @@ from qartsr.errors import QartsrError
 from qartsr.images.picture import opaque
 from qartsr.images.read import read_image
 
+SCALE = 4
+
 
 def read_rgb(path: Path, round_wide: bool = False, max_pixels: int | None = None) -> Image.Image:
     """A file as 8-bit RGB, upright. Grey, palette and CMYK images are converted, an opaque alpha channel is dropped.
@@ -25,3 +27,8 @@ def read_rgb(path: Path, round_wide: bool = False, max_pixels: int | None = None
     if not opaque(image):
         raise QartsrError("has transparent pixels", str(path), "flatten it onto a background")
     return image.convert("RGB")
+
+
+def upsample(lr: Image.Image) -> Image.Image:
+    """x4, Pillow bicubic on 8-bit: the network's input (OSEDiff)."""
+    return lr.resize((lr.width * SCALE, lr.height * SCALE), Image.Resampling.BICUBIC)

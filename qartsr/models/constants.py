@@ -40,11 +40,6 @@ def constants(model: nn.Module) -> dict[str, Constant]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Constant)}
 
 
-def is_folded(name: str, folded: Mapping[str, object]) -> bool:
-    """Whether the layer ``name`` is, or was part of, one of the ``folded`` modules."""
-    return any(name == module or name.startswith(f"{module}.") for module in folded)
-
-
 @torch.no_grad()
 def fold_constants(model: Backbone) -> None:
     """Compute all constants with the model's own layers, quantized or not, and put them in place; once is enough.

@@ -1,80 +1,75 @@
-"""Moments of GroupNorms that several tiles of one image share, and who can observe and impose them.
-
-A model of torch modules is hooked into; an engine that runs graphs has no modules and brings its own way.
-"""
+"""GroupNorms that are torch modules: forward hooks see and replace what they do."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Moments(NamedTuple):
-    """Of one GroupNorm's input, per group, each (G,)."""
-
-    mean: Tensor
-    square: Tensor
+from qartsr.runtime.moments import Floats, GroupNorm, Moments, Seen, Statistics, affine, share
 
 
-Statistics = dict[str, Moments]
-"""By the name of the GroupNorm, in the order they are called."""
+class ModuleNorms:
+    """The norms of a model of modules, see :class:`qartsr.runtime.moments.Norms`."""
 
-Seen = Callable[[str, Tensor], None]
-"""Told a norm's name and its (2, G) float64 mean and mean square. It may raise, to end the run."""
-
-
-class Norms(Protocol):
-    """The GroupNorms of a model."""
+    def __init__(self, model: nn.Module) -> None:
+        self._norms = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)]
 
     def count(self) -> int:
         """How many there are."""
-        ...
+        return len(self._norms)
 
     def imposed(self, statistics: Statistics) -> AbstractContextManager[None]:
-        """Within this context every norm in ``statistics`` normalises by them."""
-        ...
+        """Outputs are replaced."""
 
-    def watched(self, weight: Tensor, seen: Seen) -> AbstractContextManager[None]:
-        """Within this context ``seen`` is told the moments of each norm, in the order they are called.
+        def hook(name: str) -> Callable[..., Any]:
+            def replace(norm: nn.GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                return _normalise(norm, inputs[0], statistics[name]) if name in statistics else output
 
-        ``weight``: (H, W), how much each pixel of the network's input counts.
-        """
-        ...
+            return replace
 
+        return self._hooks(hook)
 
-class NormCarrier(ABC):
-    """A model that brings a way of its own, for it has no modules."""
+    def watched(self, weight: Floats, seen: Seen) -> AbstractContextManager[None]:
+        """Inputs are measured."""
 
-    @abstractmethod
-    def norms(self) -> Norms:
-        """All that the model has."""
+        def hook(name: str) -> Callable[..., None]:
+            def record(norm: nn.GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                seen(name, _moments(norm, inputs[0], weight))
 
+            return record
 
-def share(weight: Tensor, sides: Sequence[int]) -> Tensor:
-    """``weight`` (H, W), at the resolution of a norm's input: (positions,), sums to 1.
+        return self._hooks(hook)
 
-    ``sides``: (h, w), or their product where the norm sees them flat, as attention has it.
-    """
-    height, width = sides if len(sides) == 2 else _sides(sides[0], *weight.shape)
-    flat = F.adaptive_avg_pool2d(weight[None, None], (height, width)).flatten()
-    return flat / flat.sum()
-
-
-def _sides(count: int, height: int, width: int) -> tuple[int, int]:
-    """Sides of ``count`` positions, given the image they come from."""
-    rows = round((count * height / width) ** 0.5)
-    return rows, count // rows
+    @contextmanager
+    def _hooks(self, hook: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
+        handles = [norm.register_forward_hook(hook(name)) for name, norm in self._norms]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
-def affine(norm: nn.GroupNorm, moments: Moments) -> Tensor:
-    """(2, C) gain and shift: x * gain + shift is (x - mean) / sqrt(variance + eps) * weight + bias."""
-    variance = (moments.square - moments.mean.square()).clamp_min(0)
-    width = norm.num_channels // norm.num_groups
-    gain = torch.rsqrt(variance + norm.eps).repeat_interleave(width) * norm.weight
-    return torch.stack([gain, norm.bias - moments.mean.repeat_interleave(width) * gain])
+def _moments(norm: nn.GroupNorm, x: Tensor, weight: Floats) -> Any:
+    """(2, G) float64 mean and mean square of ``x`` (1, C, h, w), or (1, C, h * w) as attention has it."""
+    grouped = x.float().reshape(norm.num_groups, norm.num_channels // norm.num_groups, -1)
+    part = torch.from_numpy(share(weight, x.shape[2:])).to(grouped)
+    return torch.stack([grouped.mean(1) @ part, grouped.square().mean(1) @ part]).double().cpu().numpy()
+
+
+def described(norm: nn.GroupNorm) -> GroupNorm:
+    """Its numbers."""
+    weight, bias = (np.asarray(value.detach().float().cpu()) for value in (norm.weight, norm.bias))
+    return GroupNorm(norm.num_groups, norm.eps, weight, bias)
+
+
+def _normalise(norm: nn.GroupNorm, x: Tensor, moments: Moments) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, as one gain and one shift per channel."""
+    both = torch.from_numpy(affine(described(norm), moments)).to(x.device)
+    gain, shift = both.reshape(2, 1, -1, *(1 for _ in x.shape[2:]))
+    return torch.addcmul(shift, x, gain).to(x.dtype)

@@ -4,13 +4,14 @@ from qartsr.packing.bits import pack_bits, packed_size, unpack_bits
 from qartsr.packing.card import model_card
 from qartsr.packing.convert import pack_layer, pack_model
 from qartsr.packing.inventory import Inventory, inspect
-from qartsr.packing.package import load_package, open_package, read_header, write_package
+from qartsr.packing.package import add_graphs, load_package, open_package, read_header, write_package
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.proof import prove_equal
 
 __all__ = [
     "Inventory",
     "PackedLayer",
+    "add_graphs",
     "inspect",
     "load_package",
     "model_card",

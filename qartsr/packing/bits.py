@@ -1,21 +1,13 @@
-"""Unsigned codes of 2 to 8 bits as one dense bit stream: code ``i`` is bits ``i*b`` to ``i*b + b - 1``.
-
-Little-endian throughout: bit ``k`` of the stream is bit ``k % 8`` (value ``1 << k % 8``) of byte ``k // 8``, and the
-lowest bit of a code comes first. Eight codes of b bits are exactly b bytes; the last byte is filled up with zeros.
-"""
+"""Codes as a bit stream (:mod:`qartsr.artifact.bits`), in torch's tensors."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-_GROUP = 8
+from qartsr.artifact.bits import pack, packed_size, unpack
 
-
-def packed_size(count: int, bits: int) -> int:
-    """Bytes that ``count`` codes of ``bits`` bits take."""
-    return (count * bits + 7) // 8
+__all__ = ["pack_bits", "packed_size", "unpack_bits"]
 
 
 def pack_bits(codes: Tensor, bits: int) -> Tensor:
@@ -23,33 +15,9 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
 
     Raises ValueError for bits outside 2..8 and for a code that does not fit.
     """
-    shifts = _shifts(bits)
-    flat = codes.detach().cpu().numpy().reshape(-1)
-    if flat.size and (flat.min() < 0 or flat.max() >= 2**bits):
-        raise ValueError(f"a code does not fit in {bits} bits")
-    words = np.zeros((-(-flat.size // _GROUP), _GROUP), "<u8")
-    words.reshape(-1)[: flat.size] = flat
-    joined = np.bitwise_or.reduce(words << shifts, axis=1).astype("<u8")
-    stream = np.ascontiguousarray(joined.view(np.uint8).reshape(-1, 8)[:, :bits]).reshape(-1)
-    return torch.from_numpy(stream[: packed_size(flat.size, bits)].copy())
+    return torch.from_numpy(pack(codes.detach().cpu().numpy(), bits))
 
 
 def unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
     """The first ``count`` codes of a uint8 stream -> uint8 (count,). Raises ValueError when its length does not fit."""
-    shifts = _shifts(bits)
-    stream = packed.detach().cpu().numpy()
-    if stream.shape != (packed_size(count, bits),):
-        raise ValueError(f"{stream.shape} bytes cannot hold {count} codes of {bits} bits")
-    groups = -(-count // _GROUP)
-    padded = np.zeros(groups * bits, np.uint8)
-    padded[: stream.size] = stream
-    words = np.zeros((groups, 8), np.uint8)
-    words[:, :bits] = padded.reshape(groups, bits)
-    codes = (words.view("<u8") >> shifts) & np.uint64(2**bits - 1)
-    return torch.from_numpy(codes.astype(np.uint8).reshape(-1)[:count])
-
-
-def _shifts(bits: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    if not 2 <= bits <= 8:
-        raise ValueError(f"{bits} bits are outside 2..8")
-    return np.arange(0, _GROUP * bits, bits, dtype=np.uint64)
+    return torch.from_numpy(unpack(packed.detach().cpu().numpy(), bits, count))

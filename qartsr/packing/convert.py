@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qartsr.artifact.spec import LayerSpec
 from qartsr.errors import QartsrError
 from qartsr.layer import QuantLayer, RotatedBranch
 from qartsr.packing.bits import pack_bits
 from qartsr.packing.packed_layer import PackedLayer
-from qartsr.packing.spec import LayerSpec
 from qartsr.quantize import quant_layers
 from qartsr.quantizers import Grid, Grouped, NoQuantizer, OwnRange, Quantizer, Sliced, SlicedOwn, TokenGaussian, encode
 from qartsr.transforms import Hadamard

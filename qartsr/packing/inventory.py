@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from torch import nn
 
+from qartsr.artifact.graphs import TENSOR
+from qartsr.artifact.header import Header
 from qartsr.models import Backbone, Constant
-from qartsr.packing.header import Header
 from qartsr.packing.package import open_package
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.structure import unpacked
 
-HEADER = "header"
+HEADER, GRAPHS = "header", "graphs"
 _PARTS = {
     "weight.codes": "weight codes",
     "weight.grid": "weight grids",
@@ -32,7 +33,7 @@ _PARTS = {
 }
 """Tensors of a packed layer."""
 _CONSTANTS, _NORMS, _CONTEXT, _FLOAT = "folded constants", "norms", "context", "layers kept in float"
-KINDS = (*dict.fromkeys(_PARTS.values()), _CONSTANTS, _NORMS, _CONTEXT, _FLOAT, HEADER)
+KINDS = (*dict.fromkeys(_PARTS.values()), _CONSTANTS, _NORMS, _CONTEXT, _FLOAT, GRAPHS, HEADER)
 _SERVING = ("weight codes", "weight grids", "transforms", "low-rank branches", "unquantized weights")
 
 
@@ -41,7 +42,7 @@ class Inventory(NamedTuple):
 
     header: Header
     sizes: dict[str, dict[str, int]]
-    """bytes by component and kind, all of both (component and kind ``header``: the head); their sum is the file"""
+    """bytes by component and kind, component ``header``: the head and the graphs; their sum is the file"""
     parameters: int
     """values in the weights of the quantized layers"""
     fp16_bytes: int
@@ -78,9 +79,10 @@ def inspect(path: Path) -> Inventory:
     """Verify a package and account for its bytes; no tensor is read. Raises QartsrError, see :func:`open_package`."""
     head, model = open_package(path)
     sizes = {component: dict.fromkeys(KINDS, 0) for component in (*model.components, HEADER)}
+    graphs = head.table.pop(TENSOR).size if TENSOR in head.table else 0
     for name, entry in head.table.items():
         sizes[_component(model, name)][_kind(model, name)] += entry.size
-    sizes[HEADER][HEADER] = head.size
+    sizes[HEADER] |= {HEADER: head.size, GRAPHS: graphs}
     parameters = sum(math.prod(spec.shape) for spec in head.header.specs().values())
     weights = sum(value.numel() for value in unpacked(head.header, str(path)).parameters())
     return Inventory(head.header, sizes, parameters, 2 * weights)

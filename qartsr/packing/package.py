@@ -10,14 +10,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from qartsr.artifact.graphs import TENSOR
+from qartsr.artifact.header import SCHEMA_VERSION, Head, Header, is_folded, metadata, read_head, sealed
 from qartsr.errors import QartsrError, short
 from qartsr.files import write_bytes
-from qartsr.models import Backbone, architecture, constants, is_folded
+from qartsr.models import Backbone, architecture, constants
 from qartsr.packing.convert import pack_model
-from qartsr.packing.header import SCHEMA_VERSION, Head, Header, entries, metadata, read_head, sealed
+from qartsr.packing.plans import entries
 from qartsr.packing.structure import structure
 from qartsr.quantize import Plan
 
+_BESIDE = {TENSOR}
+"""Tensors that are none of the model's."""
 _DTYPES = {torch.uint8: {"U8"}, torch.float32: {"F16", "F32"}}
 
 
@@ -46,8 +50,18 @@ def write_package(path: Path, model: Backbone, plan: Plan, provenance: dict[str,
     write_bytes(path, sealed(save(tensors, metadata(header))))
 
 
+def add_graphs(path: Path, graphs: bytes) -> None:
+    """Put ``graphs``, of :func:`qartsr.export.skeleton`, into a package: it runs without torch then.
+
+    Those that were there are replaced. Raises QartsrError, see :func:`read_head`.
+    """
+    header = read_head(path).header.model_copy(update={"schema_version": SCHEMA_VERSION})
+    tensors = {**_tensors(path), TENSOR: torch.frombuffer(bytearray(graphs), dtype=torch.uint8)}
+    write_bytes(path, sealed(save(tensors, metadata(header))))
+
+
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a package, its bytes verified. Raises QartsrError, see :func:`qartsr.packing.header.read_head`."""
+    """The header of a package, its bytes verified. Raises QartsrError, see :func:`qartsr.artifact.header.read_head`."""
     return read_head(path).header.model_dump(mode="json")
 
 
@@ -66,15 +80,20 @@ def open_package(path: Path) -> tuple[Head, Backbone]:
 def load_package(path: Path) -> Backbone:
     """The model, in evaluation mode on the CPU, ready to run. Raises QartsrError, see :func:`open_package`."""
     _, model = open_package(path)
-    try:
-        with safe_open(path, framework="pt") as handle:
-            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise QartsrError(f"cannot be read ({error})", str(path), "fetch or make the package again") from error
+    stored = _tensors(path)
     state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    state.pop(TENSOR, None)
     _check_values(state, str(path))
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False).eval()
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise QartsrError(f"cannot be read ({error})", str(path), "fetch or make the package again") from error
 
 
 def _check_values(state: dict[str, Tensor], where: str) -> None:
@@ -91,7 +110,7 @@ def _check_values(state: dict[str, Tensor], where: str) -> None:
 
 def _check_tensors(model: Backbone, head: Head, where: str) -> None:
     expected = model.state_dict()
-    for name in sorted(expected.keys() | head.table.keys()):
+    for name in sorted((expected.keys() | head.table.keys()) - _BESIDE):
         if name not in head.table or name not in expected:
             problem = "lacks" if name in expected else "has the unknown"
             raise QartsrError(f"{problem} tensor {short(name)}", where, "fetch or make the package again")

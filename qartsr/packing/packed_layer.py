@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qartsr.artifact.spec import LayerSpec
 from qartsr.branches import hierarchical
 from qartsr.layer import LayerOp
 from qartsr.packing.bits import packed_size, unpack_bits
-from qartsr.packing.spec import LayerSpec
 from qartsr.quantizers import Grid, OwnRange, SlicedOwn, TokenGaussian, decode, fake_quantize, spread_parts
 from qartsr.transforms import rotated
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
+from qartsr.artifact.header import Header
 from qartsr.errors import QartsrError, short
 from qartsr.layer import op_of
 from qartsr.models import Backbone, place_constants, skeleton
-from qartsr.packing.header import Header
 from qartsr.packing.packed_layer import PackedLayer
+from qartsr.packing.plans import recipes_of
 from qartsr.quantize import quantizable
 
 _LARGEST, _DEEPEST, _NESTED = 1 << 16, 64, 8
@@ -32,6 +33,7 @@ def structure(header: Header, where: str) -> Backbone:
 def unpacked(header: Header, where: str) -> Backbone:
     """The floating-point model that was quantized and folded, on the meta device. Raises QartsrError."""
     _bounded(header.architecture, where)
+    recipes_of(header, where)
     with torch.device("meta"):
         try:
             return skeleton(header.architecture)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from qartsr.artifact.spec import TransformKind
 from qartsr.registry import Registry
 
-Stored = Literal["none", "scale", "affine", "hadamard"]
+Stored = TransformKind
 """What a package holds of a transform: nothing, phi, phi and delta, or the order of a rotation."""
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from qartsr.data.pairs import to_unit
 from qartsr.errors import QartsrError
-from qartsr.models import OneStepSR
+from qartsr.upscale.colour import Floats, to_unit
+from qartsr.upscale.network import Network
 from qartsr.upscale.places import Place, cut, grid, spread
-from qartsr.upscale.statistics import count_norms, imposed, observe
+from qartsr.upscale.statistics import observe
 
 PROBES = 16
 """At most so many tiles, evenly spread, are run beforehand for their statistics."""
@@ -23,42 +24,41 @@ Report = Callable[[int, int], None]
 
 
 def bands(
-    model: OneStepSR, lq: Tensor, tile: int, overlap: int, report: Report, seed: int | None, rounds: int = ROUNDS
-) -> Iterator[Tensor]:
-    """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W) on the CPU, from the top."""
-    height, width = (-(-side // model.facts.factor) * model.facts.factor for side in lq.shape[1:])
-    rows = grid(height, width, tile, overlap, model.facts.multiple)
+    network: Network,
+    lq: NDArray[Any],
+    tile: int,
+    overlap: int,
+    report: Report,
+    seed: int | None,
+    rounds: int = ROUNDS,
+) -> Iterator[Floats]:
+    """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W), from the top."""
+    height, width = (-(-side // network.factor) * network.factor for side in lq.shape[1:])
+    rows = grid(height, width, tile, overlap, network.multiple)
     places = [place for row in rows for place in row]
     probes = [(place, place.weight) for place in spread(places, PROBES)]
-    rounds = min(rounds, count_norms(model)) if len(places) > 1 else 0
-    run = _counted(_runner(model, lq, (height, width), seed), rounds * len(probes) + len(places), report)
-    with imposed(model, observe(model, run, probes, rounds)):
+    norms = network.norms()
+    rounds = min(rounds, norms.count()) if len(places) > 1 else 0
+    run = _counted(_runner(network, lq, (height, width), seed), rounds * len(probes) + len(places), report)
+    with norms.imposed(observe(norms, run, probes, rounds)):
         yield from _joined(rows, run, lq.shape[1], lq.shape[2])
 
 
-def _runner(model: OneStepSR, lq: Tensor, size: tuple[int, int], seed: int | None) -> Callable[[Place], Tensor]:
-    """Runs one tile. The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
-    device, factor = model.device, model.facts.factor
-    shape = (1, model.facts.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed or 0))
+def _runner(network: Network, lq: NDArray[Any], size: tuple[int, int], seed: int | None) -> Callable[[Place], Floats]:
+    """Runs one tile."""
+    inner = network.runner(size, seed)
 
-    def run(place: Place) -> Tensor:
-        part = to_unit(cut(lq, place)[None]).to(device)
-        if seed is None:
-            output = model(part)
-        else:
-            rows, columns = (slice(side.start // factor, side.stop // factor) for side in (place.rows, place.columns))
-            output = model(part, noise[:, :, rows, columns].to(device))
-        result: Tensor = output[0].float()
+    def run(place: Place) -> Floats:
+        result = inner(to_unit(cut(lq, place)), place)
         demand_finite(result)
-        return result.clamp(-1, 1).cpu()
+        return np.clip(result, -1, 1)
 
     return run
 
 
-def demand_finite(result: Tensor) -> None:
+def demand_finite(result: Floats) -> None:
     """Raise QartsrError for NaN and infinities in ``result`` (3, H, W), which pass every clamp as black or white."""
-    if not bool(result.isfinite().all()):
+    if not np.isfinite(result).all():
         raise QartsrError(
             "the network's result is not a number (NaN or overflow)",
             "the model",
@@ -66,10 +66,10 @@ def demand_finite(result: Tensor) -> None:
         )
 
 
-def _counted(run: Callable[[Place], Tensor], total: int, report: Report) -> Callable[[Place], Tensor]:
+def _counted(run: Callable[[Place], Floats], total: int, report: Report) -> Callable[[Place], Floats]:
     done = 0
 
-    def counted(place: Place) -> Tensor:
+    def counted(place: Place) -> Floats:
         nonlocal done
         try:
             return run(place)
@@ -80,15 +80,15 @@ def _counted(run: Callable[[Place], Tensor], total: int, report: Report) -> Call
     return counted
 
 
-def _joined(rows: list[list[Place]], run: Callable[[Place], Tensor], height: int, width: int) -> Iterator[Tensor]:
+def _joined(rows: list[list[Place]], run: Callable[[Place], Floats], height: int, width: int) -> Iterator[Floats]:
     """Rows above the next row of tiles are final; the rest is carried over to it."""
-    carried = torch.zeros(3, 0, rows[0][-1].columns.stop)
+    carried = np.zeros((3, 0, rows[0][-1].columns.stop), np.float32)
     tops = [row[0].top for row in rows[1:]] + [height]
     for row, below in zip(rows, tops, strict=True):
         top = row[0].top
-        joined = torch.zeros(3, len(row[0].vertical), carried.shape[2])
+        joined = np.zeros((3, len(row[0].vertical), carried.shape[2]), np.float32)
         joined[:, : carried.shape[1]] = carried
         for place in row:
             joined[:, :, place.columns] += run(place) * place.weight
         yield joined[:, : below - top, :width]
-        carried = joined[:, below - top :].clone()
+        carried = joined[:, below - top :].copy()

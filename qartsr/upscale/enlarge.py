@@ -13,12 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from qartsr.data.pairs import SCALE, upsample
-from qartsr.images import Picture, Wide, narrowed, opaque
+from qartsr.images import SCALE, Picture, Wide, narrowed, opaque, upsample
 from qartsr.images.metadata import kept
 
 NARROW, MARGIN = 8, 8
@@ -31,7 +28,7 @@ _Floats = np.ndarray[Any, np.dtype[np.float32]]
 class Source(NamedTuple):
     """What the network is given."""
 
-    lq: Tensor
+    lq: np.ndarray[Any, Any]
     """(3, H, W), uint8, or float from 0 to 255 of a picture with 16 bits; in memory the channels stay together"""
     rows: slice
     """which of them are the picture"""
@@ -46,7 +43,7 @@ def enlarged(picture: Picture) -> Source:
         slice(SCALE * margin, SCALE * (margin + side))
         for margin, side in ((height, picture.height), (width, picture.width))
     )
-    return Source(torch.from_numpy(_colours(wider)).permute(2, 0, 1), rows, columns)
+    return Source(_colours(wider).transpose(2, 0, 1), rows, columns)
 
 
 def _mirrored(picture: Picture, height: int, width: int) -> Picture:

@@ -9,11 +9,9 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor, nn
-
+from qartsr.artifact.header import read_head
 from qartsr.errors import QartsrError
 from qartsr.files import (
     read_object,
@@ -27,12 +25,12 @@ from qartsr.files import (
     write_json,
     writing,
 )
-from qartsr.models import Backbone, OneStepSR, load_model, save_model
-from qartsr.models.folder import SETTINGS, stored_files
-from qartsr.packing import PackedLayer, load_package, read_header
-from qartsr.quantize import quant_layers
 
-WEIGHTS = "model.safetensors"
+if TYPE_CHECKING:
+    from qartsr.models import Backbone
+
+WEIGHTS, SETTINGS = "model.safetensors", "qartsr.json"
+"""Of a package, and of a floating-point model (:mod:`qartsr.models.folder`)."""
 
 
 class Origin(Protocol):
@@ -50,24 +48,34 @@ class Origin(Protocol):
 class Memory:
     """The model was handed over by its maker."""
 
-    def __init__(self, model: OneStepSR) -> None:
+    def __init__(self, model: Any) -> None:
         self._model = model
 
     def write(self, folder: Path) -> None:
         """The floating-point model. Raises QartsrError for quantized layers, which only a package can hold."""
-        layers = any(isinstance(part, nn.Conv2d | nn.Linear) for part in self._model.modules())  # engines have none
-        packed = any(isinstance(part, PackedLayer) for part in self._model.modules())
-        if not isinstance(self._model, Backbone) or packed or not layers or quant_layers(self._model):
-            do = "write a package with qartsr.packing.write_package"
-            raise QartsrError("a quantized model that was not loaded from a file has none to copy", str(folder), do)
-        save_model(self._model, folder)
+        if hasattr(self._model, "state_dict"):
+            from qartsr.models import Backbone, save_model
+            from qartsr.packing import PackedLayer
+            from qartsr.quantize import quant_layers, quantizable
+
+            if isinstance(self._model, Backbone):  # what an engine makes is none
+                packed = any(isinstance(part, PackedLayer) for part in self._model.modules())
+                if not packed and quantizable(self._model) and not quant_layers(self._model):
+                    save_model(self._model, folder)
+                    return
+        do = "write a package with qartsr.packing.write_package"
+        raise QartsrError("a quantized model that was not loaded from a file has none to copy", str(folder), do)
 
     def digest(self) -> str:
-        """Of all that is stored in the model."""
+        """Of all that is stored in the model, or of the package whose graphs it is."""
+        if not hasattr(self._model, "state_dict"):
+            return str(self._model.identity)
+        import torch
+
         digest = hashlib.sha256()
         for name, value in self._model.state_dict().items():
             digest.update(name.encode())
-            if isinstance(value, Tensor):
+            if isinstance(value, torch.Tensor):
                 digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
@@ -122,17 +130,25 @@ class Package:
                 if companion.is_file():
                     _copy(companion, folder / companion.name)
             return
-        header, size = read_header(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size
-        known = {"bits": header["bits"], "method": header["method"], "sha256": sha256, "bytes": size}
+        header, size = read_head(folder / WEIGHTS).header, (folder / WEIGHTS).stat().st_size
+        known = {"bits": header.bits, "method": header.method, "sha256": sha256, "bytes": size}
         write_json(folder / "summary.json", {**known, "metrics": {}, "fp": {}})
+
+
+def is_floating(path: Path) -> bool:
+    """Whether ``path`` is the folder of a floating-point model."""
+    return path.is_dir() and (path / SETTINGS).is_file()
 
 
 def open_source(path: Path) -> tuple[Backbone, Origin]:
     """The model of a package file, of a folder that holds one, or of a floating-point model folder."""
+    from qartsr.models import load_model
+    from qartsr.models.folder import stored_files
+    from qartsr.packing import load_package
+
     with reading(path):
-        if path.is_dir() and (path / SETTINGS).is_file():
-            model = load_model(path)
-            return model, Stored(path, stored_files(path))
+        if is_floating(path):
+            return load_model(path), Stored(path, stored_files(path))
         file = path / WEIGHTS if path.is_dir() else path
         return load_package(file), Package(file)
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from PIL import Image
 
-from qartsr.data.pairs import SCALE
 from qartsr.errors import QartsrError
-from qartsr.images import Picture, Some, as_image
+from qartsr.images import SCALE, Picture, Some, as_image
 from qartsr.images.metadata import kept
 from qartsr.models import OneStepSR
 from qartsr.models.base import MIRROR

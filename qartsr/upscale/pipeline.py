@@ -9,13 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, overload
 
-import torch
-
-from qartsr.data.pairs import SCALE
-from qartsr.engines import choose, demand_known
 from qartsr.errors import QartsrError
 from qartsr.images import (
     READABLE,
+    SCALE,
     Picture,
     Some,
     as_image,
@@ -25,16 +22,19 @@ from qartsr.images import (
     target_name,
     write_image,
 )
-from qartsr.models import OneStepSR
 from qartsr.upscale.arrays import Floats, as_array
 from qartsr.upscale.bands import ROUNDS, Report
-from qartsr.upscale.device import choose_device
-from qartsr.upscale.origin import Memory, Origin, open_source, save
+from qartsr.upscale.network import Network, network_of
+from qartsr.upscale.opened import open_model
+from qartsr.upscale.origin import Memory, Origin, save
 from qartsr.upscale.sources import local
 from qartsr.upscale.tile_size import tile_for
 from qartsr.upscale.tiles import OVERLAP, silent, upscale_image, usable
 
 if TYPE_CHECKING:
+    import torch
+
+    from qartsr.models import OneStepSR
     from qartsr.upscale.clip import ClipReport, ClipResult
 
 _LOG = logging.getLogger("qartsr")
@@ -52,11 +52,13 @@ class OneStepSRPipeline:
     ``engine`` is the name of what executes the model, ``reason`` why that was chosen.
     """
 
-    def __init__(self, model: OneStepSR, tile: int | None = None, overlap: int = OVERLAP, rounds: int = ROUNDS) -> None:
+    def __init__(
+        self, model: OneStepSR | Network, tile: int | None = None, overlap: int = OVERLAP, rounds: int = ROUNDS
+    ) -> None:
         self.model, self.engine, self.reason = model, "none", "the model runs as it was given"
         if not 0 <= rounds <= ROUNDS:
             raise QartsrError(f"{rounds} rounds cannot be", "rounds", f"choose 0 to {ROUNDS}")
-        whole, self._overlap = usable(tile or 0, overlap, model.facts.multiple)
+        whole, self._overlap = usable(tile or 0, overlap, network_of(model).multiple)
         self._tile, self._rounds = None if tile is None else whole, rounds
         self._origin: Origin = Memory(model)
 
@@ -70,6 +72,7 @@ class OneStepSRPipeline:
         tile: int | None = None,
         overlap: int = OVERLAP,
         rounds: int = ROUNDS,
+        threads: int = 0,
     ) -> OneStepSRPipeline:
         """Load a package file, a folder holding ``model.safetensors``, a floating-point model folder, or an address.
 
@@ -80,16 +83,16 @@ class OneStepSRPipeline:
         device: auto, cpu, cuda or cuda:N.
         engine: auto, or a name of :func:`qartsr.engines.engine_names`. What was chosen and why goes to the logger
             ``qartsr``, level INFO.
+        threads: of the CPU; 0: as torch is set, or without it one for each processor.
 
-        Raises QartsrError for what cannot be loaded, and for a device or engine that is not available here.
+        A package with graphs runs on OpenVINO without torch, and ``model`` is then a
+        :class:`qartsr.runtime.network.GraphNetwork`. Raises QartsrError for what cannot be loaded, and for a device or
+        engine that is not available here.
         """
-        place = choose_device(device)
-        demand_known(engine)
-        model, origin = open_source(local(str(source)))
-        choice = choose(engine, model, place)
-        _LOG.info("engine %s on %s: %s", choice.engine.name, place, choice.reason)
-        pipe = cls(choice.engine.prepare(model.to(place)), tile, overlap, rounds)
-        pipe.engine, pipe.reason, pipe._origin = choice.engine.name, choice.reason, origin
+        found = open_model(lambda: local(str(source)), device, engine, threads)
+        _LOG.info("engine %s on %s: %s", found.engine, found.device, found.reason)
+        pipe = cls(found.model, tile, overlap, rounds)
+        pipe.engine, pipe.reason, pipe._origin = found.engine, found.reason, found.origin
         return pipe
 
     @overload
@@ -129,7 +132,11 @@ class OneStepSRPipeline:
             raise QartsrError(f"unknown output_type {output_type!r}", "output_type", "choose pil, np or pt")
         if output_type != "pil":
             batch = as_array(self(image if isinstance(image, list | tuple) else [image], report))  # type: ignore[list-item]
-            return batch if output_type == "np" else torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
+            if output_type == "np":
+                return batch
+            import torch
+
+            return torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
         if isinstance(image, list | tuple):
             return [self(each, report) for each in image]
         picture = as_image(image)  # type: ignore[arg-type]
@@ -137,19 +144,26 @@ class OneStepSRPipeline:
             for note in picture.notes:
                 _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
         sides = picture.height * SCALE, picture.width * SCALE
-        tile = tile_for(self.model, *sides, self._overlap, self._rounds) if self._tile is None else self._tile
-        return upscale_image(self.model, picture, tile, self._overlap, report, rounds=self._rounds)
+        network, tile = network_of(self.model), self._tile
+        if tile is None:
+            tile = tile_for(network.load, *sides, self._overlap, self._rounds)
+        return upscale_image(network, picture, tile, self._overlap, report, rounds=self._rounds)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to another device (auto, cpu, cuda or cuda:N); returns the pipeline.
 
         Raises QartsrError for one that is not here, and for engines that compile for where they are loaded.
         """
+        import torch
+
+        from qartsr.upscale.device import choose_device
+
         place = choose_device(str(device))
-        if self.engine not in ("none", "simulated", "integer") and place != self.model.device:
+        if self.engine not in ("none", "simulated", "integer") and str(place) != network_of(self.model).device:
             do = f"load it there: from_pretrained(..., device={str(place)!r})"
             raise QartsrError(f"engine {self.engine} stays where it was loaded", "device", do)
-        self.model.to(place)
+        if isinstance(self.model, torch.nn.Module):
+            self.model.to(place)
         return self
 
     def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:
@@ -216,10 +230,10 @@ class OneStepSRPipeline:
 
     def _identity(self) -> dict[str, str | int]:
         """What a frame's bytes depend on, beside the frame."""
-        versions = {"qartsr": version("qartsr"), "torch": torch.__version__}
+        names = ("qartsr", "openvino" if self.engine == "openvino" else "torch")
         tiles = {"tile": self._tile or 0, "overlap": self._overlap, "rounds": self._rounds}
-        device = str(self.model.device)
-        return {"sha256": self._origin.digest(), "engine": self.engine, "device": device, **tiles, **versions}
+        place = {"engine": self.engine, "device": network_of(self.model).device}
+        return {"sha256": self._origin.digest(), **place, **tiles, **{name: version(name) for name in names}}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``folder`` such that ``from_pretrained(folder)`` loads the same model; it appears whole or not at all.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from qartsr.upscale.windows import fades, starts
+from qartsr.upscale.windows import Weights, fades, starts
 
 
 class Place(NamedTuple):
@@ -16,9 +15,9 @@ class Place(NamedTuple):
 
     top: int
     left: int
-    vertical: Tensor
+    vertical: Weights
     """(height,)"""
-    horizontal: Tensor
+    horizontal: Weights
     """(width,)"""
 
     @property
@@ -32,9 +31,10 @@ class Place(NamedTuple):
         return slice(self.left, self.left + len(self.horizontal))
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Weights:
         """(height, width) for blending; the weights of all tiles sum to 1 at every pixel."""
-        return self.vertical[:, None] * self.horizontal[None, :]
+        product: Weights = self.vertical[:, None] * self.horizontal[None, :]
+        return product
 
 
 def grid(height: int, width: int, tile: int, overlap: int, multiple: int) -> list[list[Place]]:
@@ -53,9 +53,8 @@ def spread(places: list[Place], count: int) -> list[Place]:
     return [places[int(index * step)] for index in range(min(count, len(places)))]
 
 
-def cut(image: Tensor, place: Place) -> Tensor:
+def cut(image: NDArray[Any], place: Place) -> NDArray[Any]:
     """The tile of (C, H, W); what lies beyond the image is its mirror, again and again where it is too small."""
     seen = image[:, place.rows, place.columns]
     missing = len(place.vertical) - seen.shape[1], len(place.horizontal) - seen.shape[2]
-    padded = np.pad(seen.numpy(), ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
-    return torch.from_numpy(np.ascontiguousarray(padded))
+    return np.pad(seen, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")

@@ -8,9 +8,7 @@ The choice depends on model and picture only, never on the machine, so that resu
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from qartsr.models import OneStepSR
+from qartsr.artifact.load import Load
 from qartsr.upscale.bands import PROBES
 from qartsr.upscale.windows import starts
 
@@ -20,29 +18,10 @@ LEAST, STEP = 384, 64
 """Sides that are tried, in output pixels: smaller tiles differ more from the whole picture."""
 SLACK = 1.15
 """A larger tile is taken as long as it costs at most so many times the cheapest."""
-_FLOAT, _LIVE, _SCORES = 4, 3, 2
 
 
-class Load(NamedTuple):
-    """What a run of the network needs of memory, by output pixel and by its square."""
-
-    linear: float
-    square: float
-
-    def bytes(self, pixels: float) -> float:
-        """For an output of so many pixels, an estimate."""
-        return self.linear * pixels + self.square * pixels**2
-
-
-def load_of(model: OneStepSR) -> Load:
-    """Three activations of the widest layer at full size, and two matrices of scores of the largest attention."""
-    facts = model.facts
-    return Load(facts.widest * _FLOAT * _LIVE, facts.attention * _SCORES * _FLOAT / facts.factor**4)
-
-
-def tile_for(model: OneStepSR, height: int, width: int, overlap: int, rounds: int) -> int:
-    """The side of a tile, or 0 for none, of an output of (height, width) pixels."""
-    load = load_of(model)
+def tile_for(load: Load, height: int, width: int, overlap: int, rounds: int) -> int:
+    """The side of a tile, or 0 for none, of an output of (height, width) pixels, for a network that needs ``load``."""
     if load.bytes(height * width) <= BUDGET:
         return 0
     least = max(LEAST, -(-2 * overlap // STEP) * STEP)

@@ -11,15 +11,19 @@ not tiled and exactly the network's.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 
 from qartsr.errors import QartsrError
 from qartsr.images import Picture, Some, as_image
-from qartsr.models import OneStepSR
 from qartsr.upscale.bands import ROUNDS, Report, bands
 from qartsr.upscale.colour import finish
 from qartsr.upscale.enlarge import enlarged, like
+from qartsr.upscale.network import Network, network_of
+
+if TYPE_CHECKING:
+    from qartsr.models import OneStepSR
 
 TILE, OVERLAP = 512, 64
 """Default side of a tile and least overlap of neighbours, in output pixels."""
@@ -32,7 +36,7 @@ def silent(done: int, total: int) -> None:
 
 
 def upscale_image(
-    model: OneStepSR,
+    model: OneStepSR | Network,
     image: Some,
     tile: int = TILE,
     overlap: int = OVERLAP,
@@ -54,14 +58,14 @@ def upscale_image(
     Raises QartsrError for what is no image (:func:`qartsr.images.as_image`), for an image without pixels or with 32
     bits per channel, for a tile or overlap that cannot work, and for a result that is not a number.
     """
-    tile, overlap = usable(tile, overlap, model.facts.multiple)
+    network = network_of(model)
+    tile, overlap = usable(tile, overlap, network.multiple)
     picture = as_image(image)
     source = enlarged(picture)
-    with torch.no_grad():
-        restored = finish(model.align, bands(model, source.lq, tile, overlap, report, seed, rounds), source.lq)
+    restored = finish(network.align, bands(network, source.lq, tile, overlap, report, seed, rounds), source.lq)
     cut = restored[:, source.rows, source.columns]
     del source, restored
-    return like(np.ascontiguousarray(cut.permute(1, 2, 0).numpy()), picture)
+    return like(np.ascontiguousarray(cut.transpose(1, 2, 0)), picture)
 
 
 def usable(tile: int, overlap: int, multiple: int) -> tuple[int, int]:

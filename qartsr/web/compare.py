@@ -17,10 +17,10 @@ from PIL import Image
 
 from qartsr.api import OneStepSRPipeline
 from qartsr.clips.names import is_clip
-from qartsr.data.pairs import SCALE, image_tensor, upsample
+from qartsr.data.pairs import image_tensor
 from qartsr.errors import QartsrError
 from qartsr.evaluate.pictures import error_map, fitted
-from qartsr.images import Picture, check_target, read_image, target_name, write_image
+from qartsr.images import SCALE, Picture, check_target, read_image, target_name, upsample, write_image
 from qartsr.metrics.luma import psnr_y
 from qartsr.release.leaderboard import leaderboard
 from qartsr.upscale.sources import local

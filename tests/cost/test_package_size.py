@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from qartsr.artifact.header import read_head
 from qartsr.config import parse_bits
 from qartsr.cost import package_size, qartsr_method
 from qartsr.cost.package_size import spec_of
 from qartsr.models import OneStepSR
 from qartsr.packing import write_package
-from qartsr.packing.header import read_head
 from qartsr.quantize import plan
 from qartsr.synthetic import ARCHITECTURES, blank
 from tests.packing.tiny import quantize, recipe, tiny_model

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from qartsr.artifact.spec import LayerSpec
 from qartsr.engines.integer_layer import INTEGERS, IntegerLayer, NoWindowSum, WindowSum
 from qartsr.errors import QartsrError
 from qartsr.layer import Conv2dOp, LayerOp, LinearOp
 from qartsr.packing.bits import pack_bits
 from qartsr.packing.integer_grid import code_grid
 from qartsr.packing.packed_layer import PackedLayer
-from qartsr.packing.spec import LayerSpec
 from qartsr.packing.supports import unsupported_reason
 from qartsr.quantizers import Grid
 

@@ -6,20 +6,21 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from qartsr.engines import choose, openvino_graphs
+from qartsr.engines import choose, openvino_parts
 from qartsr.engines.openvino import OpenVINO
-from qartsr.engines.openvino_cache import fingerprint
+from qartsr.engines.openvino_parts import fingerprint
 from qartsr.models import OneStepSR
-from qartsr.models.moments import Moments
 from qartsr.packing import load_package, write_package
+from qartsr.runtime.moments import Moments, Norms
 from qartsr.upscale import upscale_image
-from qartsr.upscale.statistics import count_norms, imposed, norms_of
+from qartsr.upscale.network import network_of
 from tests.export.test_model import psnr
 from tests.packing.tiny import network_input, quantize, recipe, tiny_model
 
@@ -62,17 +63,21 @@ def test_images_and_batches(packed: OneStepSR, fast: OneStepSR) -> None:
     assert not torch.equal(fast(two[:1], noise), found[:1])
 
 
+def norms_of(model: OneStepSR) -> Norms:
+    return network_of(model).norms()
+
+
 def moments(model: OneStepSR, weight: Tensor) -> dict[str, Tensor]:
-    seen: dict[str, Tensor] = {}
-    with torch.no_grad(), norms_of(model).watched(weight, seen.__setitem__):
+    seen: dict[str, Any] = {}
+    with torch.no_grad(), norms_of(model).watched(weight.numpy(), seen.__setitem__):
         model(network_input())
-    return seen
+    return {name: torch.from_numpy(value) for name, value in seen.items()}
 
 
 def test_moments_are_those_of_the_modules(packed: OneStepSR, fast: OneStepSR) -> None:
     weight = torch.rand(16, 24, generator=torch.Generator().manual_seed(0))
     expected, found = moments(packed, weight), moments(fast, weight)
-    assert list(found) == list(expected) and len(found) == count_norms(fast) == count_norms(packed)
+    assert list(found) == list(expected) and len(found) == norms_of(fast).count() == norms_of(packed).count()
     first = next(iter(expected))
     torch.testing.assert_close(found[first], expected[first], rtol=1e-5, atol=1e-6)
     for name, value in expected.items():
@@ -83,14 +88,14 @@ def test_moments_are_those_of_the_modules(packed: OneStepSR, fast: OneStepSR) ->
 def test_imposed_moments_are_used(packed: OneStepSR, fast: OneStepSR) -> None:
     """Moments of another image: as different from the plain result as in the model of modules."""
     with torch.no_grad():
-        seen = {name: Moments(*value.float()) for name, value in moments(packed, torch.ones(16, 24)).items()}
+        seen = {name: Moments(*value.float().numpy()) for name, value in moments(packed, torch.ones(16, 24)).items()}
     other = network_input(5)
-    with imposed(packed, seen):
+    with norms_of(packed).imposed(seen):
         expected = packed(other)
-    with imposed(fast, seen):
+    with norms_of(fast).imposed(seen):
         found = fast(other)
     assert psnr(found, expected) > 35 > psnr(packed(other), expected)
-    with pytest.raises(ValueError, match="no moments for"), imposed(fast, dict(list(seen.items())[:3])):
+    with pytest.raises(ValueError, match="no moments for"), norms_of(fast).imposed(dict(list(seen.items())[:3])):
         fast(other)
 
 
@@ -120,7 +125,7 @@ def test_the_second_start_compiles_nothing(file: Path, fast: OneStepSR, monkeypa
     def never(*_: object) -> None:
         raise AssertionError("a graph was made again")
 
-    monkeypatch.setattr(openvino_graphs, "build_part", never)
+    monkeypatch.setattr(openvino_parts, "skeleton", never)
     assert torch.equal(OpenVINO().prepare(load_package(file))(network_input()), expected)
 
 

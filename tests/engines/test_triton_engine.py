@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -18,7 +19,8 @@ from qartsr.errors import QartsrError
 from qartsr.kernels.plain import PlainKernels
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer, load_package, write_package
-from qartsr.upscale.statistics import imposed, observe
+from qartsr.upscale.network import network_of
+from qartsr.upscale.statistics import observe
 from tests.packing.tiny import network_input, quantize, recipe, tiny_model
 
 PLAIN = PlainKernels()
@@ -86,8 +88,9 @@ def test_tiles_can_share_their_statistics(package: Path) -> None:
     outputs = []
     for model in (rebuilt(package), load_package(package)):
         with torch.no_grad():
-            found = observe(model, model, [(other, torch.ones(16, 24))], 2)
-            with imposed(model, found):
+            norms = network_of(model).norms()
+            found = observe(norms, model, [(other, np.ones((16, 24), np.float32))], 2)
+            with norms.imposed(found):
                 outputs.append(model(x))
     without = model(x)
     assert float((outputs[0] - outputs[1]).abs().mean()) < 0.25 * float((without - outputs[1]).abs().mean())

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from qartsr.data.pairs import upsample
 from qartsr.evaluate.pictures import error_map
 from qartsr.evaluate.report import Inputs
 from qartsr.evaluate.scores import Row, Scores
 from qartsr.files import write_json, write_text
+from qartsr.images import upsample
 from qartsr.upscale import write_image
 
 BITS = ("w4a4", "w2a2")

@@ -23,6 +23,9 @@ NOT_IN_CORE = {
     "boto3", "botocore", "dvc", "dvc-s3", "fastapi-cli", "lpips", "mlflow", "mlflow-skinny", "prefect", "pyiqa",
     "pytest", "swift",
 }  # fmt: skip
+TORCHLESS_ROOMS = ("api", "artifact", "cli", "errors", "files", "images", "release", "remote", "runtime")
+"""What the extra [runtime] runs, with qartsr.upscale but for what hands over to torch."""
+TORCH_IN_UPSCALE = {"modules.py", "osediff.py", "official"}
 CORE_ROOMS = (
     "cli",
     "upscale",
@@ -82,9 +85,24 @@ def test_the_walk_through_the_metadata_finds_something() -> None:
 
 @pytest.mark.parametrize("room", CORE_ROOMS)
 def test_core_rooms_load_with_core_dependencies(room: str) -> None:
-    """Imports at the top of a file must be satisfied by a core install; those inside functions may need an extra."""
-    declared = {canonicalize_name(requirement.name) for requirement in _requirements()}
-    for path in _files(ROOT / "qartsr" / room):
+    """Imports at the top of a file need no extra but [torch]; those inside functions may."""
+    _demand_declared(_files(ROOT / "qartsr" / room), [*_requirements(), *_requirements("torch")])
+
+
+@pytest.mark.parametrize("room", [*TORCHLESS_ROOMS, "upscale"])
+def test_what_runs_without_torch_needs_no_extra_to_load(room: str) -> None:
+    files = [path for path in _files(ROOT / "qartsr" / room) if not TORCH_IN_UPSCALE & {*path.parts}]
+    _demand_declared(files, _requirements())
+
+
+def test_the_runtime_is_without_torch() -> None:
+    needed = _everything_needed([*_requirements(), *_requirements("runtime")])
+    assert "openvino" in needed and not needed & {"torch", "diffusers", "transformers", "triton", *NOT_IN_CORE}
+
+
+def _demand_declared(files: Iterable[Path], requirements: Iterable[Requirement]) -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in requirements}
+    for path in files:
         undeclared = _distributions(_top_level_imports(path)) - declared
         assert not undeclared, f"{path.relative_to(ROOT)} imports {undeclared}"
 
@@ -131,7 +149,7 @@ def test_constraints_satisfy_the_requirements() -> None:
 
 
 def test_older_torch_is_allowed_without_constraints() -> None:
-    (torch,) = [requirement for requirement in _requirements() if requirement.name == "torch"]
+    (torch,) = [requirement for requirement in _requirements("torch") if requirement.name == "torch"]
     assert torch.specifier.contains("2.11.0") and torch.specifier.contains("3.0")
 
 

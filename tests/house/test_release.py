@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr.packing import write_package
+from qartsr.export import skeleton
+from qartsr.packing import add_graphs, load_package, write_package
 from tests.house.project import ROOT
 from tests.packing.tiny import quantize, recipe, tiny_model
 
@@ -44,7 +45,7 @@ def test_every_python_that_is_promised_is_named() -> None:
 
 @pytest.mark.slow
 def test_a_wheel_from_the_sdist_runs_in_an_empty_environment(tmp_path: Path) -> None:
-    """Built, installed with its core dependencies only, and used from there on a picture."""
+    """Built, installed with the extra [runtime] only: no torch, at most 400 MB, and a picture of the right size."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.is_file():
         pytest.skip("uv, which builds and installs, is not in this environment")
@@ -52,16 +53,19 @@ def test_a_wheel_from_the_sdist_runs_in_an_empty_environment(tmp_path: Path) -> 
     run(uv, "build", "--no-build-isolation", "--python", sys.executable, "--out-dir", dist, ROOT)
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     run(uv, "venv", "--python", sys.executable, tmp_path / "empty")
-    run(uv, "pip", "install", "--python", python, wheel, "-c", ROOT / "constraints.txt")
-    model = tiny_model()
-    write_package(tmp_path / "model.safetensors", model, quantize(model, "w4a4", recipe()), {})
+    run(uv, "pip", "install", "--python", python, f"{wheel}[runtime]", "-c", ROOT / "constraints.txt")
+    size = sum(path.lstat().st_size for path in (tmp_path / "empty").rglob("*") if path.is_file())
+    assert size < 400e6, f"{size / 1e6:.0f} MB"
+    model, package = tiny_model(), tmp_path / "model.safetensors"
+    write_package(package, model, quantize(model, "w4a4", recipe()), {})
+    add_graphs(package, skeleton(load_package(package)))
     Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(tmp_path / "in.png")
-    qartsr = python.with_name("qartsr")
-    run(qartsr, "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", tmp_path / "model.safetensors")
+    run(python.with_name("qartsr"), "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package)
     with Image.open(tmp_path / "out.png") as made:
         assert made.size == (24, 20)
-    said = run(python, "-c", "import qartsr, importlib.util as u; print(qartsr.__file__, u.find_spec('mlflow'))")
-    assert said.startswith(str(tmp_path / "empty")) and said.strip().endswith("None")
+    absent = "[u.find_spec(name) for name in ('torch', 'diffusers', 'onnx', 'mlflow')]"
+    said = run(python, "-c", f"import qartsr, importlib.util as u; print(qartsr.__file__, {absent})")
+    assert said.startswith(str(tmp_path / "empty")) and said.strip().endswith("[None, None, None, None]")
     assert sdist.stat().st_size < 40e6
 
 

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qartsr.artifact.header import SCHEMA_VERSION, read_head, sealed
 from qartsr.errors import QartsrError
 from qartsr.packing import inspect, load_package, write_package
 from qartsr.packing import package as package_module
-from qartsr.packing.header import SCHEMA_VERSION, read_head, sealed
+from qartsr.packing.plans import plan_of
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 FAST = settings(max_examples=50, deadline=None)
@@ -176,7 +177,7 @@ def test_anything_in_the_place_of_a_header_value(data: st.DataObject, value: Any
         path = Path(folder) / "p"
         path.write_bytes(forged(change))
         try:
-            read_head(path).header.plan()
+            plan_of(read_head(path).header)
         except QartsrError as error:
             assert "\n" not in str(error)
 

@@ -13,10 +13,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
+from qartsr.artifact.header import MAGIC, metadata, read_head, sealed
 from qartsr.errors import QartsrError
 from qartsr.models import is_folded
 from qartsr.packing import inspect, load_package, read_header, write_package
-from qartsr.packing.header import MAGIC, metadata, read_head, sealed
+from qartsr.packing.plans import plan_of
 from tests.packing.tiny import network_input, quantize, quantized, recipe, tiny_model
 
 NONE = {"kind": "none"}
@@ -55,7 +56,7 @@ def test_a_package_runs_as_its_model(tmp_path: Path, case: str) -> None:
     assert (loaded.timestep, loaded.align, loaded.facts.multiple) == (model.timestep, model.align, model.facts.multiple)
     assert not loaded.training
     assert not any(p.is_meta for p in (*loaded.parameters(), *loaded.buffers()))
-    assert read_head(tmp_path / "p").header.plan() == plan
+    assert plan_of(read_head(tmp_path / "p").header) == plan
     inventory = inspect(tmp_path / "p")
     assert inventory.total == (tmp_path / "p").stat().st_size
 
@@ -66,7 +67,7 @@ def test_a_model_that_was_not_folded_runs_too(tmp_path: Path) -> None:
     write_package(tmp_path / "p", model, plan, {})
     loaded = load_package(tmp_path / "p")
     header = read_head(tmp_path / "p").header
-    assert header.constants == {} and header.plan() == plan and loaded.context.shape == (1, 3, 6)
+    assert header.constants == {} and plan_of(header) == plan and loaded.context.shape == (1, 3, 6)
     with torch.no_grad():
         assert torch.equal(loaded(lq), model(lq))
 
@@ -81,7 +82,7 @@ def test_folding_drops_the_layers_and_keeps_any_batch_size(tmp_path: Path) -> No
     stored = {name for name in head.table if is_folded(name, head.header.constants)}
     assert stored == {f"{name}.value" for name in head.header.constants}
     assert {head.table[name].dtype for name in stored} == {"F16"}
-    assert head.header.plan() == plan
+    assert plan_of(head.header) == plan
     with torch.no_grad():
         assert torch.equal(loaded(lq), model(lq))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from qartsr.artifact.hadamard import hadamard
 from qartsr.config.parts import HadamardConfig
 from qartsr.transforms import Hadamard, block_order, rotated
-from qartsr.transforms.hadamard import hadamard
 
 
 @pytest.mark.parametrize("order", [1, 2, 4, 8, 12, 20, 24, 28, 36, 40, 44, 48, 60, 76, 96, 112, 320, 640, 1536])

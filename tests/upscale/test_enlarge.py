@@ -55,13 +55,13 @@ def test_invisible_colours_have_no_influence(soft: bool) -> None:
 
 def test_the_network_is_given_the_colours_as_they_are_composed() -> None:
     for soft in (False, True):
-        source = enlarged(as_image(disc((0, 255, 0), soft))).lq.permute(1, 2, 0).numpy().astype(int)
+        source = enlarged(as_image(disc((0, 255, 0), soft))).lq.transpose(1, 2, 0).astype(int)
         assert np.abs(source - (220, 40, 40)).max() <= 1
     mixed = np.asarray(disc((0, 0, 0))).copy()
     mixed[..., :3] = RNG.integers(0, 256, (18, 20, 3))
     image = Image.fromarray(mixed)
     theirs = np.asarray(image.resize((80, 72), Image.Resampling.BICUBIC)).astype(int)
-    ours = enlarged(as_image(image)).lq.permute(1, 2, 0).numpy().astype(int)
+    ours = enlarged(as_image(image)).lq.transpose(1, 2, 0).astype(int)
     firm = theirs[..., 3] == 255
     assert (
         np.abs(ours - theirs[..., :3])[firm].mean() < 4

@@ -9,10 +9,11 @@ from PIL import Image
 from qartsr import OneStepSRPipeline
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
+from qartsr.models.load import load_of
 from qartsr.models.sd_unet import sample_backbone
 from qartsr.synthetic import ARCHITECTURES, blank
 from qartsr.upscale import tile_size, upscale_image
-from qartsr.upscale.tile_size import BUDGET, LEAST, cost, load_of, tile_for
+from qartsr.upscale.tile_size import BUDGET, LEAST, cost, tile_for
 from tests.packing.tiny import tiny_model
 
 
@@ -25,14 +26,14 @@ def test_the_choice_is_the_cheapest_that_fits(model: OneStepSR) -> None:
     """Brute force over every side that is tried."""
     load = load_of(model)
     for height, width in ((512, 512), (1024, 1024), (3000, 4000), (12000, 16000)):
-        chosen = tile_for(model, height, width, 64, 2)
+        chosen = tile_for(load, height, width, 64, 2)
         fitting = [side for side in range(LEAST, 4096, 64) if side == LEAST or load.bytes(side**2) <= BUDGET]
         best = min(cost(height, width, side, 64, 2) for side in fitting)
         if load.bytes(height * width) <= BUDGET:
             assert chosen == 0 and cost(height, width, 1 << 20, 64, 2) <= best
         else:
             assert chosen in fitting and cost(height, width, chosen, 64, 2) <= 1.15 * best
-    assert tile_for(model, 512, 512, 64, 2) == 0
+    assert tile_for(load_of(model), 512, 512, 64, 2) == 0
 
 
 def test_the_passes_are_those_that_are_counted() -> None:

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qartsr.data.pairs import SCALE, image_tensor
+from qartsr.data.pairs import image_tensor
 from qartsr.errors import QartsrError
+from qartsr.images import SCALE
 
 MULTIPLE = 8
 _BICUBIC, _LANCZOS = Image.Resampling.BICUBIC, Image.Resampling.LANCZOS

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
-from qartsr.config.base import Config
-from qartsr.config.parts import LayerRecipe
+from qartsr.artifact.base import Config
+from qartsr.artifact.spec import LayerSpec
+from qartsr.artifact.table import Table, read_table
 from qartsr.errors import QartsrError, short
 from qartsr.files import reading
-from qartsr.models import is_folded
-from qartsr.packing.spec import LayerSpec
-from qartsr.packing.table import Table, read_table
-from qartsr.quantize import LayerPlan, Plan
 
 SCHEMA_VERSION = 2
-"""What is written; 1, without rotations and ranges per token, is read too."""
+"""What is written; 1, without rotations, ranges per token and graphs, is read too."""
 KEY = "qartsr"
 MAGIC = b'{"__metadata__":{"qartsr":"{\\"checksum\\":\\"'
 """Bytes 8 and following of every package; the 64 hexadecimal digits of the checksum come next."""
@@ -53,7 +51,8 @@ class Header(Config):
     method: str
     bits: str
     architecture: dict[str, Any]
-    recipes: tuple[LayerRecipe, ...]
+    recipes: tuple[dict[str, Any], ...]
+    """JSON of :class:`qartsr.config.parts.LayerRecipe`: how layers were made; who runs a package needs none of it"""
     layers: tuple[LayerEntry, ...]
     constants: dict[str, tuple[int, ...]]
     """folded modules and the shapes of what stands in their place; empty where nothing is folded"""
@@ -74,36 +73,10 @@ class Header(Config):
         """The packed layers."""
         return {entry.name: entry.stored for entry in self.layers if entry.stored is not None}
 
-    def plan(self) -> Plan:
-        """The plan the model was quantized by."""
-        layers = tuple(
-            LayerPlan(
-                name=entry.name,
-                weight_bits=entry.weight_bits,
-                input_bits=entry.input_bits,
-                recipe=self.recipes[entry.recipe],
-                float=entry.float,
-            )
-            for entry in self.layers
-        )
-        return Plan(method=self.method, bits=self.bits, layers=layers)
 
-
-def entries(plan: Plan, specs: dict[str, LayerSpec]) -> tuple[tuple[LayerRecipe, ...], tuple[LayerEntry, ...]]:
-    """The plan with each recipe told once, and what is stored of each layer."""
-    recipes = list(dict.fromkeys(layer.recipe for layer in plan.layers))
-    layers = tuple(
-        LayerEntry(
-            name=layer.name,
-            recipe=recipes.index(layer.recipe),
-            weight_bits=layer.weight_bits,
-            input_bits=layer.input_bits,
-            float=layer.float,
-            stored=specs.get(layer.name),
-        )
-        for layer in plan.layers
-    )
-    return tuple(recipes), layers
+def is_folded(name: str, folded: Mapping[str, object]) -> bool:
+    """Whether the layer ``name`` is, or was part of, one of the ``folded`` modules."""
+    return any(name == module or name.startswith(f"{module}.") for module in folded)
 
 
 class Head(NamedTuple):

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from qartsr.config.base import Config
-from qartsr.transforms import block_order
-from qartsr.transforms.family import Stored
+from qartsr.artifact.base import Config
+from qartsr.artifact.hadamard import block_order
 
 _NEW = ("input_token", "rotation", "skip_rotated")
 CodeBits = Literal[0, 2, 3, 4, 5, 6, 7, 8]
 """0: floating point"""
+TransformKind = Literal["none", "scale", "affine", "hadamard"]
 
 
 class LayerSpec(Config):
@@ -25,7 +25,7 @@ class LayerSpec(Config):
     """one weight grid per output channel, or one for all"""
     bias_bits: CodeBits
     input_bits: CodeBits
-    transform: Stored
+    transform: TransformKind
     rank: int = Field(ge=0, le=4096)
     """of the skip branch; 0: there is none"""
     weight_groups: int = Field(1, ge=1)

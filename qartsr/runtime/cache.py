@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,23 +15,10 @@ from typing import Any
 
 from qartsr.errors import QartsrError
 from qartsr.files import cache_folder, sha256_tree, write_bytes
-from qartsr.models import Backbone, architecture
-from qartsr.packing import PackedLayer
 
 LIMIT = 8 << 30
 """Bytes the cache may have; the files used longest ago go first."""
-_CODE = ("export", "engines")
-
-
-def fingerprint(model: Backbone) -> str:
-    """Hex SHA-256 of all that a packed model computes with."""
-    layers = {name: repr(part.op) for name, part in model.named_modules() if isinstance(part, PackedLayer)}
-    digest = hashlib.sha256(json.dumps([architecture(model), layers], sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        array = value.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+_CODE = ("export", "runtime")
 
 
 class Cache:

@@ -8,43 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from qartsr.export import NormWriter, imposed, observed, plain
-from qartsr.models import Backbone
-from qartsr.models.moments import Moments, Seen, Statistics, affine, share
+from qartsr.runtime.moments import Floats, GroupNorm, Moments, Seen, Statistics, affine, share
 
+Mode = Literal["plain", "imposed", "observed"]
+"""How the norms of a graph are written; observed ones are computed in fp32 throughout."""
 Shapes = Mapping[str, Sequence[int]]
 """Of a graph's inputs, by name."""
 
 
-class Mode(NamedTuple):
-    """How the norms of a graph are written."""
-
-    name: str
-    writer: NormWriter
-    exact: bool
-    """computed in fp32 throughout"""
-
-
-PLAIN = Mode("plain", plain, exact=False)
-IMPOSED = Mode("imposed", imposed, exact=False)
-OBSERVED = Mode("observed", observed, exact=True)
-
-
 class _Watch(NamedTuple):
-    weight: Tensor
+    weight: Floats
     seen: Seen
 
 
 class GraphNorms:
     """The norms of one model; the state of the contexts they are in."""
 
-    def __init__(self, model: Backbone) -> None:
-        self._norms = {name: part for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)}
+    def __init__(self, norms: Mapping[str, GroupNorm]) -> None:
+        self._norms = norms
         self._fixed: Statistics = {}
         self._watches: list[_Watch] = []
 
@@ -62,7 +47,7 @@ class GraphNorms:
             self._fixed = before
 
     @contextmanager
-    def watched(self, weight: Tensor, seen: Seen) -> Iterator[None]:
+    def watched(self, weight: Floats, seen: Seen) -> Iterator[None]:
         """Moments become outputs; ``weight`` (H, W) says how much each position counts."""
         self._watches.append(_Watch(weight, seen))
         try:
@@ -73,31 +58,31 @@ class GraphNorms:
     def mode(self) -> Mode:
         """The graph that is wanted now. Raises ValueError where moments of some norms only are imposed to no end."""
         if self._watches:
-            return OBSERVED
+            return "observed"
         if not self._fixed:
-            return PLAIN
+            return "plain"
         if missing := self._norms.keys() - self._fixed.keys():
             raise ValueError(f"no moments for {min(missing)}")
-        return IMPOSED
+        return "imposed"
 
     def feed(self, shapes: Shapes) -> dict[str, Any]:
         """Values of the inputs that a mode brings."""
         feed: dict[str, Any] = {}
         for name, norm in self._norms.items():
             if f"{name}.affine" in shapes:
-                feed[f"{name}.affine"] = affine(norm, self._fixed[name]).numpy()
+                feed[f"{name}.affine"] = affine(norm, self._fixed[name])
             if f"{name}.weights" in shapes:
-                feed |= self._observing(name, norm.num_groups, shapes[f"{name}.weights"][:-1])
+                feed |= self._observing(name, norm.groups, shapes[f"{name}.weights"][:-1])
         return feed
 
     def _observing(self, name: str, groups: int, sides: Sequence[int]) -> dict[str, Any]:
-        unused = Moments(torch.zeros(groups), torch.ones(groups))
+        unused = Moments(np.zeros(groups, np.float32), np.ones(groups, np.float32))
         wanted = share(self._watches[-1].weight, sides)
-        weights = [torch.full_like(wanted, 1 / len(wanted)), wanted]
+        weights = [np.full_like(wanted, 1 / len(wanted)), wanted]
         return {
-            f"{name}.weights": torch.stack(weights, 1).reshape(*sides, 2).numpy(),
-            f"{name}.given": torch.stack(self._fixed.get(name, unused), 1).numpy(),
-            f"{name}.fixed": torch.full((1, 1), float(name in self._fixed)).numpy(),
+            f"{name}.weights": np.stack(weights, 1).reshape(*sides, 2),
+            f"{name}.given": np.stack(self._fixed.get(name, unused), 1),
+            f"{name}.fixed": np.full((1, 1), name in self._fixed, np.float32),
         }
 
     def tell(self, outputs: Mapping[str, Any]) -> None:
@@ -105,4 +90,4 @@ class GraphNorms:
         for watch in self._watches[-1:]:
             for name, value in outputs.items():
                 if name.endswith(".moments"):
-                    watch.seen(name.removesuffix(".moments"), torch.from_numpy(value).t().double())
+                    watch.seen(name.removesuffix(".moments"), value.T.astype(np.float64))

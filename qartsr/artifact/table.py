@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from qartsr.config.base import Config
+from qartsr.artifact.base import Config
 from qartsr.errors import QartsrError
 
 _AGAIN = "fetch or make the package again"

@@ -1,0 +1,1 @@
+"""Packages that run without torch: their graphs, compiled by OpenVINO, and NumPy around them."""

@@ -1,0 +1,50 @@
+"""The one-step network as compiled graphs: encode, one denoising step, decode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qartsr.artifact.load import Load
+from qartsr.errors import QartsrError
+from qartsr.runtime.graphs import Graphs
+from qartsr.runtime.norms import GraphNorms
+from qartsr.runtime.package import PackageGraphs
+
+Floats = NDArray[np.float32]
+
+
+class GraphNetwork:
+    """A package on this CPU; see :class:`qartsr.upscale.network.Network`. For one thread at a time."""
+
+    def __init__(self, package: PackageGraphs, threads: int) -> None:
+        self._facts, self.identity = package.facts, package.identity
+        self.device, self.load = "cpu", Load(package.facts.linear, package.facts.square)
+        self.align, self.factor, self.multiple = package.facts.align, package.facts.factor, package.facts.multiple
+        self._norms = GraphNorms(package.group_norms)
+        self._graphs = Graphs(package, self._norms, threads)
+
+    def runner(self, size: tuple[int, int], seed: int | None) -> Any:
+        """Runs tiles. Raises QartsrError for a seed: noise is torch's."""
+        if seed is not None:
+            what = "a sample of the encoder's posterior is drawn by torch alone"
+            raise QartsrError(what, "seed", "load the package with qartsr.packing.load_package")
+        return lambda image, place: self(image)
+
+    def __call__(self, image: Floats) -> Floats:
+        """(3, H, W) in [-1, 1], sides multiples of ``multiple`` -> the network's raw output, not clamped."""
+        facts = self._facts
+        mean, _ = self._graphs.run("encoder", image[None])
+        z_l: Floats = mean * np.float32(facts.scaling)
+        (predicted,) = self._graphs.run("denoiser", z_l)
+        moved: Floats = z_l - np.float32(facts.noise) * predicted
+        z_h: Floats = moved / np.float32(facts.signal)
+        raw: Floats = z_h / np.float32(facts.scaling)
+        (found,) = self._graphs.run("decoder", raw)
+        return found[0]
+
+    def norms(self) -> GraphNorms:
+        """Its GroupNorms."""
+        return self._norms

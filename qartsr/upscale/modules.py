@@ -1,0 +1,58 @@
+"""A torch model as :class:`qartsr.upscale.network.Network`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qartsr.artifact.load import Load
+from qartsr.models import OneStepSR
+from qartsr.models.load import load_of
+from qartsr.models.moments import ModuleNorms
+from qartsr.runtime.moments import Norms
+from qartsr.upscale.network import Run
+from qartsr.upscale.places import Place
+
+
+class ModuleNetwork:
+    """Runs where the model lies."""
+
+    def __init__(self, model: OneStepSR) -> None:
+        self._model = model
+        self.device = str(model.device)
+        self.align, self.factor, self.multiple = model.align, model.facts.factor, model.facts.multiple
+
+    @property
+    def load(self) -> Load:
+        """What a run needs of memory."""
+        return load_of(self._model)
+
+    def runner(self, size: tuple[int, int], seed: int | None) -> Run:
+        """The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
+        model, factor = self._model, self.factor
+        shape = (1, model.facts.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed or 0))
+        device = model.device
+
+        @torch.no_grad()
+        def run(image: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
+            part = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
+            if seed is None:
+                output = model(part)
+            else:
+                rows, columns = (
+                    slice(side.start // factor, side.stop // factor) for side in (place.rows, place.columns)
+                )
+                output = model(part, noise[:, :, rows, columns].to(device))
+            found: NDArray[np.float32] = output[0].float().cpu().numpy()
+            return found
+
+        return run
+
+    def norms(self) -> Norms:
+        """Those that the model brings, else those of its modules."""
+        bring: Any = getattr(self._model, "norms", None)
+        return bring() if callable(bring) else ModuleNorms(self._model)
