@@ -7,6 +7,7 @@ methods, which is no part of the pipeline, is asked for by name: ``--targets exp
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Set
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
@@ -28,9 +30,11 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pipelines.console import notify, quiet_prefect, show, unreachable, worth_reading
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
 from pipelines.process import LOST, Options, Processes, lost
-from pipelines.table import markdown, results_table
+from pipelines.table import COLUMNS, markdown, results_table
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
+from qartsr.files import write_json
+from qartsr.tracking import NO_RUN, PARENT, Tracker, open_run
 
 _LAST_LINES, _PAUSE = 15, 2.0
 _THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))  # _run counts the lanes
@@ -108,16 +112,8 @@ def reproduce(
     except QartsrError as error:
         return Failed(message=str(error))
     get_run_logger().info(f"stale: {', '.join(plan)}" if plan else "every stage is up to date")
-    python = str(Path(sys.executable).parent)
-    path = os.pathsep.join([python, os.environ.get("PATH", os.defpath)])
-    processes = Processes(folder, {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"})
     options = Options(compute.launcher, share)
-    try:
-        with concurrency(slot, lease_duration=60, strict=True) if slot and plan else nullcontext():
-            states = _run(plan, lanes, processes, options)
-    except BaseException:  # cancelled: nothing may go on without the flow
-        processes.end()
-        raise
+    states = _recorded(folder, plan, lanes, options, slot)
     try:
         if share and states:
             push_runs(folder)
@@ -129,6 +125,49 @@ def reproduce(
         return Failed(message="\n\n".join([*failed, *([f"not run: {', '.join(left)}"] if left else [])]))
     create_markdown_artifact(markdown(results_table(folder)), key="results", description="results of the pipeline")
     return Completed(message=f"{len(states)} stages ran")
+
+
+class _StageFailedError(Exception):
+    """Marks the flow's own run in MLflow as failed."""
+
+    def __init__(self, states: dict[str, State[None]]) -> None:
+        self.states = states
+
+
+def _recorded(
+    folder: Path, plan: Mapping[str, Set[str]], lanes: int, options: Options, slot: str | None
+) -> dict[str, State[None]]:
+    """Run the plan; in MLflow the flow is the parent of its stages' runs, with a table to compare bit-widths by."""
+    python = str(Path(sys.executable).parent)
+    path = os.pathsep.join([python, os.environ.get("PATH", os.defpath)])
+    profile = load_params(folder / "params.yaml").profile
+    try:
+        with open_run(profile, "reproduce", {"stages": list(plan), "lanes": lanes}) if plan else NO_RUN as run:
+            run.tags({"mlflow.source.name": "pipelines.reproduce"})
+            environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", PARENT: run.run_id}
+            processes = Processes(folder, environment)
+            try:
+                with concurrency(slot, lease_duration=60, strict=True) if slot and plan else nullcontext():
+                    states = _run(plan, lanes, processes, options)
+            except BaseException:  # cancelled: nothing may go on without the flow
+                processes.end()
+                raise
+            if not all(state.is_completed() for state in states.values()):
+                raise _StageFailedError(states)
+            _compare(folder, run)
+    except _StageFailedError as failure:
+        return failure.states
+    return states
+
+
+def _compare(folder: Path, run: Tracker) -> None:
+    """The results as a table of MLflow's (Evaluation runs, Artifacts)."""
+    rows = [tuple(row) for row in results_table(folder)]
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "results.json"
+        write_json(file, {"columns": COLUMNS, "data": rows})
+        run.artifact(file)
+    run.tags({"mlflow.loggedArtifacts": json.dumps([{"path": "results.json", "type": "table"}])})
 
 
 def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes, options: Options) -> dict[str, State[None]]:

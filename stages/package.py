@@ -19,26 +19,26 @@ def main() -> None:
     """Write model.safetensors, summary.json and README.md of one bit-width."""
     args = arguments(__doc__, "--model", "--state", "--metrics", "--fp", "--out", bits=True)
     params = load_params(args.params)
-    prepare(params.compute, params.compute.threads)
-    model = load_model(args.model)
-    decided = load_state(model, args.state)
-    file = args.out / "model.safetensors"
-    write_package(file, model, decided, {"profile": params.profile})
-    packed = load_package(file)
-    prove_equal(packed, model, params.seed)
-    _add_graphs(file, packed)
-    summary = {
-        "bits": args.bits,
-        "method": decided.method,
-        "sha256": sha256_file(file),
-        "bytes": file.stat().st_size,
-        "metrics": read_json(args.metrics),
-        "fp": read_json(args.fp),
-    }
-    write_json(args.out / "summary.json", summary)
-    card = model_card(params.profile, params.backbone.kind, summary, inspect(file).kinds)
-    write_text(args.out / "README.md", card)
-    with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits, "method": decided.method}) as run:
+    with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits}) as run:
+        prepare(params.compute, params.compute.threads)
+        model = load_model(args.model)
+        decided = load_state(model, args.state)
+        file = args.out / "model.safetensors"
+        write_package(file, model, decided, {"profile": params.profile})
+        packed = load_package(file)
+        prove_equal(packed, model, params.seed)
+        _add_graphs(file, packed)
+        summary = {
+            "bits": args.bits,
+            "method": decided.method,
+            "sha256": sha256_file(file),
+            "bytes": file.stat().st_size,
+            "metrics": read_json(args.metrics),
+            "fp": read_json(args.fp),
+        }
+        write_json(args.out / "summary.json", summary)
+        card = model_card(params.profile, params.backbone.kind, summary, inspect(file).kinds)
+        write_text(args.out / "README.md", card)
         run.metrics({"bytes": summary["bytes"]}, 0)
         run.tags({"sha256": summary["sha256"]})
 

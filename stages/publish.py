@@ -15,9 +15,10 @@ def main() -> None:
     params = load_params(args.params)
     tags = package_tags(args.package, params.profile)
     name = model_name(params.profile, args.bits)
-    receipt = publish(args.package / "model.safetensors", name, tags, params.publish.bucket)
-    write_json(args.receipt, receipt._asdict())
     with open_run(params.profile, f"publish@{args.bits}", params.publish.model_dump()) as run:
+        file, bucket = args.package / "model.safetensors", params.publish.bucket
+        receipt = publish(file, name, tags, bucket, run.run_id)
+        write_json(args.receipt, receipt._asdict())
         run.tags(receipt._asdict())
         run.artifact(args.receipt)
 

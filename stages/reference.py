@@ -14,11 +14,11 @@ def main() -> None:
     """Write images, error maps and scores of both."""
     args = arguments(__doc__, "--model", "--data", "--out", "--bicubic", "--fp")
     params = load_params(args.params)
-    device = prepare(params.compute, params.compute.threads)
-    measure = meter(params.evaluate.metrics, params.lpips, device)
-    subjects = ("bicubic", "fp")
-    scores = evaluate_reference(load_model(args.model).to(device), args.data, args.out, measure)
     with open_run(params.profile, "reference", params.evaluate.model_dump()) as run:
+        device = prepare(params.compute, params.compute.threads)
+        measure = meter(params.evaluate.metrics, params.lpips, device)
+        subjects = ("bicubic", "fp")
+        scores = evaluate_reference(load_model(args.model).to(device), args.data, args.out, measure)
         for subject, result, metrics in zip(subjects, scores, (args.bicubic, args.fp), strict=True):
             result.write(args.out / subject, metrics)
             run.metrics({f"{subject}_{name}": value for name, value in result.tracked().items()}, 0)

@@ -14,9 +14,9 @@ def main() -> None:
     """Write the page and the pictures beside it."""
     args = arguments(__doc__, *FOLDERS, "--out")
     params = load_params(args.params)
-    folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
-    write_report(Inputs(profile=params.profile, bits=params.bits, **folders), args.out)
     with open_run(params.profile, "report", {"bits": list(params.bits)}) as run:
+        folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
+        write_report(Inputs(profile=params.profile, bits=params.bits, **folders), args.out)
         for file in sorted(args.out.iterdir()):
             run.artifact(file)
 

@@ -81,9 +81,10 @@ class Receipt(NamedTuple):
     version: int
 
 
-def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str) -> Receipt:
+def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str, run_id: str = "") -> Receipt:
     """Publish the model file ``package`` (its model card ``README.md`` beside it) as a version of ``name``.
 
+    The card is the version's description, less its head; ``run_id``, if any, the run that the version links to.
     Beside them go the files of the MLflow flavour (:mod:`qartsr.release.flavour`).
     Bytes that are there already are not sent again, nor registered again; their version gets the new ``tags``. Raises
     QartsrError when the store or the registry does not answer, or the store gives back other bytes than it got.
@@ -98,7 +99,7 @@ def publish(package: Path, name: str, tags: Mapping[str, str], bucket: str) -> R
         for file in (package.with_name("README.md"), *write_flavour(Path(scratch), sha256)):
             _accompany(store, file, bucket, folder)
     all_tags = {**tags, "sha256": sha256, "bytes": str(size)}
-    version = _register(registry, name, sha256, f"s3://{bucket}/{folder}", all_tags)
+    version = _register(registry, name, sha256, f"s3://{bucket}/{folder}", all_tags, _card(package), run_id)
     return Receipt(f"s3://{bucket}/{folder}/{WEIGHTS}", sha256, size, name, version)
 
 
@@ -123,7 +124,16 @@ def _accompany(store: Store, file: Path, bucket: str, folder: str) -> None:
         store.upload(file, bucket, key)
 
 
-def _register(registry: Registry, name: str, sha256: str, source: str, tags: Mapping[str, str]) -> int:
+def _card(package: Path) -> str:
+    """What is for people of its model card."""
+    file = package.with_name("README.md")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text
+
+
+def _register(
+    registry: Registry, name: str, sha256: str, source: str, tags: Mapping[str, str], card: str, run_id: str
+) -> int:
     """The number of the one version with this hash at this place."""
 
     def find() -> list[Version]:
@@ -131,7 +141,7 @@ def _register(registry: Registry, name: str, sha256: str, source: str, tags: Map
 
     if not find():
         try:
-            registry.create(name, source, tags)
+            registry.create(name, source, tags, card, run_id)
         except QartsrError:  # the answer may be lost and the version be there
             if not find():
                 raise

@@ -12,6 +12,8 @@ from qartsr.errors import QartsrError
 from qartsr.remote import REGISTRY, Mlflow, SilentError, open_mlflow, split_uri
 
 WEIGHTS = "model.safetensors"
+_DESCRIPTION = 5000
+"""Longest description MLflow takes, in characters."""
 
 
 def model_name(profile: str, bits: str) -> str:
@@ -92,11 +94,15 @@ class Registry:
         """Versions whose tag ``sha256`` is this, oldest first."""
         return self.versions(name, f" and tags.sha256 = '{sha256}'")
 
-    def create(self, name: str, source: str, tags: Mapping[str, str]) -> None:
-        """A new version, tags and all in one transaction of the server; the model itself is made if need be."""
+    def create(self, name: str, source: str, tags: Mapping[str, str], description: str = "", run_id: str = "") -> None:
+        """A new version, tags and all in one transaction of the server; the model itself is made if need be.
+
+        ``description``: Markdown, of which 5000 characters are kept; ``run_id``: the run that published it.
+        """
         self._server.post("registered-models/create", {"name": name}, present=True)
         pairs = [{"key": key, "value": value} for key, value in sorted(tags.items())]
-        self._server.post("model-versions/create", {"name": name, "source": source, "tags": pairs})
+        body = {"name": name, "source": source, "tags": pairs, "description": description[:_DESCRIPTION]}
+        self._server.post("model-versions/create", body | ({"run_id": run_id} if run_id else {}))
 
     def delete(self, version: Version) -> None:
         """Delete a version, if it is there."""

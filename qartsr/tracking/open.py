@@ -6,15 +6,21 @@ import getpass
 import json
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from qartsr.config import load_params
+from qartsr.errors import QartsrError
 from qartsr.remote import Mlflow, open_mlflow
 from qartsr.tracking.artifacts import ArtifactStore
 from qartsr.tracking.run import NullRun, Run, Tracker
 
+PARENT = "QARTSR_PARENT_RUN"
+"""The environment variable by which a flow tells its stages the id of its own run."""
 _FIRST_ANSWER = 3.0
 """Seconds a stage waits to learn whether the server is there."""
 _ANSWER = 10.0
@@ -28,6 +34,8 @@ _log = logging.getLogger("qartsr.tracking")
 @contextmanager
 def open_run(profile: str, stage: str, values: Mapping[str, Any]) -> Iterator[Tracker]:
     """A run named ``stage`` in the experiment ``qartsr-<profile>``, with ``values`` as its parameters.
+
+    Tags to filter by: profile, bits, method, rank, seed and commit. Under a flow it is a child of the flow's run.
 
     Without MLFLOW_TRACKING_URI, or when the server does not answer within 3 s (one line says so), the run is a
     ``NullRun``. An exception inside marks the run FAILED (KILLED when interrupted) and passes on.
@@ -47,7 +55,7 @@ def _begin(profile: str, stage: str, values: Mapping[str, Any]) -> Run | NullRun
     try:
         experiment = _experiment(open_mlflow(_FIRST_ANSWER), f"qartsr-{profile}")
         server = open_mlflow(_ANSWER)
-        run = _create(server, experiment, stage)
+        run = _create(server, experiment, profile, stage)
     except Exception as error:  # science never waits for the network, nor fails with it
         _log.warning("%s: this run is not tracked: %s", stage, error)
         return NullRun()
@@ -67,8 +75,13 @@ def _experiment(server: Mlflow, name: str) -> str:
     raise RuntimeError(f"experiment {name} can be neither found nor made")
 
 
-def _create(server: Mlflow, experiment: str, stage: str) -> Run:
+def _create(server: Mlflow, experiment: str, profile: str, stage: str) -> Run:
     tags = {"mlflow.source.name": f"stages.{stage.partition('@')[0]}", "mlflow.source.type": "LOCAL", **_user()}
+    tags |= {"profile": profile, **_commit(), **_method(profile)}
+    if bits := stage.partition("@")[2]:
+        tags["bits"] = bits
+    if parent := os.environ.get(PARENT, "").strip():
+        tags["mlflow.parentRunId"] = parent
     body = {
         "experiment_id": experiment,
         "run_name": stage,
@@ -84,6 +97,29 @@ def _user() -> dict[str, str]:
         return {"mlflow.user": getpass.getuser()}
     except (KeyError, OSError):  # a user id without a name, as in many containers
         return {}
+
+
+def _commit() -> dict[str, str]:
+    """Of the folder the stage runs in, which is the project's."""
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return {"commit": commit, "mlflow.source.git.commit": commit}
+    return {}
+
+
+def _method(profile: str) -> dict[str, str]:
+    """What the pipeline of this profile varies; nothing for a run of another one, of the experiments for example."""
+    file = Path("params.yaml")
+    if not file.is_file():
+        return {}
+    with suppress(QartsrError):
+        params = load_params(file)
+        if params.profile == profile:
+            skip = params.method.layer.skip
+            rank = getattr(skip, "rank", 0)
+            return {"method": params.method.title, "rank": str(rank), "seed": str(params.seed)}
+    return {}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

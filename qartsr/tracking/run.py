@@ -62,6 +62,9 @@ _BUFFER = 200_000
 class Tracker(Protocol):
     """What a stage may tell."""
 
+    run_id: str
+    """Empty where no server is in use."""
+
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers at a step."""
 
@@ -74,6 +77,8 @@ class Tracker(Protocol):
 
 class NullRun:
     """Where no server is in use."""
+
+    run_id = ""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Nothing."""

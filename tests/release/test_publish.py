@@ -14,12 +14,12 @@ from mlflow.tracking import MlflowClient
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
-from qartsr.release import Receipt, publish
+from qartsr.release import Receipt, model_name, package_tags, publish
 from qartsr.release.flavour import write_flavour
 from qartsr.release.registry import open_registry
 from qartsr.remote import open_store
 from tests.relay import Relay, closed_port
-from tests.release.conftest import aliases, make_package
+from tests.release.conftest import BITS, aliases, make_package
 
 pytestmark = pytest.mark.services
 
@@ -174,3 +174,16 @@ def test_a_bucket_that_is_not_there(file: Path, name: str, client: MlflowClient)
 def test_no_such_package(servers: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(QartsrError, match="cannot be read"):
         publish(tmp_path / "none", f"qartsr-{uuid.uuid4()}", TAGS, "qartsr")
+
+
+def test_version_and_run_know_each_other(client: MlflowClient, profile: str, tmp_path: Path) -> None:
+    """The version shows its card and links to the run that published it, whose page then lists the version."""
+    package = make_package(tmp_path / "package")
+    (package / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# A card\n\n| a | b |\n")
+    experiment = client.create_experiment(f"qartsr-{profile}")
+    run = client.create_run(experiment).info.run_id
+    name = model_name(profile, BITS)
+    receipt = publish(package / "model.safetensors", name, package_tags(package, profile), "qartsr", run)
+    version = client.get_model_version(name, str(receipt.version))
+    assert (version.run_id, version.description) == (run, "# A card\n\n| a | b |")
+    assert [found.name for found in client.search_model_versions(f"run_id = '{run}'")] == [name]

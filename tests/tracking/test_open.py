@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.entities import Run as Entity
 from mlflow.tracking import MlflowClient
 
-from qartsr.tracking import NullRun, Run, open_run
+from qartsr.config import load_params
+from qartsr.tracking import PARENT, NullRun, Run, open_run
 from tests.relay import Relay, closed_port
 
 
@@ -36,6 +39,30 @@ def test_where_it_goes(servers: dict[str, str], profile: str) -> None:
     assert entity.info.end_time >= entity.info.start_time > (time.time() - 600) * 1000
     assert entity.info.artifact_uri.startswith("s3://qartsr-mlflow/")
     assert entity.data.tags["mlflow.source.name"] == "stages.quantize"
+
+
+@pytest.mark.services
+def test_tags_to_filter_by_and_the_flow_as_parent(
+    servers: dict[str, str], root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    params = load_params(root / "params.yaml")
+    monkeypatch.chdir(root)
+    with open_run(params.profile, "reproduce", {}) as parent:
+        monkeypatch.setenv(PARENT, parent.run_id)
+        with open_run(params.profile, "evaluate@w3a3", {}) as child:
+            pass
+    client = MlflowClient()
+    tags = client.get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent.run_id and (tags["bits"], tags["method"]) == ("w3a3", "qartsr")
+    assert (tags["rank"], tags["seed"]) == (str(params.method.layer.skip.rank), str(params.seed))
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    if head.returncode == 0:
+        assert tags["commit"] == tags["mlflow.source.git.commit"] == head.stdout.strip()
+    monkeypatch.setenv(PARENT, "")
+    monkeypatch.chdir(tmp_path)
+    with open_run(params.profile, "data", {}) as alone:
+        pass
+    assert not {"mlflow.parentRunId", "bits", "rank", "commit"} & set(client.get_run(alone.run_id).data.tags)
 
 
 @pytest.mark.services
