@@ -4,6 +4,7 @@
 #   make stop        stop the local services (their data stays in .services/)
 #   make experiments every method in one harness: the tables of docs/experiments.md, about an hour on two cores
 #   make test        the tests                          make test-slow   the long ones too
+#   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   the stages under a real Slurm of two nodes on this machine (installs Debian packages, as root)
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
@@ -24,7 +25,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: release licences demo experiments services stop venv test test-slow cluster-test web-test check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow cluster-test web-test docs check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -63,6 +64,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 deps: $(STAMP)
 	@$(BIN)/python -m tests.house.deps
