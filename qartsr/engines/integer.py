@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from qartsr.engines.integer_layer import INTEGERS, IntegerLayer
+from qartsr.engines.integer_layer import in_integers, runs_in_integers
 from qartsr.models import Backbone, OneStepSR
 from qartsr.packing import PackedLayer
-from qartsr.packing.supports import unsupported_reason
+
+_NONE = "no layer has codes of both weight and input"
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,17 @@ class Integer:
         """It runs on the CPU, and needs at least one layer with codes."""
         if device.type != "cpu":
             return "it is a reference for the CPU"
-        return None if any(_layers(model)) else "no layer has codes of both weight and input"
+        return None if any(runs_in_integers(layer) for _, layer in _layers(model)) else _NONE
 
     def prepare(self, model: Backbone) -> OneStepSR:
         """The model with its layers exchanged, in place."""
         for name, layer in list(_layers(model)):
-            model.set_submodule(name, IntegerLayer(layer))
+            if runs_in_integers(layer):
+                model.set_submodule(name, in_integers(layer))
         return model
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, PackedLayer]]:
     for name, module in model.named_modules():
-        if isinstance(module, PackedLayer) and unsupported_reason(module, INTEGERS) is None:
+        if isinstance(module, PackedLayer):
             yield name, module

@@ -22,17 +22,31 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.layer import LayerOp
+from qartsr.layer import LayerOp, LinearOp
 from qartsr.packing.integer_grid import code_grid
-from qartsr.packing.packed_layer import Hierarchical, InputGrid, LowRank, NoLowRank, PackedLayer, PackedTensor
-from qartsr.packing.supports import Supports
-from qartsr.quantizers import Grid
+from qartsr.packing.packed_layer import (
+    Hierarchical,
+    InputAffine,
+    InputGrid,
+    InputRotation,
+    InputScale,
+    LowRank,
+    NoLowRank,
+    PackedLayer,
+    PackedTensor,
+)
+from qartsr.packing.supports import Supports, unsupported_reason
+from qartsr.quantizers import Grid, TokenGaussian
 from qartsr.quantizers.grid import nearest
 
 _FP32_EXACT, _INT32 = 2**24, 2**31
 
 
-INTEGERS = Supports(branches=(NoLowRank, LowRank, Hierarchical))
+_BASES = (nn.Identity, InputScale, InputAffine, InputRotation)
+_BRANCHES = (NoLowRank, LowRank, Hierarchical)
+TOKENS = Supports(inputs=(TokenGaussian,), transforms=_BASES, branches=_BRANCHES)
+"""As ``INTEGERS``, each token of a linear layer's input on its own Gaussian grid."""
+INTEGERS = Supports(transforms=_BASES, branches=_BRANCHES)
 """Codes on both sides, each on one grid, the weight's perhaps its own for each output channel."""
 
 
@@ -112,3 +126,55 @@ class NoWindowSum(nn.Module):
     def forward(self, codes: Tensor, op: LayerOp) -> Tensor:
         """A scalar 0."""
         return codes.new_zeros(())
+
+
+class TokenLayer(nn.Module):
+    """Takes the place of a linear PackedLayer that ``TOKENS`` supports.
+
+    A Gaussian grid's values are odd integers times half a step: x = (s / 2) (2 code - levels), s of the token. So
+
+        y = (s / 2) (s_w sum(d c_w) + r_w sum(d)) + bias + L1 L2 x,    d = 2 code - levels.
+
+    Raises QartsrError where a sum may exceed 32 bits.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: PackedLayer) -> None:
+        super().__init__()
+        assert isinstance(layer.weight, PackedTensor) and isinstance(layer.input, TokenGaussian)
+        self.op, self.transform, self.skip, self.inputs = layer.op, layer.transform, layer.skip, layer.input
+        shape, levels = layer.spec.shape, 2**layer.spec.weight_bits - 1
+        weight = code_grid(Grid(layer.weight.grid[0], layer.weight.grid[1], levels))
+        codes = layer.weight.integers().double() - weight.zero
+        bound = self.inputs.levels * int(codes.abs().sum(1).amax())
+        if bound >= _INT32:
+            raise QartsrError("sums may exceed 32 bits", f"a layer of shape {shape}", "choose another engine")
+        scale, rest = (part.reshape(-1).expand(shape[0]) for part in (weight.scale, weight.rest))
+        self.register_buffer("codes", codes.float() if bound < _FP32_EXACT else codes)
+        self.register_buffer("scale", scale.float())
+        self.register_buffer("bias", layer.bias().float())
+        self.window = WindowSum(codes, rest.float()) if bool(rest.any()) else NoWindowSum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer on ``x`` (..., C)."""
+        turned = self.transform(x)
+        grid = self.inputs.grid(turned)
+        odd = 2 * nearest(turned, grid) - self.inputs.levels
+        sums = self.op(odd.to(self.codes.dtype), self.codes).to(torch.int32).to(x.dtype)
+        y: Tensor = (sums * self.scale + self.window(odd, self.op)) * (grid.scale / 2) + self.bias
+        return y + self.skip(x, self.op)
+
+
+def runs_in_integers(layer: PackedLayer) -> bool:
+    """Whether there is a layer that computes the same in integers."""
+    if isinstance(layer.input, TokenGaussian):
+        return isinstance(layer.op, LinearOp) and unsupported_reason(layer, TOKENS) is None
+    return unsupported_reason(layer, INTEGERS) is None
+
+
+def in_integers(layer: PackedLayer) -> IntegerLayer | TokenLayer:
+    """That layer. Raises QartsrError where a sum may exceed 32 bits."""
+    return TokenLayer(layer) if isinstance(layer.input, TokenGaussian) else IntegerLayer(layer)

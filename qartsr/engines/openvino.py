@@ -33,6 +33,8 @@ class OpenVINO:
         layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
         if not layers:
             return "the model is not packed"
+        if not model.graphs:
+            return "no graph expresses a diffusion transformer yet"
         from qartsr.export import GRAPHS  # onnx: there only with its extra
 
         reason = next((found for layer in layers if (found := unsupported_reason(layer, GRAPHS))), None)

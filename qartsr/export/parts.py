@@ -42,6 +42,7 @@ def write_part(model: Backbone, name: str, traced: Trace, norm: NormWriter = pla
 
     Raises QartsrError for a layer without a standard form.
     """
+    _demand_expressible(model)
     spec, graph = PARTS[name], Graph()
     channels = model.facts.latents if spec.on_latents else 3
     values = Writer(graph, traced, norm).write(graph.input("input", (1, channels, *_VARYING)))
@@ -56,6 +57,7 @@ def build_model(model: Backbone, size: Size | None, facts: dict[str, str]) -> on
     Encoder, the mean of its posterior, one denoising step (QArtSR, Eq. 6), decoder; the colour fix is not part of it.
     Raises QartsrError for a size the model cannot have and for a layer without a standard form.
     """
+    _demand_expressible(model)
     _check(model, size)
     graph = Graph()
     restored, shape = _network(graph, model, size, graph.input("image", (1, 3, *(size or _VARYING))))
@@ -116,6 +118,11 @@ def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
 def step(model: Backbone, name: str) -> int:
     """Sides of a varying input must be multiples of this."""
     return 1 if PARTS[name].on_latents else model.facts.factor
+
+
+def _demand_expressible(model: Backbone) -> None:
+    if not model.graphs:
+        raise QartsrError("no graph expresses a diffusion transformer yet", model.kind, "take engine simulated")
 
 
 def _check(model: Backbone, size: Size | None) -> None:

@@ -171,6 +171,9 @@ class Backbone(OneStepSR, ABC):
     trained_whole: ClassVar[tuple[str, ...]]
     """layers that are trained themselves where :meth:`lora_targets` get adapters"""
 
+    graphs: ClassVar[bool] = True
+    """whether the graphs of other runtimes express its modules (:mod:`qartsr.export`)"""
+
     context: Tensor
     timestep: int
 

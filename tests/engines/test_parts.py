@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qartsr.engines import Integer
-from qartsr.engines.integer_layer import IntegerLayer
+from qartsr.engines.integer_layer import IntegerLayer, TokenLayer
 from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.triton_layer import convertible
 from qartsr.models import OneStepSR
@@ -20,6 +20,15 @@ PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dynamic": ({"input": {"kind": "dynamic"}}, {}),
     "split": ({}, {"split": True}),
     "blocks": ({"skip": {"kind": "hsvd", "rank": 4}}, {}),
+    "q-dit4sr": (
+        {
+            "transform": {"kind": "hadamard"},
+            "weight": {"kind": "gaussian", "granularity": "channel"},
+            "input": {"kind": "gaussian", "token": True},
+            "skip": {"kind": "hsvd", "rank": 4, "basis": "rotated"},
+        },
+        {},
+    ),
     "groups": ({"weight": {"kind": "lbq", "granularity": "group", "group": 2}}, {}),
 }
 
@@ -41,7 +50,7 @@ def test_packages_are_proven_and_integers_agree(case: str, tmp_path: Path) -> No
         assert case in ("dynamic", "groups")  # then no layer at all has one grid per operand and output channel
         return
     found = engine.prepare(packed)
-    layers = sum(isinstance(part, IntegerLayer) for part in found.modules())
+    layers = sum(isinstance(part, IntegerLayer | TokenLayer) for part in found.modules())
     assert layers
     assert (found(network_input()) - expected).abs().mean() < 0.1 * expected.std()  # codes may tip between layers
 
@@ -50,9 +59,10 @@ def test_packages_are_proven_and_integers_agree(case: str, tmp_path: Path) -> No
 def test_triton_converts_only_what_its_kernels_compute(case: str, tmp_path: Path) -> None:
     specs = [part.spec for part in _packed(case, tmp_path)[0].modules() if convertible(part)]
     assert not any(spec.input_dynamic or spec.input_split or spec.blocks[0] or spec.weight_groups > 1 for spec in specs)
+    assert not any(spec.input_token or spec.rotation for spec in specs)
 
 
-@pytest.mark.parametrize("case", ["dynamic", "split", "blocks"])
+@pytest.mark.parametrize("case", ["dynamic", "split", "blocks", "q-dit4sr"])
 def test_openvino_says_beforehand_what_it_cannot_express(case: str, tmp_path: Path) -> None:
     refusal = OpenVINO().refusal(_packed(case, tmp_path)[0], torch.device("cpu"))
     assert refusal is not None and ("no graph" in refusal or "not installed" in refusal)

@@ -14,12 +14,15 @@ from torch import nn
 
 from qartsr.config import Bits
 from qartsr.config.parts import MethodConfig
+from qartsr.engines import Integer
+from qartsr.engines.integer_layer import TokenLayer
+from qartsr.engines.openvino import OpenVINO
 from qartsr.errors import QartsrError
-from qartsr.models import State, constants, fold_constants, load_model, run_segments, save_model
+from qartsr.models import Backbone, State, constants, fold_constants, load_model, run_segments, save_model
 from qartsr.models.sd3_dit import SD3DiT
 from qartsr.models.sd3_dit.model import joined_prompt
 from qartsr.models.sd3_dit.tsdsr import load_tsdsr
-from qartsr.packing import inspect, load_package, write_package
+from qartsr.packing import PackedLayer, inspect, load_package, write_package
 from qartsr.quantize import look, plan, quant_layers, quantize, round_for_storage
 
 QDIT4SR: dict[str, Any] = {
@@ -141,6 +144,24 @@ def test_qdit4sr_is_packed_without_loss(tmp_path: Path) -> None:
     exact, kinds = model(lq), inspect(tmp_path / "p.safetensors").kinds
     assert float((made(lq) - exact).square().mean()) < 0.25 * float(exact.var())
     assert kinds["folded constants"] > 0 and kinds["input grids"] == 0
+    _runs_in_integers_layer_by_layer(loaded, lq)
+
+
+def _runs_in_integers_layer_by_layer(packed: Backbone, lq: torch.Tensor) -> None:
+    """Every linear layer on the very input it has; OpenVINO says beforehand that it draws no transformer."""
+    refusal = OpenVINO().refusal(packed, torch.device("cpu"))
+    assert refusal and ("diffusion transformer" in refusal or "not installed" in refusal)
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    layers = {n: m for n, m in packed.named_modules() if isinstance(m, PackedLayer)}
+    for name, layer in layers.items():
+        layer.register_forward_hook(lambda _, given, out, name=name: seen.update({name: (given[0], out)}))
+    packed(lq)
+    twins = {n: m for n, m in Integer().prepare(packed).named_modules() if isinstance(m, TokenLayer)}
+    linear = [name for name, layer in layers.items() if len(layer.spec.shape) == 2]
+    assert sorted(twins) == sorted(linear) and len(linear) > 30
+    for name, twin in twins.items():
+        given, out = seen[name]
+        assert float((twin(given) - out).abs().max()) < 1e-4 * float(out.abs().max())
 
 
 def _published(folder: Path) -> tuple[Path, Path, Path]:

@@ -86,6 +86,7 @@ class SD3DiT(Backbone):
         "decoder up": ("vae.decoder.",),
     }
     trained_whole: ClassVar = ()
+    graphs: ClassVar = False
 
     def __init__(
         self,
