@@ -47,7 +47,8 @@ def _add_graphs(file: Path, packed: Backbone) -> None:
     """So that the package runs without torch, if standard graphs have all its parts."""
     from qartsr.export import GRAPHS, skeleton  # torch.export: no stage needs it before
 
-    if not any(unsupported_reason(part, GRAPHS) for part in packed.modules() if isinstance(part, PackedLayer)):
+    layers = [part for part in packed.modules() if isinstance(part, PackedLayer)]
+    if packed.graphs and not any(unsupported_reason(layer, GRAPHS) for layer in layers):
         add_graphs(file, skeleton(packed))
 
 
