@@ -6,7 +6,7 @@ packages and engines along, which the stages that upscale in tiles must not depe
 
 from qartsr.images import check_target, decode_image, encode_png, is_image, read_image, write_image
 from qartsr.upscale.device import choose_device
-from qartsr.upscale.tiles import OVERLAP, TILE, upscale_image
+from qartsr.upscale.tiling import OVERLAP, TILE, upscale_image
 
 __all__ = [
     "OVERLAP",

@@ -15,12 +15,11 @@ from qartsr.images.metadata import kept
 from qartsr.models import OneStepSR
 from qartsr.models.base import MIRROR
 from qartsr.models.osediff import load_osediff
-from qartsr.upscale.bands import Report
 from qartsr.upscale.device import choose_device
 from qartsr.upscale.enlarge import visible
 from qartsr.upscale.official import Tiling, restore_image
 from qartsr.upscale.official.sizes import enlarged
-from qartsr.upscale.tiles import OVERLAP, TILE, silent, upscale_image, usable
+from qartsr.upscale.tiling import OVERLAP, TILE, Report, silent, upscale_image, usable
 
 if TYPE_CHECKING:
     from qartsr.upscale.clip import ClipReport, ClipResult

@@ -23,13 +23,12 @@ from qartsr.images import (
     write_image,
 )
 from qartsr.upscale.arrays import Floats, as_array
-from qartsr.upscale.bands import ROUNDS, Report
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.opened import open_model
 from qartsr.upscale.origin import Memory, Origin, save
 from qartsr.upscale.sources import local
 from qartsr.upscale.tile_size import tile_for
-from qartsr.upscale.tiles import OVERLAP, silent, upscale_image, usable
+from qartsr.upscale.tiling import OVERLAP, ROUNDS, Report, silent, upscale_image, usable
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ The choice depends on model and picture only, never on the machine, so that resu
 from __future__ import annotations
 
 from qartsr.artifact.load import Load
-from qartsr.upscale.bands import PROBES
-from qartsr.upscale.windows import starts
+from qartsr.upscale.places import starts
+from qartsr.upscale.tiling import PROBES
 
 BUDGET = 4 << 30
 """Bytes that a run of the network may take by the estimate below."""

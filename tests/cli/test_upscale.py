@@ -16,7 +16,7 @@ from qartsr import OneStepSRPipeline, upscale
 from qartsr.cli.upscale import ENGINES, OVERLAP, ROUNDS
 from qartsr.engines import engine_names
 from qartsr.images.png import SIGNATURE, packed
-from qartsr.upscale import bands
+from qartsr.upscale import tiling
 from tests.cli.conftest import Qartsr
 
 RNG = np.random.default_rng(0)
@@ -300,5 +300,5 @@ def test_ctrl_c_leaves_nothing_behind(qartsr: Qartsr, package: Path, tmp_path: P
 
 
 def test_the_help_tells_the_defaults_of_the_library() -> None:
-    assert (OVERLAP, ROUNDS) == (upscale.OVERLAP, bands.ROUNDS)
+    assert (OVERLAP, ROUNDS) == (upscale.OVERLAP, tiling.ROUNDS)
     assert engine_names() == ENGINES

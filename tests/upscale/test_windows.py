@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qartsr.upscale.windows import fades, starts
+from qartsr.upscale.places import fades, starts
 
 
 @given(
