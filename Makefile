@@ -25,7 +25,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: release licences demo experiments services stop venv test test-slow cluster-test web-test docs check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow cluster-test web-test docs ship check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -68,6 +68,12 @@ check: $(STAMP)
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
+
+ship:
+	@test -f build/packages/w4a4/summary.json || { echo "error: build/packages/w4a4: is not there; run make demo first"; exit 1; }
+	@rm -rf weights/w4a4 && mkdir weights/w4a4
+	@cp build/packages/w4a4/model.safetensors build/packages/w4a4/summary.json build/packages/w4a4/README.md weights/w4a4/
+	@echo "weights/w4a4: the package that comes with the repository; commit it"
 
 deps: $(STAMP)
 	@$(BIN)/python -m tests.house.deps

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qartsr.api import OneStepSRPipeline
 from qartsr.export import skeleton
+from qartsr.files import read_json, sha256_file
 from qartsr.packing import add_graphs, load_package, write_package
 from tests.house.project import ROOT
 from tests.packing.tiny import quantize, recipe, tiny_model
@@ -41,6 +43,17 @@ def test_every_python_that_is_promised_is_named() -> None:
     named = {each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)}
     assert named == {"3.11", "3.12", "3.13"} and PROJECT["requires-python"] == ">=3.11"
     assert "Typing :: Typed" in PROJECT["classifiers"] and (ROOT / "qartsr" / "py.typed").is_file()
+
+
+def test_the_package_in_the_repository_is_the_one_its_summary_describes() -> None:
+    """`make ship` puts it there; whoever clones can try a model of few bits before `make demo`."""
+    folder = ROOT / "weights" / "w4a4"
+    if not folder.is_dir():
+        pytest.skip("no package comes with this checkout: make demo, make ship")
+    summary = read_json(folder / "summary.json")
+    assert summary["sha256"] == sha256_file(folder / "model.safetensors") and summary["bits"] == "w4a4"
+    assert summary["sha256"] in (folder / "README.md").read_text()
+    assert OneStepSRPipeline.from_pretrained(folder, engine="simulated")(np.zeros((4, 6, 3), np.uint8)).size == (24, 16)
 
 
 @pytest.mark.slow
