@@ -7,6 +7,8 @@
 #   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   the stages under a real Slurm of two nodes on this machine (installs Debian packages, as root)
+#   make chaos       damage, forgery, kills and full disks for an hour (SECONDS_OF_CHAOS), see docs/reliability.md
+#   make audit       known vulnerabilities of the versions in constraints.txt
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
 #   make format      mend what can be mended by machine
 #   make release     wheel, sdist and SBOM in build/dist, checked as the package index checks them
@@ -57,6 +59,16 @@ cluster-test: $(STAMP)
 web-test: $(STAMP)
 	@command -v chromium >/dev/null || apt-get install --yes --no-install-recommends chromium
 	@$(BIN)/python -m pytest -m browser -ra tests/web
+
+SECONDS_OF_CHAOS ?= 3600
+
+chaos: $(STAMP)
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS_OF_CHAOS)
+
+# Asks the package index for what it knows; --strict, for without it an index that knows nothing counts as all well.
+audit: $(STAMP)
+	@$(BIN)/uv tool run pip-audit==2.10.1 --requirement constraints.txt --no-deps --disable-pip \
+		--strict --progress-spinner off
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ def main() -> None:
     params = load_params(args.params)
     write_calibration(args.data, params.calibrate, params.data.degradation, params.seed, args.out)
     with open_run(params.profile, "calibrate", params.calibrate.model_dump()) as run:
+        run.data("data", args.data, "training")
         run.metrics({"pairs": params.calibrate.pairs}, 0)
         run.artifact(args.out / "contact.png")
 

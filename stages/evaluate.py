@@ -16,6 +16,7 @@ def main() -> None:
     args = arguments(__doc__, "--model", "--state", "--data", "--reference", "--out", "--metrics", bits=True)
     params = load_params(args.params)
     with open_run(params.profile, f"evaluate@{args.bits}", params.evaluate.model_dump()) as run:
+        run.data("data", args.data, "testing")
         device = prepare(params.compute, params.compute.threads)
         model = load_model(args.model)
         load_state(model, args.state)

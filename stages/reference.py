@@ -15,6 +15,7 @@ def main() -> None:
     args = arguments(__doc__, "--model", "--data", "--out", "--bicubic", "--fp")
     params = load_params(args.params)
     with open_run(params.profile, "reference", params.evaluate.model_dump()) as run:
+        run.data("data", args.data, "testing")
         device = prepare(params.compute, params.compute.threads)
         measure = meter(params.evaluate.metrics, params.lpips, device)
         subjects = ("bicubic", "fp")

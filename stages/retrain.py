@@ -30,6 +30,7 @@ def main() -> None:
             return
         with open_run(params.profile, "retrain", config.model_dump()) as run:
             curves = Curves(run.metrics)
+            run.data("data", args.data, "training")
             save_retrained(job, retrained(job, config.timestep, config.steps, curves), args.out)
             curves.write(args.curves)
             run.artifact(args.curves)

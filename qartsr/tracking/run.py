@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import threading
@@ -12,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from qartsr.files import sha256_file, sha256_tree
 from qartsr.remote import Mlflow, RefusedError
 from qartsr.tracking.artifacts import ArtifactStore
+from qartsr.tracking.machine import Machine
 
 _FAILURES = 3
 """After so many in a row, whoever would have to wait tries no more."""
@@ -74,6 +77,9 @@ class Tracker(Protocol):
     def tags(self, values: Mapping[str, object]) -> None:
         """Words about the run."""
 
+    def data(self, name: str, path: Path, context: str) -> None:
+        """A data set that the run reads; ``context``: ``training`` or ``testing``."""
+
 
 class NullRun:
     """Where no server is in use."""
@@ -87,6 +93,9 @@ class NullRun:
         """Nothing."""
 
     def tags(self, values: Mapping[str, object]) -> None:
+        """Nothing."""
+
+    def data(self, name: str, path: Path, context: str) -> None:
         """Nothing."""
 
     def close(self, status: str) -> None:
@@ -109,6 +118,7 @@ class Run:
         self._server, self._shelf = server, shelf
         self._buffer, self._lock = list[dict[str, Any]](), threading.Lock()
         self._mlflow, self._store, self._closing = RetryWindow(), RetryWindow(), threading.Event()
+        self._machine = Machine()
         self._sender = threading.Thread(target=self._send_now_and_then, name="qartsr-tracking", daemon=True)
         self._sender.start()
 
@@ -128,6 +138,18 @@ class Run:
         pairs = [{"key": key, "value": str(value)} for key, value in values.items()]
         self._mlflow.attempt(lambda: self._batch("tags", pairs))
 
+    def data(self, name: str, path: Path, context: str) -> None:
+        """A data set that the run reads, by the start of the SHA-256 of its manifest, or of all its files."""
+        self._mlflow.attempt(lambda: self._server.post("runs/log-inputs", self._input(name, path, context)))
+
+    def _input(self, name: str, path: Path, context: str) -> dict[str, Any]:
+        manifest = path / "manifest.json"
+        digest = sha256_file(manifest) if manifest.is_file() else sha256_tree(path)
+        source = json.dumps({"uri": str(path)})
+        said = {"name": name, "digest": digest[:16], "source_type": "local", "source": source}
+        tags = [{"key": "mlflow.data.context", "value": context}]
+        return {"run_id": self.run_id, "datasets": [{"tags": tags, "dataset": said}]}
+
     def params(self, values: Mapping[str, str]) -> None:
         """Parameters, a hundred to a request."""
         pairs = [{"key": key, "value": value} for key, value in values.items()]
@@ -138,12 +160,15 @@ class Run:
         """Send what is left and end the run: FINISHED, FAILED or KILLED."""
         self._closing.set()
         self._sender.join()
+        self.metrics(self._machine.look(), self._machine.looks)
         body = {"run_id": self.run_id, "status": status, "end_time": int(time.time() * 1000)}
         if self._send():
             self._mlflow.insist(lambda: self._server.post("runs/update", body))
 
     def _send_now_and_then(self) -> None:
         while not self._closing.wait(self._mlflow.pause(_SECONDS)):
+            if self._machine.due():
+                self.metrics(self._machine.look(), self._machine.looks)
             self._send()
 
     def _send(self) -> bool:

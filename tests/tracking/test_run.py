@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Run as Entity
 from mlflow.tracking import MlflowClient
 
-from qartsr.files import sha256_file
+from qartsr.files import sha256_bytes, sha256_file, sha256_tree
 from qartsr.tracking import Run, open_run
 from tests.pipelines.alive import until
 from tests.relay import Relay
@@ -67,7 +67,22 @@ def test_metrics(client: MlflowClient, profile: str) -> None:
 def test_metrics_do_not_wait_for_the_end(line: Relay, client: MlflowClient, profile: str) -> None:
     with open_run(profile, "retrain", {}) as run:
         run.metrics({"loss": 1.0}, 7)
-        assert until(lambda: _entity(client, profile).data.metrics == {"loss": 1.0})
+        assert until(lambda: _entity(client, profile).data.metrics.get("loss") == 1.0)
+
+
+def test_data_sets_and_the_machine(client: MlflowClient, profile: str, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.png").write_bytes(b"a")
+    with open_run(profile, "one", {}) as run:
+        run.data("data", tmp_path / "set", "training")
+        (tmp_path / "set" / "manifest.json").write_text("{}")
+        run.data("data", tmp_path / "set", "testing")
+    found = _entity(client, profile)
+    (tmp_path / "set" / "manifest.json").unlink()
+    told = {each.dataset.digest: each.tags[0].value for each in found.inputs.dataset_inputs}
+    assert told == {sha256_tree(tmp_path / "set")[:16]: "training", sha256_bytes(b"{}")[:16]: "testing"}
+    assert 1 < found.data.metrics["system/process_memory_megabytes"] < 1e5
+    assert 0 <= found.data.metrics["system/cpu_utilization_percentage"] <= 100
 
 
 def test_tags_and_artifacts(client: MlflowClient, profile: str, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""``python -m tests.chaos --seconds 3600 --seed 1``: every kind of fault in turn, and a table of what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import redirect_stderr, suppress
+from io import StringIO
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import NamedTuple
+
+from tests.chaos.commands import COMMANDS
+from tests.chaos.damage import IN_PROCESS, Trial
+
+_HANG = 120
+"""Seconds after which a trial counts as hanging."""
+
+
+class Finding(NamedTuple):
+    """What came of one kind."""
+
+    tried: int = 0
+    failed: int = 0
+    longest: float = 0.0
+    """seconds"""
+    memory: int = 0
+    """peak of this process, and of the largest child, in MB"""
+
+
+def attempt(kind: str, trial: Trial, seed: int) -> tuple[float, str]:
+    """Seconds, and why it failed."""
+
+    def hang(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"more than {_HANG} s")
+
+    before, begun, why = signal.signal(signal.SIGALRM, hang), time.monotonic(), ""
+    signal.alarm(_HANG)
+    try:
+        with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):
+            trial(Random(f"{kind} {seed}"), Path(folder))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        why = "".join(traceback.format_exception(error)[-3:])
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    return time.monotonic() - begun, why
+
+
+def campaign(kinds: dict[str, Trial], seconds: float, seed: int) -> dict[str, Finding]:
+    """Every kind for an equal share of the time; what failed is told with the seed that repeats it."""
+    found = {}
+    for kind, trial in kinds.items():
+        end, tally, number = time.monotonic() + seconds / len(kinds), Finding(), seed * 1_000_000
+        while time.monotonic() < end or not tally.tried:
+            took, why = attempt(kind, trial, number)
+            if why:
+                print(f"FAILED {kind}, --only {kind!r} --repeat {number}\n{why}", file=sys.stderr, flush=True)
+            tally = Finding(tally.tried + 1, tally.failed + bool(why), max(tally.longest, took), _peak())
+            number += 1
+        found[kind] = tally
+        print(f"| {kind} | {tally.tried:,} | {tally.failed} | {tally.longest:.1f} s | {tally.memory} MB |", flush=True)
+    return found
+
+
+def _peak() -> int:
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+
+
+def main() -> None:
+    """Exit status 1 when anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", metavar="KIND", default="", help="kinds whose name holds this")
+    parser.add_argument("--repeat", metavar="N", type=int, help="the one trial with this number")
+    args = parser.parse_args()
+    kinds = {kind: trial for kind, trial in (IN_PROCESS | COMMANDS).items() if args.only in kind}
+    if args.repeat is not None:
+        for kind, trial in kinds.items():
+            print(kind, *attempt(kind, trial, args.repeat))
+        return
+    print("| kind | tried | failed | longest | peak memory so far |\n| --- | --: | --: | --: | --: |", flush=True)
+    with suppress(KeyboardInterrupt):
+        sys.exit(any(each.failed for each in campaign(kinds, args.seconds, args.seed).values()))
+
+
+if __name__ == "__main__":
+    main()
