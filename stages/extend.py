@@ -25,8 +25,7 @@ def main() -> None:
     args = arguments(
         __doc__, "--phases", "--model", "--state", "--calibration", "--out", "--curves", "--work", bits=True
     )
-    params = load_params(args.params)
-    asked = load_config(Training, args.phases)
+    params, asked = load_params(args.params), load_config(Training, args.phases)
     whole = [phase for phase in asked.phases if phase.kind == "model"]
     if relaunch_workers("stages.extend", shared(whole, params.compute.processes)):
         return
@@ -37,8 +36,8 @@ def main() -> None:
 def _extend(args: Namespace, params: Params, asked: Training, world: World) -> None:
     bits, device = parse_bits(args.bits), world.device
     setting = Setting(params.lpips, params.backbone.train_align, params.precision[args.bits].lr_scale, params.seed)
-    inputs = [args.phases, args.model, args.state, args.calibration]
-    folder = scratch_folder(args.work, f"extend-{bits}", "stages.extend", [args.bits, *map(str, setting)], inputs)
+    inputs, settings = [args.phases, args.model, args.state, args.calibration], [args.bits, *map(str, setting)]
+    folder = scratch_folder(args.work, f"extend-{bits}", "stages.extend", settings, inputs)
     teacher, student = load_model(args.model).to(device), load_model(args.model).to(device)
     decided = load_state(student, args.state)
     phases = [phase for phase in lasting(asked, len(teacher.segments())) if phase.kind == "model"]

@@ -84,7 +84,7 @@ class Manifest:
 @contextmanager
 def open_manifest(path: Path) -> Iterator[Manifest]:
     """Read, compact and lock. Raises QartsrError for a file that is no manifest, or that another process has."""
-    with tempfile.TemporaryDirectory(prefix="qartsr-manifest-") as scratch, _locked(path):
+    with tempfile.TemporaryDirectory(prefix="qartsr-manifest-") as scratch, _locked(path), _indexed(path):
         index = sqlite3.connect(str(Path(scratch) / "index"), isolation_level=None, check_same_thread=False)
         try:
             index.execute("pragma journal_mode = off")
@@ -100,6 +100,16 @@ def open_manifest(path: Path) -> Iterator[Manifest]:
                 manifest._close()
         finally:
             index.close()
+
+
+@contextmanager
+def _indexed(path: Path) -> Iterator[None]:
+    """What SQLite says of a full disk is a QartsrError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        do = f"free some space in {tempfile.gettempdir()}, or name another place with TMPDIR"
+        raise QartsrError(f"its index cannot be kept ({error})", str(path), do) from error
 
 
 @contextmanager

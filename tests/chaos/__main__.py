@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tests.chaos.commands import COMMANDS
 from tests.chaos.damage import IN_PROCESS, Trial
 
-_HANG = 120
+_HANG = 600
 """Seconds after which a trial counts as hanging."""
 
 

@@ -78,7 +78,7 @@ def killed(random: Random, folder: Path) -> None:
         for path in out.glob("[!.]*") if out.exists() else []:
             assert sha256_file(path) == sha256_file(site() / "whole" / path.name), "half a file"
     last = _command(*words)
-    _, errors = last.communicate(timeout=110)
+    _, errors = last.communicate(timeout=200)
     assert last.returncode == 0, errors
     assert _hashes(out) == _hashes(site() / "whole")
     names = [json.loads(line)["name"] for line in log.read_text().splitlines()]
@@ -97,7 +97,7 @@ def full(random: Random, folder: Path) -> None:
     process = _command(
         "upscale", site() / "in", out, *random.choice(((), ("--manifest", folder / "log"))), before=limit
     )
-    _, errors = process.communicate(timeout=110)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode not in (0, -9) and _TRACE not in errors, errors
     for path in out.glob("[!.]*") if out.exists() else []:
         assert sha256_file(path) == sha256_file(site() / "whole" / path.name), "half a file"

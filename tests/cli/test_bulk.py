@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -93,6 +94,18 @@ def test_a_torn_line_costs_one_image_and_damage_is_told(tmp_path: Path) -> None:
     log.write_text('{"name": 3}\n')
     with pytest.raises(QartsrError, match=r"log\.jsonl: line 1 is no row of a manifest; move it away"):
         work(asked, log)
+
+
+def test_no_room_for_the_index_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As found with RLIMIT_FSIZE: SQLite has an error of its own for a full disk."""
+    asked = bulk(pictures(tmp_path / "in", "a.png"), tmp_path / "out")
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("qartsr.bulk.manifest._insert", full)
+    with pytest.raises(QartsrError, match=r"log: its index cannot be kept \(disk I/O error\); free some space in"):
+        work(asked, tmp_path / "log")
 
 
 def test_a_place_is_tried_again_and_given_up_when_it_fails_for_all(

@@ -131,7 +131,7 @@ def test_two_nodes_train_to_the_weights_of_one_process(tmp_path: Path, slurm: di
     environment = {**slurm, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = ["salloc", "--nodes=2", "--gpus-per-node=2", "--mem=3000", sys.executable, "-m", "tests.training.tiny"]
     words = [*command, str(tmp_path / "four"), "1", "1", "4"]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1000)
     assert done.returncode == 0, done.stdout + done.stderr
     run(tmp_path / "one", 1)
     assert furthest(gradients(tmp_path / "four"), gradients(tmp_path / "one")) < 1e-5
