@@ -117,9 +117,10 @@ def _hanging(client: SyncPrefectClient, toy: Path) -> tuple[UUID, int]:
 
 @pytest.mark.slow
 @pytest.mark.pipeline
-def test_a_cancelled_run_leaves_no_process(client: SyncPrefectClient, toy: Path) -> None:
+def test_a_cancelled_run_leaves_no_process(client: SyncPrefectClient, site: dict[str, str], toy: Path) -> None:
     run, stage = _hanging(client, toy)
-    subprocess.run([sys.executable, "-m", "prefect", "flow-run", "cancel", str(run)], check=True)
+    command = [sys.executable, "-m", "prefect", "flow-run", "cancel", str(run)]
+    subprocess.run(command, env={**os.environ, **site}, check=True)
     _becomes(client, run, "Cancelled")
     assert until(lambda: not alive(stage), 30)
 
