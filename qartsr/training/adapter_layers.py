@@ -7,6 +7,7 @@ fresh adapters computes what it computed without (2106.09685; layers and initial
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def adapt_model(model: Backbone, config: AdaptersConfig, generator: torch.Genera
 def save_adapters(model: Backbone, config: AdaptersConfig, path: Path) -> None:
     """Write what OSEDiff's checkpoint would hold, each key after its component: ``unet.KEY`` and ``vae.KEY``.
 
-    ``rank`` and ``alpha`` stand in the metadata. :func:`qartsr.models.adapters.attach` takes the keys of a component.
+    ``rank`` and ``alpha`` stand in the metadata, as JSON under one key: safetensors gives several keys no fixed order,
+    and the same adapters have to be the same bytes. :func:`qartsr.models.adapters.attach` takes a component's keys.
     """
     whole = tuple(f"{name}." for name in model.trained_whole)
     tensors = {
@@ -55,4 +57,4 @@ def save_adapters(model: Backbone, config: AdaptersConfig, path: Path) -> None:
         if ".lora_" in name or name.startswith(whole)
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"rank": str(config.rank), "alpha": str(config.alpha)})
+        save_file(tensors, temporary, metadata={"adapters": json.dumps({"rank": config.rank, "alpha": config.alpha})})

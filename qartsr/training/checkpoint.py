@@ -28,6 +28,9 @@ from qartsr.files import replacing, sha256_bytes, sha256_tree, write_text
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
+_TOLD = "sha256 and position"
+
+
 def scratch_folder(work: Path, stage: str, module: str, settings: Any, inputs: list[Path]) -> Path:
     """``work/stage/inputs-code``, two hashes: of what is computed, and of the code that computes it.
 
@@ -99,7 +102,7 @@ class Checkpoint:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             text = json.dumps(position)
             digest = _digest(contiguous, text)
-            save_file(contiguous, temporary, metadata={"position": text, "sha256": digest})
+            save_file(contiguous, temporary, metadata={_TOLD: f"{digest} {text}"})  # one key: several have no order
         self._saved = time.monotonic()
 
     def load(self) -> State | None:
@@ -108,10 +111,10 @@ class Checkpoint:
             return None
         try:
             with safe_open(self._path, framework="pt") as handle:
-                told: dict[str, str] = handle.metadata() or {}
+                digest, _, position = (handle.metadata() or {})[_TOLD].partition(" ")
                 tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-            if _digest(tensors, told["position"]) == told["sha256"]:
-                return tensors, json.loads(told["position"])
+            if _digest(tensors, position) == digest:
+                return tensors, json.loads(position)
         except PermissionError as error:
             raise QartsrError("cannot be read", str(self._path), "mend its permissions") from error
         except (OSError, SafetensorError, KeyError, ValueError):

@@ -120,7 +120,7 @@ def test_the_search_finds_the_least_rest_within_the_budget(shape: tuple[int, ...
     def left(rank: int, rows: int, columns: int) -> float:
         branch = HSVD(HSVDConfig(rank=6, layout=(rank, rows, columns)), shape, "a").double()
         branch.calibrate(weight, _phi(shape))
-        return float((weight - branch.matrix()).square().sum())
+        return float((weight - branch.matrix()).square().sum().detach())
 
     inputs = math.prod(shape[1:])
     errors = [

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 
 import pytest
+
+
+def told(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A run's metrics without those of the machine."""
+    return {name: value for name, value in metrics.items() if not name.startswith("system/")}
 
 
 @pytest.fixture()

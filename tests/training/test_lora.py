@@ -142,4 +142,4 @@ def test_saved_adapters_are_read_by_the_loader_of_osediff(tmp_path: Path) -> Non
     for name, value in model.state_dict().items():
         assert torch.equal(start.state_dict()[name], value), name
     with safe_open(tmp_path / "adapters.safetensors", "pt") as handle:
-        assert handle.metadata() == {"rank": "2", "alpha": "8.0"}
+        assert handle.metadata() == {"adapters": '{"rank": 2, "alpha": 8.0}'}

@@ -48,9 +48,7 @@ def test_no_float_tensor_grows_with_the_image(kind: str) -> None:
     assert large[torch.float32] == small[torch.float32]
     assert large[torch.float64] <= max(small[torch.float64], 4 * 160)  # weights along one axis
     pixels = 3 * 4 * 4 * 160 * WIDTH
-    assert large[torch.uint8] == pixels
-    assert large.get(torch.int16, 0) in (0, pixels)
-    assert max(large.get(dtype, 0) for dtype in (torch.int32, torch.int64, torch.bool)) < pixels // 4
+    assert max(count for dtype, count in large.items() if dtype.is_floating_point is False) < pixels // 4
 
 
 @pytest.mark.slow
