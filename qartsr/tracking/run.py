@@ -109,14 +109,15 @@ NO_RUN: AbstractContextManager[Tracker] = nullcontext(NullRun())
 class Run:
     """A run. Metrics are buffered and sent by a thread; tags and artifacts are sent at once.
 
-    While the server is away the thread keeps trying, ever more rarely, and metrics wait for it; tags and artifacts,
-    which the caller waits for, are given up after three failures until the server is back.
+    While the server is away the thread keeps trying, ever more rarely; metrics and tags wait for it. Artifacts, data
+    sets and parameters, which the caller waits for, are given up after three failures until the server is back.
     """
 
     def __init__(self, server: Mlflow, run_id: str, shelf: ArtifactStore) -> None:
         self.run_id = run_id
         self._server, self._shelf = server, shelf
         self._buffer, self._lock = list[dict[str, Any]](), threading.Lock()
+        self._tags, self._tagging = dict[str, str](), threading.Lock()  # the second keeps a tag's values in order
         self._mlflow, self._store, self._closing = RetryWindow(), RetryWindow(), threading.Event()
         self._machine = Machine()
         self._sender = threading.Thread(target=self._send_now_and_then, name="qartsr-tracking", daemon=True)
@@ -134,9 +135,10 @@ class Run:
         self._store.attempt(lambda: self._shelf.put(path, folder))
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Words about the run."""
-        pairs = [{"key": key, "value": str(value)} for key, value in values.items()]
-        self._mlflow.attempt(lambda: self._batch("tags", pairs))
+        """Words about the run, sent at once or, where the server does not answer, with the metrics."""
+        with self._lock:
+            self._tags |= {key: str(value) for key, value in values.items()}
+        self._mlflow.attempt(self._offer_tags)
 
     def data(self, name: str, path: Path, context: str) -> None:
         """A data set that the run reads, by the start of the SHA-256 of its manifest, or of all its files."""
@@ -172,7 +174,9 @@ class Run:
             self._send()
 
     def _send(self) -> bool:
-        """Send the buffered metrics; whether the server answered."""
+        """Send the tags and metrics that wait; whether the server answered."""
+        if self._tags and not self._mlflow.insist(self._offer_tags):
+            return False
         while part := self._buffer[:_BATCH]:
             if not self._mlflow.insist(partial(self._offer, part)):
                 return False
@@ -186,6 +190,23 @@ class Run:
             self._forget(part)
             raise
         self._forget(part)
+
+    def _offer_tags(self) -> None:
+        """Send the tags that wait and forget them, unless the server does not answer."""
+        with self._tagging:
+            with self._lock:
+                part = dict(self._tags)
+            try:
+                if part:
+                    self._batch("tags", [{"key": key, "value": value} for key, value in part.items()])
+            except RefusedError:
+                self._forget_tags(part)
+                raise
+            self._forget_tags(part)
+
+    def _forget_tags(self, part: dict[str, str]) -> None:
+        with self._lock:
+            self._tags = {key: value for key, value in self._tags.items() if part.get(key) != value}
 
     def _forget(self, part: list[dict[str, Any]]) -> None:
         with self._lock:

@@ -157,7 +157,8 @@ def test_a_server_that_comes_back_hears_everything(line: Relay, client: MlflowCl
         run.tags({"back": True})
         run.metrics({"loss": 6.0}, 6)
     entity = _entity(client, profile)
-    assert entity.info.status == "FINISHED" and entity.data.tags["back"] == "True"
+    assert entity.info.status == "FINISHED"
+    assert (entity.data.tags["away"], entity.data.tags["back"]) == ("5", "True")
     assert _history(client, profile, "loss") == [(step, float(step)) for step in range(7)]
 
 
