@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product
+from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product, truncated_svd
 from qartsr.config.parts import HSVDConfig
 
 
@@ -111,9 +111,7 @@ class HSVD(nn.Module):
         """Decompose, in float64: first the whole, then the blocks of the rest."""
         scale = phi.double() if self.basis == "scaled" else torch.ones_like(phi, dtype=torch.float64)
         scaled = weight.detach().double() * scale
-        rank = self.left.shape[1]
-        u, s, vh = torch.linalg.svd(scaled.flatten(1), full_matrices=False)
-        left, right = u[:, :rank] * s[:rank].sqrt(), s[:rank, None].sqrt() * vh[:rank]
+        left, right = truncated_svd(scaled.flatten(1), self.left.shape[1])
         self.left.copy_(left)
         self.right.copy_(right.reshape(self.right.shape) / scale)
         if self.rows:

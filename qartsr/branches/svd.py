@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product
+from qartsr.branches.family import BRANCHES, Layout, Op, clipped_rank, product, truncated_svd
 from qartsr.config.parts import SVDConfig
 
 
@@ -33,11 +33,9 @@ class SVD(nn.Module):
     def calibrate(self, weight: Tensor, phi: Tensor) -> None:
         """Decompose, in float64."""
         scale = phi.double() if self.basis == "scaled" else torch.ones_like(phi, dtype=torch.float64)
-        u, s, vh = torch.linalg.svd((weight.detach().double() * scale).flatten(1), full_matrices=False)
-        rank = self.left.shape[1]
-        root = s[:rank].sqrt()
-        self.left.copy_(u[:, :rank] * root)
-        self.right.copy_((root[:, None] * vh[:rank]).reshape(self.right.shape) / scale)
+        left, right = truncated_svd((weight.detach().double() * scale).flatten(1), self.left.shape[1])
+        self.left.copy_(left)
+        self.right.copy_(right.reshape(self.right.shape) / scale)
 
     def matrix(self) -> Tensor:
         """L1 L2, like the weight."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qartsr.branches import BRANCHES, SVD, LoRA, NoBranch
+from qartsr.branches import BRANCHES, SVD, LoRA, NoBranch, family
 from qartsr.config.parts import AdapterConfig, LoRAConfig, NoBranchConfig, SkipConfig, SVDConfig
 from qartsr.layer import Conv2dOp, LinearOp
 
@@ -39,6 +39,19 @@ def test_svd_is_the_best_matrix_of_its_rank(shape: tuple[int, ...], rank: int) -
     assert branch.left.shape[1] == used == torch.linalg.matrix_rank(branch.matrix().detach().flatten(1))
     residual = (weight - branch.matrix()).square().sum()
     torch.testing.assert_close(residual, values[used:].square().sum(), atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (7, 7)])
+def test_large_matrices_have_the_same_factors(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ranks, with the last singular values 0; a singular vector's sign is free, so products are compared."""
+    matrix = _weight((shape[0], 4)) @ _weight((4, shape[1]))
+    whole = torch.linalg.svd(matrix, full_matrices=False)
+    monkeypatch.setattr(family, "_WHOLE", 0)
+    for rank in range(min(shape) + 1):
+        left, right = family.truncated_svd(matrix, rank)
+        best = whole.U[:, :rank] @ (whole.S[:rank, None] * whole.Vh[:rank])
+        torch.testing.assert_close(left @ right, best, atol=1e-10, rtol=0)
+        torch.testing.assert_close(left.mT @ left, right @ right.mT, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
