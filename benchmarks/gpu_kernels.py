@@ -5,9 +5,13 @@ Needs torch and Triton, not diffusers. All data are random and not zero: GPUs ru
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +24,7 @@ from qartsr.kernels.plain import PlainKernels
 from qartsr.kernels.tiles import Problem, Tiles, candidates
 
 WINDOW = Geometry((3, 3), (1, 1), (1, 1))
-GROUPS, EPSILON = 32, 1e-6
+GROUPS, EPSILON, RANK = 32, 1e-6, 16
 
 
 class Shape(NamedTuple):
@@ -67,6 +71,8 @@ class Layer(NamedTuple):
     """(O, C, 3, 3) bf16, channels last"""
     border: Tensor
     epilogue: Epilogue
+    whole: Epilogue
+    """with a low-rank branch and a residual, as in a model"""
     inputs: InputCodes
     gain: Tensor
     shift: Tensor
@@ -92,6 +98,14 @@ def layer(shape: Shape, device: torch.device) -> Layer:
         .contiguous(memory_format=torch.channels_last),
         border=nothing.to(torch.int8),
         epilogue=Epilogue(scale, normal(1, shape.outputs), nothing, nothing, nothing, nothing),
+        whole=Epilogue(
+            scale,
+            normal(1, shape.outputs),
+            nothing,
+            normal(shape.outputs, RANK, dtype=torch.float16),
+            normal(1, shape.side, shape.side, RANK, dtype=torch.float16),
+            normal(1, shape.side, shape.side, shape.outputs, dtype=torch.float16),
+        ),
         inputs=InputCodes(
             nothing, normal(shape.inputs).abs() + 0.5, torch.tensor([0.4, -2.8], device=device), 15, 7
         )._replace(delta=torch.zeros(shape.inputs, device=device)),
@@ -139,6 +153,7 @@ def contenders(made: Layer, kernels: Kernels) -> dict[str, Run]:
     return {
         "bf16": lambda: F.conv2d(image, made.float_weight, padding=1),
         "int8": lambda: product(made.codes),
+        "int8, branch and residual": lambda: _whole(made, kernels),
         "bf16 block": plain_block,
         "int8 block": block,
     }
@@ -146,10 +161,12 @@ def contenders(made: Layer, kernels: Kernels) -> dict[str, Run]:
 
 def measure(
     shapes: tuple[Shape, ...], device: torch.device, make: MakeKernels, table: dict[Problem, Tiles],
-    rounds: int, clock: Clock,
+    rounds: int, clock: Clock, over: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    rows = []
+    rows = list[dict[str, Any]]()
     for shape in shapes:
+        if over():
+            break
         made = layer(shape, device)
         check(made, make(table))
         times = interleaved(contenders(made, make(table)), rounds, clock)
@@ -177,15 +194,27 @@ def check(made: Layer, kernels: Kernels) -> None:
 
 
 def tune(
-    shapes: tuple[Shape, ...], device: torch.device, make: MakeKernels, processors: int, clock: Clock
-) -> dict[Problem, Tiles]:
-    """The fastest tiles of each shape, median of 9 runs each; those the GPU cannot hold are passed over."""
+    shapes: tuple[Shape, ...], device: torch.device, make: MakeKernels, processors: int, clock: Clock,
+    workers: int = 0, over: Callable[[], bool] = lambda: False,
+) -> dict[Problem, Tiles]:  # fmt: skip
+    """The fastest tiles of each shape, median of 9 runs each; those the GPU cannot hold are passed over.
+
+    Timed is what a model's layer does: with a low-rank branch and a residual. ``workers`` processes compile all of them
+    first, side by side. When the time is ``over``, the shapes that are left stay with the rule.
+    """
+    tried = [(shape, tiles) for shape in shapes for tiles in candidates(shape.problem, processors)]
+    if workers:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_compile, tried, [make] * len(tried), chunksize=4))
     table: dict[Problem, Tiles] = {}
     for shape in shapes:
+        if over():
+            break
         made, found = layer(shape, device), dict[Tiles, float]()
-        for tiles in candidates(shape.problem, processors):
+        for tiles in (tiles for other, tiles in tried if other == shape):
+            kernels = make({shape.problem: tiles})
             try:
-                times = interleaved({"": contenders(made, make({shape.problem: tiles}))["int8"]}, 9, clock)
+                times = interleaved({"": functools.partial(_whole, made, kernels)}, 9, clock)
             except Exception as error:  # too much shared memory, too many registers: each version has its own class
                 print(f"  {tiles}: {type(error).__name__}", flush=True)
                 continue
@@ -193,6 +222,22 @@ def tune(
         table[shape.problem] = min(found, key=lambda tiles: found[tiles])
         print(f"{shape}: {table[shape.problem]}, {min(found.values())} ms of {sorted(found.values())}", flush=True)
     return table
+
+
+def _whole(made: Layer, kernels: Kernels) -> Tensor:
+    return kernels.product(made.codes, made.weight, made.border, WINDOW, made.whole, torch.float16)
+
+
+def _compile(case: tuple[Shape, Tiles], make: MakeKernels) -> None:
+    """Into Triton's cache on the disk."""
+    shape, tiles = case
+    with suppress(Exception):  # told when it is timed
+        _whole(_layer_of(shape), make({shape.problem: tiles}))
+
+
+@functools.lru_cache(1)
+def _layer_of(shape: Shape) -> Layer:
+    return layer(shape, torch.device("cuda"))
 
 
 def stored(table: dict[Problem, Tiles]) -> list[dict[str, Any]]:

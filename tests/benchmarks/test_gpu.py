@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from benchmarks import gpu, gpu_kernels, gpu_model
+from benchmarks import gpu, gpu_checks, gpu_kernels, gpu_model, gpu_training
 from benchmarks.gpu_timing import interleaved, wall_clock
+from qartsr.config import load_params
 from qartsr.engines.triton_engine import Triton
 from qartsr.kernels.plain import PlainKernels
 from qartsr.models import OneStepSR
 
 CPU = torch.device("cpu")
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 TINY = (gpu_kernels.Shape(32, 4, 6), gpu_kernels.Shape(32, 5, 7))
 
 
@@ -42,27 +45,55 @@ def test_contenders_take_turns_and_the_first_rounds_do_not_count() -> None:
     assert seen == ["a", "b"] * 5 and [len(values) for values in times.values()] == [2, 2]
 
 
+class _NotYetError(Exception):
+    """A part of the work that a test leaves out."""
+
+
+def test_kernels_are_checked_and_a_wrong_one_is_found() -> None:
+    found = gpu_checks.check(plain, CPU, 2)
+    assert found["failed"] == [] and {row["cases"] for row in found["kernels"].values()} == {2}
+
+    class Wrong(PlainKernels):
+        def product(self, codes: Tensor, *arguments: Any) -> Tensor:
+            return super().product(codes.clone().index_fill_(1, torch.tensor(0), 1), *arguments)
+
+        def quantize(self, x: Tensor, codes: Any) -> Tensor:
+            raise _NotYetError("no")
+
+    wrong = gpu_checks.check(lambda table: Wrong(), CPU, 1)
+    assert [line.split()[0] for line in wrong["failed"]] == ["product", "quantize", "activate"]
+    assert gpu_checks.check(plain, CPU, 1, over=lambda: True)["kernels"]["product"]["cases"] == 0
+
+
 def test_everything_but_the_gpu(tmp_path: Path) -> None:
     rows = gpu_kernels.measure(TINY, CPU, plain, {}, 1, wall_clock)
     table = gpu_kernels.tune(TINY[:1], CPU, plain, 4, lambda run: 1.0 if run() is not None else 2.0)
+    assert gpu_kernels.tune(TINY[:1], CPU, plain, 4, wall_clock, over=lambda: True) == {}
     every = gpu_model.builders("sample", 4, 2, "none", CPU, on_plain)
     contenders = (pair for pair in every if pair[0].startswith("triton"))
-    with torch.no_grad():
-        model = gpu_model.measure(contenders, 32, 1, wall_clock, CPU)
+    first, model = gpu_model.measure(contenders, 32, 1, wall_clock, CPU)
+    assert set(first["milliseconds"]) == {"triton"}
+    times = iter([False] * 7 + [True] * 2)
+    *_, trained = gpu_training.measure("sample", load_params(PARAMS), "w2a2", 32, CPU, lambda: next(times), steps=2)
+    assert len(trained["rpq"]) == 2 and len(trained["et"]) == 4
     result = {
         "date": "2026-01-01",
         "gpu": {"name": "GPU", "processors": 1, "memory_gb": 1},
         "versions": gpu.versions(),
         "settings": {"rounds": 1, "tuned": True, "batch": 1},
+        "parts": {"checks": {"ended": "whole", "seconds": 1.0}},
+        "checks": gpu_checks.check(plain, CPU, 1),
         "ceilings": gpu_kernels.ceilings(CPU, 1, wall_clock, side=32),
         "vae": rows,
         "unet": rows[:1],
         "tiles": gpu_kernels.stored(table),
+        "training": trained,
         "model": {"arch": "sample", "size": 32, "bits": 4, "rank": 2, **model},
     }
     path = tmp_path / "result.json"
     path.write_text(json.dumps(result))
     assert gpu.read_tiles(path) == table
     text = gpu.as_markdown(result)
-    assert "| triton, weights packed |" in text and "geometric mean, VAE" in text
-    assert "diffusers is absent" in gpu.as_markdown(result | {"model": None})
+    assert "| triton, weights packed |" in text and "geometric mean, VAE" in text and "| ET |" in text
+    nothing = dict.fromkeys(("checks", "ceilings", "training", "model"))
+    assert gpu.as_markdown(result | nothing).count("Not measured") == 4
