@@ -5,6 +5,8 @@ Weights are random, packed by the range of each channel: what is computed is noi
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,9 +28,15 @@ _RANGE = 4.0
 Build = Callable[[], Callable[[Tensor], Tensor]]
 
 
+@functools.lru_cache(1)
+def _random(arch: str) -> OneStepSR:
+    """On the CPU, drawn once: a billion numbers take their time."""
+    return random_model(ARCHITECTURES[arch](), seed=0)
+
+
 def packed(arch: str, bits: int, rank: int, device: torch.device) -> OneStepSR:
     """A random packed model: scale transform, per-channel weights, low-rank branches."""
-    model = random_model(ARCHITECTURES[arch](), seed=0).to(device)
+    model = copy.deepcopy(_random(arch)).to(device)
     for name, module in quantizable(model).items():
         weight = module.get_parameter("weight")
         model.set_submodule(name, _packed_layer(module, weight, bits, min(rank, weight.shape[0], weight[0].numel())))
@@ -64,7 +72,8 @@ def builders(
     """Every contender; ``engine(resident)`` turns a packed model into one that runs on kernels."""
 
     def bf16() -> OneStepSR:
-        return random_model(ARCHITECTURES[arch](), 0, torch.bfloat16).to(device, memory_format=torch.channels_last)
+        model = copy.deepcopy(_random(arch)).to(device, torch.bfloat16)
+        return model.to(memory_format=torch.channels_last)
 
     def float_run(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda x: model(x.to(torch.bfloat16, memory_format=torch.channels_last))
