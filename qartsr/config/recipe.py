@@ -39,6 +39,17 @@ class OneStepConfig(SchoolingConfig):
     loss: ImageLossConfig
 
 
+class VideoConfig(SchoolingConfig):
+    """The UNet of the image model, trained on with the frame before in its channels."""
+
+    timestep: int = Field(1, ge=0, le=999, description="scheduler index of the one step, as DLoRAL's")
+    consistency: float = Field(1.0, ge=0, description="weight of what changes between frames where nothing does")
+    speed: float = Field(12.0, ge=0, description="most HR pixels per frame that the camera moves, along each axis")
+    noisy: float = Field(0.5, ge=0, le=1, description="share of the clips with noise in their LR frames")
+    noise: float = Field(0.03, ge=0, description="most standard deviation of that noise, of the range")
+    begins: float = Field(0.1, ge=0, le=1, description="share of the clips at the beginning of a shot: no frame before")
+
+
 class RecipeConfig(Config):
     """Everything weights/sample depends on beside the photographs."""
 
@@ -47,3 +58,4 @@ class RecipeConfig(Config):
     autoencoder: AutoencoderConfig
     prior: SchoolingConfig
     one_step: OneStepConfig
+    video: VideoConfig

@@ -44,8 +44,7 @@ def write_part(model: Backbone, name: str, traced: Trace, norm: NormWriter = pla
     """
     _demand_expressible(model)
     spec, graph = PARTS[name], Graph()
-    channels = model.facts.latents if spec.on_latents else 3
-    values = Writer(graph, traced, norm).write(graph.input("input", (1, channels, *_VARYING)))
+    values = Writer(graph, traced, norm).write(graph.input("input", (1, _channels(model, name), *_VARYING)))
     for label, value, shape in zip(spec.outputs, values, _shapes(traced, None), strict=True):
         graph.output(label, value, shape)
     return graph.model({})
@@ -81,7 +80,10 @@ def build_picture(model: Backbone, size: Size | None, facts: dict[str, str]) -> 
 
 
 def _network(graph: Graph, model: Backbone, size: Size | None, image: Ref) -> tuple[Ref, tuple[int | str, ...]]:
-    """The network's output for ``image`` (1, 3, *size), and its shape."""
+    """The network's output for ``image`` (1, 3, *size), and its shape. Raises QartsrError for a model of clips."""
+    if model.facts.frames > 1:
+        do = "upscale clips with `qartsr upscale`"
+        raise QartsrError("a model of clips has no graph of its whole yet", "export", do)
     latent = size and (size[0] // model.facts.factor, size[1] // model.facts.factor)
     (mean, _), _ = _append(graph, model, "encoder", size, plain, image)
     z_l = graph.node("Mul", mean, model.facts.scaling)
@@ -102,9 +104,14 @@ def _append(
 def trace_part(model: Backbone, name: str, size: Size | None = None) -> Trace:
     """One of PARTS, for inputs of ``size``, or of every multiple of :func:`step` (None)."""
     multiple = 0 if size else step(model, name)
-    spec = PARTS[name]
-    channels = model.facts.latents if spec.on_latents else 3
-    return trace(model, spec.part, channels, size or (_START * multiple,) * 2, multiple)
+    return trace(model, PARTS[name].part, _channels(model, name), size or (_START * multiple,) * 2, multiple)
+
+
+def _channels(model: Backbone, name: str) -> int:
+    """Of a part's input: an image, the latents of all frames that the denoiser sees, or one latent."""
+    if not PARTS[name].on_latents:
+        return 3
+    return model.facts.latents * (model.facts.frames if name == "denoiser" else 1)
 
 
 def _shapes(traced: Trace, size: Size | None) -> tuple[tuple[int | str, ...], ...]:

@@ -67,13 +67,16 @@ class Facts(NamedTuple):
     """channels of the widest activation at the output's size"""
     attention: float
     """scores of the largest attention: these times the square of the number of latent pixels; 0 without attention"""
+    frames: int = 1
+    """consecutive frames whose latents the denoiser sees: 2 of a model of clips, that of the frame before first"""
 
 
 class OneStepSR(nn.Module, ABC):
     """LR image, already enlarged -> encoder -> denoiser once -> :class:`Step` -> decoder.
 
     Images are (B, 3, H, W) RGB in [-1, 1], H and W multiples of ``facts.multiple``; latents are (B, C, h, w). The
-    posterior's mode is used unless noise is given, so the model is a function of its arguments.
+    posterior's mode is used unless noise is given, so the model is a function of its arguments. A model of clips takes
+    (B, 3 F, H, W), F = ``facts.frames``, and restores the last of them; a single image stands for all its frames.
 
     ``align``: colour fix applied by :meth:`restore`.
     """
@@ -96,20 +99,29 @@ class OneStepSR(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, z_l: Tensor) -> Tensor:
-        """Noise, or a flow's velocity (B, C, h, w): what the denoiser predicts of a scaled latent, as large."""
+        """Noise, or a flow's velocity (B, C, h, w): what the denoiser predicts of a scaled latent, as large.
+
+        Of a model of clips also (B, C F, h, w), the last frame's; a single latent stands for all its frames.
+        """
 
     @abstractmethod
     def reconstruct(self, raw: Tensor) -> Tensor:
         """(B, C, h, w) raw latent -> image, not clamped."""
 
     def encode(self, lq: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) image -> scaled latent Z_L: the posterior's mode, or its sample for normal ``noise``."""
+        """(B, 3, H, W) image -> scaled latent Z_L: the posterior's mode, or its sample for normal ``noise``.
+
+        Of several frames, (B, 3 F, H, W), all latents: (B, C F, h, w).
+        """
+        if lq.shape[1] > 3:
+            single = self.encode(lq.reshape(-1, 3, *lq.shape[2:]))
+            return single.reshape(lq.shape[0], -1, *single.shape[2:])
         mean, logvar = self.posterior(lq)
         return self.facts.scaling * (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise)
 
     def denoise(self, z_l: Tensor) -> Tensor:
-        """Z_L -> Z_H, both scaled, (B, C, h, w)."""
-        return self.step(z_l, self.predict(z_l))
+        """Z_L -> Z_H, both scaled; Z_L (B, C, h, w), or (B, C F, h, w) with the frames before it, Z_H of the last."""
+        return self.step(z_l[:, -self.facts.latents :], self.predict(z_l))
 
     def decode(self, z_h: Tensor) -> Tensor:
         """Scaled latent Z_H (B, C, h, w) -> image (B, 3, H, W), not clamped."""
@@ -120,8 +132,8 @@ class OneStepSR(nn.Module, ABC):
         return self.decode(self.denoise(self.encode(lq, noise)))
 
     def restore(self, lq: Tensor) -> Tensor:
-        """The finished image (B, 3, H, W) of ``lq``, as large: forward, clamp, colour fix, clamp to [-1, 1]."""
-        return align(self.align, self(lq).clamp(-1, 1), lq).clamp(-1, 1)
+        """The finished image (B, 3, H, W) of the last frame of ``lq``, as large: forward, clamp, colour fix, clamp to [-1, 1]."""
+        return align(self.align, self(lq).clamp(-1, 1), lq[:, -3:]).clamp(-1, 1)
 
     @property
     def device(self) -> torch.device:

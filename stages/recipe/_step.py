@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from PIL import Image
 
 from qartsr.config.load import load_config
@@ -32,6 +33,7 @@ class Step(NamedTuple):
     title: str
     pairs: list[Pair]
     checkpoint: Checkpoint
+    device: torch.device
 
     def batches(self) -> Batches:
         """Sharp crops and their bicubic LR."""
@@ -58,8 +60,10 @@ class Step(NamedTuple):
 def opened(args: argparse.Namespace, title: str, inputs: list[Path]) -> Step:
     """Read the recipe, set threads and seeds, find the checkpoint that belongs to ``title`` and its ``inputs``."""
     config = load_config(RecipeConfig, args.params)
-    prepare(config.compute, config.compute.threads_alone)
+    device = prepare(config.compute, config.compute.threads_alone)
     own: SchoolingConfig = getattr(config, title)
     settings, module = [config.seed, own.model_dump()], f"stages.recipe.{title}"
     folder = scratch_folder(args.work, f"recipe-{title}", module, settings, [args.data, *inputs])
-    return Step(config, title, load_pairs(args.data, "train"), Checkpoint(folder, config.compute.checkpoint_seconds))
+    return Step(
+        config, title, load_pairs(args.data, "train"), Checkpoint(folder, config.compute.checkpoint_seconds), device
+    )

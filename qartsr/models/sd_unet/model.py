@@ -59,6 +59,7 @@ class SDUNet(Backbone):
     def facts(self) -> Facts:
         """From the configurations of VAE and UNet."""
         config: Any = self.vae.config
+        unet: Any = self.unet.config
         factor = 2 ** (len(config.block_out_channels) - 1)
         return Facts(
             scale=4,
@@ -68,6 +69,7 @@ class SDUNet(Backbone):
             scaling=float(config.scaling_factor),
             widest=max(config.block_out_channels[:2]),
             attention=max(_attentions(config, self.unet.config), default=0.0),
+            frames=unet.in_channels // int(config.latent_channels),
         )
 
     @property
@@ -81,7 +83,9 @@ class SDUNet(Backbone):
         return distribution.mean, distribution.logvar
 
     def predict(self, z_l: Tensor) -> Tensor:
-        """Noise epsilon = UNet(Z_L; T, c)."""
+        """Noise epsilon = UNet(Z_L; T, c); a single latent stands for all frames of a model of clips."""
+        if self.facts.frames > 1 and z_l.shape[1] == self.facts.latents:
+            z_l = z_l.repeat(1, self.facts.frames, 1, 1)
         context = self.context.expand(z_l.shape[0], -1, -1)
         timestep = torch.full((z_l.shape[0],), self.timestep, device=z_l.device)
         return self.unet(z_l, timestep, encoder_hidden_states=context).sample

@@ -51,18 +51,32 @@ def _encoder(model: SDUNet) -> list[Segment]:
 
 def _encode_down(index: int) -> Run:
     def run(model: SDUNet, state: State) -> State:
-        encoder = model.vae.encoder
-        hidden = encoder.conv_in(state.hidden) if index == 0 else state.hidden
-        return State(encoder.down_blocks[index](hidden))
+        encoder, hidden = model.vae.encoder, state.hidden
+        if index == 0:
+            several = hidden if hidden.shape[1] > 3 else hidden.repeat(1, model.facts.frames, 1, 1)
+            hidden = _by_frame(model, encoder.conv_in, several)
+        return State(_by_frame(model, encoder.down_blocks[index], hidden))
 
     return run
 
 
+def _by_frame(model: SDUNet, run: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """``run`` on each of the frames that lie side by side in the channels, so that rows stay samples."""
+    count = model.facts.frames
+    if count == 1:
+        return run(frames)
+    made = run(frames.reshape(-1, frames.shape[1] // count, *frames.shape[2:]))
+    return made.reshape(frames.shape[0], -1, *made.shape[2:])
+
+
 def _encode_mid(model: SDUNet, state: State) -> State:
-    encoder = model.vae.encoder
-    hidden = encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(state.hidden)))
-    mean, _ = model.vae.quant_conv(encoder.conv_out(hidden)).chunk(2, dim=1)
-    return State(mean * model.facts.scaling)
+    def means(hidden: Tensor) -> Tensor:
+        encoder = model.vae.encoder
+        normal = encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(hidden)))
+        mean: Tensor = model.vae.quant_conv(encoder.conv_out(normal)).chunk(2, dim=1)[0]
+        return mean
+
+    return State(_by_frame(model, means, state.hidden) * model.facts.scaling)
 
 
 def _unet(model: SDUNet) -> list[Segment]:
@@ -126,7 +140,7 @@ def _unet_up(index: int, last: bool) -> Run:
 
 def _unet_tail(model: SDUNet, state: State) -> State:
     noise = model.unet.conv_out(model.unet.conv_act(model.unet.conv_norm_out(state.hidden)))
-    return State(model.step(state.beside["latent"], noise))
+    return State(model.step(state.beside["latent"][:, -noise.shape[1] :], noise))
 
 
 def _skip(number: int) -> str:

@@ -1,0 +1,87 @@
+"""Flicker: what changes between frames beyond what moved.
+
+E*_warp as QuantVSR's code computes it (after Lai et al., 2018), with another flow: the published figures use RAFT at
+half size; here it is TV-L1 (Zach et al., 2007) of scikit-image, so the figure goes by its own name, ``ewarp_tvl1``, and
+no published one compares with it. It needs no ground truth, and blur lowers it: read it beside PSNR only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Frame = np.ndarray[Any, np.dtype[np.float32]]
+"""(H, W, 3) from 0 to 1"""
+Flow = np.ndarray[Any, np.dtype[np.float32]]
+"""(2, H, W): rows, columns, from a frame's pixels to the same in another"""
+
+
+def ewarp_tvl1(frames: Sequence[Frame], guide: Sequence[Frame] | None = None) -> float:
+    """1000 times the mean over neighbours of the squared warping error per pixel kept (three channels summed).
+
+    Parameters
+    ----------
+    guide: frames whose flow is taken, such as the originals, so that models are compared on one flow (default: the
+        frames themselves, as published). All are halved first, as published.
+
+    Raises ValueError for fewer than two frames.
+    """
+    if len(frames) < 2:
+        raise ValueError("a warping error needs two frames")
+    halves, guides = [halved(frame) for frame in frames], [halved(frame) for frame in guide or frames]
+    errors = []
+    for number in range(len(halves) - 1):
+        forward, back = _flow(guides[number], guides[number + 1]), _flow(guides[number + 1], guides[number])
+        errors.append(warping_error(halves[number], halves[number + 1], forward, back))
+    return 1000 * float(np.mean(errors))
+
+
+def warping_error(first: Frame, second: Frame, forward: Flow, back: Flow) -> float:
+    """Squared difference of ``first`` and the warped ``second``, summed over channels, by the pixels kept.
+
+    ``forward`` leads from ``first`` to ``second``. Left out is what is occluded,
+    |f + b'|^2 > 0.01 (|f|^2 + |b'|^2) + 0.5 with b' the flow back, warped, the edges of motion,
+    |grad f|^2 > 0.01 |f|^2 + 0.002, and what leaves the frame.
+    0 when nothing is kept.
+    """
+    warped, inside = _warp(second, forward)
+    returned, _ = _warp(np.moveaxis(back, 0, 2), forward)
+    away = np.moveaxis(returned, 2, 0)
+    occluded = _square(forward + away) > 0.01 * (_square(forward) + _square(away)) + 0.5
+    gradient = sum(np.square(part) for axis in forward for part in np.gradient(axis))
+    kept = inside & ~occluded & ~(gradient > 0.01 * _square(forward) + 0.002)
+    difference = np.square(warped - first).sum(2)
+    return float(difference[kept].sum() / kept.sum()) if kept.any() else 0.0
+
+
+def halved(frame: Frame) -> Frame:
+    """Means of 2 x 2 pixels; an odd last row or column is left out."""
+    height, width = (side // 2 * 2 for side in frame.shape[:2])
+    even = frame[:height, :width].astype(np.float32)
+    mean: Frame = even.reshape(height // 2, 2, width // 2, 2, -1).mean((1, 3))
+    return mean
+
+
+def _square(flow: Flow) -> Any:
+    return np.square(flow).sum(0)
+
+
+def _flow(first: Frame, second: Frame) -> Flow:
+    from skimage.registration import optical_flow_tvl1
+
+    grey = [frame @ np.array([0.299, 0.587, 0.114], np.float32) for frame in (first, second)]
+    flow: Any = optical_flow_tvl1
+    return np.asarray(flow(grey[0], grey[1]), np.float32)
+
+
+def _warp(image: Any, flow: Flow) -> tuple[Any, Any]:
+    """(H, W, C) seen from where ``flow`` leads, bilinear, and where that is inside."""
+    from scipy.ndimage import map_coordinates
+
+    height, width = image.shape[:2]
+    places = np.mgrid[:height, :width].astype(np.float32) + flow
+    inside = (places >= 0).all(0) & (places[0] <= height - 1) & (places[1] <= width - 1)
+    channels = [map_coordinates(channel, places, order=1, mode="nearest") for channel in np.moveaxis(image, 2, 0)]
+    return np.stack(channels, 2), inside
