@@ -70,6 +70,8 @@ class Facts(Config):
     """by part and mode"""
     pieces: tuple[int, ...]
     """their bytes"""
+    frames: int = Field(1, ge=1, le=2)
+    """whose latents the denoiser sees, the last one now; stored where it is not 1"""
 
 
 class Packed(NamedTuple):
@@ -87,7 +89,7 @@ def packed(facts: Mapping[str, Any], models: Mapping[tuple[str, str], tuple[list
         places = [unique.setdefault(piece, len(unique)) for piece in pieces]
         graphs.setdefault(part, {})[mode] = {"pieces": places, "recipes": recipes}
     found = Facts.model_validate({**facts, "graphs": graphs, "pieces": [len(piece) for piece in unique]})
-    text = found.model_dump_json().encode()
+    text = found.model_dump_json(exclude_defaults=True).encode()
     whole = b"".join([len(text).to_bytes(_LENGTH, "little"), text, *unique])
     return lzma.compress(whole, preset=9 | lzma.PRESET_EXTREME)
 

@@ -92,7 +92,7 @@ def moving_clips(scenes: Scenes, batch: int, crop: int, motion: Motion, generato
     path = speed * torch.arange(motion.length)[:, None] + shake
     places = (path - path.amin(1, keepdim=True)).round().long().clamp(0, room - wide)
     begins = torch.rand(batch, generator=generator) < motion.begins
-    places[:, 0] = torch.where(begins[:, None], places[:, 1], places[:, 0])
+    places[:, :1] = torch.where(begins[:, None, None], places[:, 1:2], places[:, :1])
     noisy = torch.rand(batch, generator=generator) < motion.noisy
     deviation = 255 * motion.noise * torch.rand(batch, generator=generator) * noisy
     seed = int(torch.randint(1 << 62, (), generator=generator))
@@ -104,7 +104,8 @@ def moving_clips(scenes: Scenes, batch: int, crop: int, motion: Motion, generato
     low = F.interpolate(frames, scale_factor=1 / SCALE, mode="bicubic", antialias=True).round().clamp(0, 255)
     noise = torch.randn(low.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
     noise = noise.unflatten(0, (batch, -1)) * deviation.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
-    noise[:, 0] = torch.where(begins.to(device, non_blocking=True).view(-1, 1, 1, 1), noise[:, 1], noise[:, 0])
+    alone = begins.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
+    noise[:, :1] = torch.where(alone, noise[:, 1:2], noise[:, :1])
     low = (low + noise.flatten(0, 1)).round().clamp(0, 255)
     lq = F.interpolate(low, scale_factor=SCALE, mode="bicubic", antialias=True).round().clamp(0, 255)
     inside = slice(MARGIN, MARGIN + crop)
@@ -114,9 +115,10 @@ def moving_clips(scenes: Scenes, batch: int, crop: int, motion: Motion, generato
 
 def _turned(scene: Tensor, code: Tensor) -> Tensor:
     """Flipped and transposed, each of (B, 3, S, S) by its own of eight codes."""
-    for bit, turn in enumerate((lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(2, 3))):
-        scene = torch.where((code & 1 << bit > 0).view(-1, 1, 1, 1), turn(scene), scene)
-    return scene
+    bits = [(code & 1 << bit > 0).view(-1, 1, 1, 1) for bit in range(3)]
+    scene = torch.where(bits[0], scene.flip(-1), scene)
+    scene = torch.where(bits[1], scene.flip(-2), scene)
+    return torch.where(bits[2], scene.transpose(2, 3), scene)
 
 
 def _looked_at(scene: Tensor, places: Tensor, side: int) -> Tensor:

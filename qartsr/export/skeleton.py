@@ -66,6 +66,7 @@ def facts(model: Backbone) -> dict[str, Any]:
         "factor": model.facts.factor,
         "multiple": model.facts.multiple,
         "latents": model.facts.latents,
+        "frames": model.facts.frames,
         "scaling": model.facts.scaling,
         "noise": model.step.noise,
         "signal": model.step.signal,

@@ -132,7 +132,7 @@ class OneStepSR(nn.Module, ABC):
         return self.decode(self.denoise(self.encode(lq, noise)))
 
     def restore(self, lq: Tensor) -> Tensor:
-        """The finished image (B, 3, H, W) of the last frame of ``lq``, as large: forward, clamp, colour fix, clamp to [-1, 1]."""
+        """The finished image (B, 3, H, W) of ``lq``'s last frame: forward, clamp, colour fix, clamp to [-1, 1]."""
         return align(self.align, self(lq).clamp(-1, 1), lq[:, -3:]).clamp(-1, 1)
 
     @property

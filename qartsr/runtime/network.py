@@ -23,22 +23,34 @@ class GraphNetwork:
         self._facts, self.identity = package.facts, package.identity
         self.device, self.load = "cpu", Load(package.facts.linear, package.facts.square)
         self.align, self.factor, self.multiple = package.facts.align, package.facts.factor, package.facts.multiple
+        self.frames = package.facts.frames
         self._norms = GraphNorms(package.group_norms)
         self._graphs = Graphs(package, self._norms, threads)
 
-    def runner(self, size: tuple[int, int], seed: int | None) -> Any:
+    def runner(self, size: tuple[int, int], seed: int | None, memory: Any = None) -> Any:
         """Runs tiles. Raises QartsrError for a seed: noise is torch's."""
         if seed is not None:
             what = "a sample of the encoder's posterior is drawn by torch alone"
             raise QartsrError(what, "seed", "load the package with qartsr.packing.load_package")
-        return lambda image, place: self(image)
+        if memory is None:
+            return lambda image, place: self(image)
+        return lambda image, place: self._restored(z_l := self._latent(image), memory.exchange(place, z_l))
 
     def __call__(self, image: Floats) -> Floats:
         """(3, H, W) in [-1, 1], sides multiples of ``multiple`` -> the network's raw output, not clamped."""
-        facts = self._facts
+        z_l = self._latent(image)
+        return self._restored(z_l, z_l)
+
+    def _latent(self, image: Floats) -> Floats:
         mean, _ = self._graphs.run("encoder", image[None])
-        z_l: Floats = mean * np.float32(facts.scaling)
-        (predicted,) = self._graphs.run("denoiser", z_l)
+        scaled: Floats = mean * np.float32(self._facts.scaling)
+        return scaled
+
+    def _restored(self, z_l: Floats, before: Floats) -> Floats:
+        """``before``: the latent of the frame before, which a model of images does not look at."""
+        facts = self._facts
+        seen = z_l if facts.frames == 1 else np.concatenate([before, z_l], 1)
+        (predicted,) = self._graphs.run("denoiser", seen)
         moved: Floats = z_l - np.float32(facts.noise) * predicted
         z_h: Floats = moved / np.float32(facts.signal)
         raw: Floats = z_h / np.float32(facts.scaling)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.data import Pair
-from qartsr.data.clips import Clips, Motion, moving_clips, shifted
+from qartsr.data.clips import Clips, Motion, Scenes, moving_clips, shifted
 from qartsr.data.pairs import to_unit
 from qartsr.metrics.luma import psnr_y
 from qartsr.models import Backbone
@@ -81,7 +81,7 @@ def compared(
     for number, pair in enumerate(pairs):
         for noise in (0.0, 0.03):
             motion = Motion(FRAMES, 6.0, 1.0, noise)
-            clips = moving_clips([pair], 1, _CLIP, motion, generator(0, "compared", number))
+            clips = moving_clips(Scenes([pair]), 1, _CLIP, motion, generator(0, "compared", number))
             values: dict[str, float] = {}
             row = [clips.lq[0, -1:]]
             for name, model in (("image", image), ("video", video)):

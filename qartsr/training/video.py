@@ -71,8 +71,8 @@ def train_video(
     """Train the UNet of ``model``, in place, where it lies."""
     layout = torch.channels_last if model.device.type == "cpu" else torch.contiguous_format
     model.requires_grad_(False).train().to(memory_format=layout)
-    model.unet.requires_grad_(True)
-    trained = [(f"unet.{name}", parameter) for name, parameter in model.unet.named_parameters()]
+    model.get_submodule(model.denoiser).requires_grad_(True)
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = Optimizer([Group(trained, config.lr)], config.weight_decay, cosine(config.steps, config.warmup))
     run = Run("video", config.steps, optimizer, {})
     fit(run, Lesson(model, config, optimizer, batches), curves, checkpoint, resume(run, curves, checkpoint))

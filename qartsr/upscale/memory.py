@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TypeVar
 
 from qartsr.images import Picture
 from qartsr.upscale.places import Place
+
+Latent = TypeVar("Latent")
 
 
 class LatentMemory:
     """Latents of the frame before and of this one, by the place of their tile."""
 
     def __init__(self) -> None:
-        self._before: dict[tuple[int, int], Tensor] = {}
-        self._now: dict[tuple[int, int], Tensor] = {}
+        self._before: dict[tuple[int, int], object] = {}
+        self._now: dict[tuple[int, int], object] = {}
 
-    def pair(self, place: Place, latent: Tensor) -> Tensor:
-        """(1, C, h, w) of this frame -> (1, 2 C, h, w), the frame before first; a first frame is its own."""
+    def exchange(self, place: Place, latent: Latent) -> Latent:
+        """Keep this frame's latent (1, C, h, w) at ``place``; returns that of the frame before, a first frame's own."""
         key = place.top, place.left
         self._now[key] = latent
-        return torch.cat([self._before.get(key, latent), latent], 1)
+        return self._before.get(key, latent)  # type: ignore[return-value]  # one network's, so of one type
 
     def advance(self) -> None:
         """This frame is the one before from now on."""
@@ -33,14 +33,14 @@ class ClipRestorer:
     """``restore(frame, before)`` -> the frame, 4 times as wide and high, by a model of clips.
 
     A function of both frames: when ``before`` is not the frame of the last call it is run once more for its latents,
-    which depend on it alone. So work that is taken up again ends with the same bytes. A shot's first
-    frame is the one before itself, so a still clip is still from its first frame on.
+    which depend on it alone. So work that is taken up again ends with the same bytes. A shot's first frame is the one
+    before itself, and run twice as well: tiles share what they observe with the latents before at hand, so a still clip
+    is still from its first frame on.
     """
 
     def __init__(self, upscale: Callable[[Picture, LatentMemory], Picture]) -> None:
-        self._upscale, self._memory, self._last = upscale, LatentMemory(), None
-
-    _last: Picture | None
+        self._upscale, self._memory = upscale, LatentMemory()
+        self._last: Picture | None = None
 
     def __call__(self, frame: Picture, before: Picture | None) -> Picture:
         """Restore ``frame``; None begins a shot."""

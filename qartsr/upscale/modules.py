@@ -13,6 +13,7 @@ from qartsr.models import OneStepSR
 from qartsr.models.load import load_of
 from qartsr.models.moments import ModuleNorms
 from qartsr.runtime.moments import Norms
+from qartsr.upscale.memory import LatentMemory
 from qartsr.upscale.network import Run
 from qartsr.upscale.places import Place
 
@@ -24,13 +25,14 @@ class ModuleNetwork:
         self._model = model
         self.device = str(model.device)
         self.align, self.factor, self.multiple = model.align, model.facts.factor, model.facts.multiple
+        self.frames = model.facts.frames
 
     @property
     def load(self) -> Load:
         """What a run needs of memory."""
         return load_of(self._model)
 
-    def runner(self, size: tuple[int, int], seed: int | None) -> Run:
+    def runner(self, size: tuple[int, int], seed: int | None, memory: LatentMemory | None = None) -> Run:
         """The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
         model, factor = self._model, self.factor
         shape = (1, model.facts.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
@@ -40,7 +42,10 @@ class ModuleNetwork:
         @torch.no_grad()
         def run(image: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
             part = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
-            if seed is None:
+            if memory is not None:
+                latent = model.encode(part)
+                output = model.decode(model.denoise(torch.cat([memory.exchange(place, latent), latent], 1)))
+            elif seed is None:
                 output = model(part)
             else:
                 rows, columns = (

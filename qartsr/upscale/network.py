@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qartsr.artifact.load import Load
 from qartsr.runtime.moments import Norms
+from qartsr.upscale.memory import LatentMemory
 from qartsr.upscale.places import Place
 
 Run = Callable[[NDArray[np.float32], Place], NDArray[np.float32]]
@@ -44,8 +45,16 @@ class Network(Protocol):
         """What a run needs of memory."""
         ...
 
-    def runner(self, size: tuple[int, int], seed: int | None) -> Run:
-        """Runs tiles of an image of ``size``; ``seed`` of a sample of the encoder's posterior, None takes its mode."""
+    @property
+    def frames(self) -> int:
+        """Consecutive frames it looks at: 1, or 2 of a model of clips."""
+        ...
+
+    def runner(self, size: tuple[int, int], seed: int | None, memory: LatentMemory | None = None) -> Run:
+        """Runs tiles of an image of ``size``; ``seed`` of a sample of the encoder's posterior, None takes its mode.
+
+        ``memory`` is for a model of clips; without, an image stands for the frame before as well.
+        """
         ...
 
     def norms(self) -> Norms:

@@ -23,6 +23,7 @@ from qartsr.images import (
     write_image,
 )
 from qartsr.upscale.arrays import Floats, as_array
+from qartsr.upscale.memory import ClipRestorer, LatentMemory
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.opened import open_model
 from qartsr.upscale.origin import Memory, Origin, save
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from qartsr.models import OneStepSR
-    from qartsr.upscale.clip import ClipReport, ClipResult
+    from qartsr.upscale.clip import ClipReport, ClipResult, Restore
 
 _LOG = logging.getLogger("qartsr")
 
@@ -142,11 +143,14 @@ class OneStepSRPipeline:
         if not isinstance(image, Picture):  # whoever has one has seen what it notes
             for note in picture.notes:
                 _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
+        return self._upscaled(picture, report=report)
+
+    def _upscaled(self, picture: Picture, memory: LatentMemory | None = None, report: Report = silent) -> Picture:
         sides = picture.height * SCALE, picture.width * SCALE
         network, tile = network_of(self.model), self._tile
         if tile is None:
             tile = tile_for(network.load, *sides, self._overlap, self._rounds)
-        return upscale_image(network, picture, tile, self._overlap, report, rounds=self._rounds)
+        return upscale_image(network, picture, tile, self._overlap, report, rounds=self._rounds, memory=memory)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to another device (auto, cpu, cuda or cuda:N); returns the pipeline.
@@ -221,7 +225,13 @@ class OneStepSRPipeline:
         from qartsr.upscale.clip import clip_options, quiet, upscale_clip
 
         options, model = clip_options(crf, fps, start, end, strip), self._identity()
-        return upscale_clip(lambda frame, _: self(frame), Path(source), Path(target), options, model, report or quiet)
+        return upscale_clip(self._restorer(), Path(source), Path(target), options, model, report or quiet)
+
+    def _restorer(self) -> Restore:
+        """Of frames: a model of clips is told the frame before."""
+        if network_of(self.model).frames > 1:
+            return ClipRestorer(self._upscaled)
+        return lambda frame, before: self(frame)
 
     def digest(self) -> str:
         """Hex SHA-256 of what was loaded; of a package that of its file. Raises QartsrError when a file is gone."""

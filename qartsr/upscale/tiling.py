@@ -21,6 +21,7 @@ from qartsr.errors import QartsrError
 from qartsr.images import Picture, Some, as_image
 from qartsr.upscale.colour import Floats, finish, to_unit
 from qartsr.upscale.enlarge import enlarged, like
+from qartsr.upscale.memory import LatentMemory
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.places import Place, cut, grid, spread
 from qartsr.upscale.statistics import observe
@@ -42,6 +43,7 @@ def bands(
     report: Report,
     seed: int | None,
     rounds: int = ROUNDS,
+    memory: LatentMemory | None = None,
 ) -> Iterator[Floats]:
     """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W), from the top."""
     height, width = (-(-side // network.factor) * network.factor for side in lq.shape[1:])
@@ -50,14 +52,16 @@ def bands(
     probes = [(place, place.weight) for place in spread(places, PROBES)]
     norms = network.norms()
     rounds = min(rounds, norms.count()) if len(places) > 1 else 0
-    run = _counted(_runner(network, lq, (height, width), seed), rounds * len(probes) + len(places), report)
+    run = _counted(_runner(network, lq, (height, width), seed, memory), rounds * len(probes) + len(places), report)
     with norms.imposed(observe(norms, run, probes, rounds)):
         yield from _joined(rows, run, lq.shape[1], lq.shape[2])
 
 
-def _runner(network: Network, lq: NDArray[Any], size: tuple[int, int], seed: int | None) -> Callable[[Place], Floats]:
+def _runner(
+    network: Network, lq: NDArray[Any], size: tuple[int, int], seed: int | None, memory: LatentMemory | None
+) -> Callable[[Place], Floats]:
     """Runs one tile."""
-    inner = network.runner(size, seed)
+    inner = network.runner(size, seed, memory)
 
     def run(place: Place) -> Floats:
         result = inner(to_unit(cut(lq, place)), place)
@@ -126,6 +130,7 @@ def upscale_image(
     report: Report = silent,
     seed: int | None = None,
     rounds: int = ROUNDS,
+    memory: LatentMemory | None = None,
 ) -> Picture:
     """The image, exactly 4 times as wide and high, in its own mode (L, LA, RGB or RGBA), with its metadata.
 
@@ -137,6 +142,7 @@ def upscale_image(
         ``tile`` 0 for no tiles.
     seed: of a sample of the encoder's posterior; None takes its mode.
     rounds: of observing what tiles share, 0 to 2: 0 is up to three times as quick, and neighbours differ visibly.
+    memory: of a model of clips, what it knows of the frame before; None: the image stands for it.
 
     Raises QartsrError for what is no image (:func:`qartsr.images.as_image`), for an image without pixels or with 32
     bits per channel, for a tile or overlap that cannot work, and for a result that is not a number.
@@ -145,7 +151,8 @@ def upscale_image(
     tile, overlap = usable(tile, overlap, network.multiple)
     picture = as_image(image)
     source = enlarged(picture)
-    restored = finish(network.align, bands(network, source.lq, tile, overlap, report, seed, rounds), source.lq)
+    parts = bands(network, source.lq, tile, overlap, report, seed, rounds, memory)
+    restored = finish(network.align, parts, source.lq)
     cut = restored[:, source.rows, source.columns]
     del source, restored
     return like(np.ascontiguousarray(cut.transpose(1, 2, 0)), picture)

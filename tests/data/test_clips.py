@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from qartsr.data.clips import Clips, Motion, moving_clips, shifted
-from qartsr.data.pairs import Pair
+from qartsr.config.data import BicubicConfig
+from qartsr.data.clips import Clips, Motion, Scenes, carried, moving_clips, shifted
+from qartsr.data.degradation import degrade
+from qartsr.data.pairs import Pair, enlarged
 from qartsr.errors import QartsrError
 
 
@@ -19,7 +21,7 @@ def photograph(side: int = 160) -> Pair:
 
 def made(**changes: float) -> Clips:
     motion = Motion(4, 5.0, 0.0, 0.0)._replace(**changes)
-    return moving_clips([photograph()], 3, 32, motion, torch.Generator().manual_seed(1))
+    return moving_clips(Scenes([photograph()]), 3, 32, motion, torch.Generator().manual_seed(1))
 
 
 def test_the_flow_is_exact() -> None:
@@ -39,9 +41,30 @@ def test_low_resolution_is_of_the_same_place_and_noise_is_of_each_frame() -> Non
     assert made().lq.abs().max() <= 1 and torch.equal(made().lq, made().lq)
 
 
+def test_frames_are_carried_to_the_next_by_the_flow() -> None:
+    clips = made()
+    moved, known = carried(clips.hr[:, :-1].flatten(0, 1), clips.steps.flatten(0, 1))
+    assert torch.equal(moved * known, clips.hr[:, 1:].flatten(0, 1) * known) and 0.4 < float(known.mean()) < 1
+
+
+def test_a_shot_begins_without_a_frame_before() -> None:
+    clips = made(begins=1.0, noisy=1.0, noise=0.1)
+    assert torch.equal(clips.lq[:, 0], clips.lq[:, 1]) and torch.equal(clips.hr[:, 0], clips.hr[:, 1])
+    assert not clips.steps[:, 0].any() and clips.steps[:, 1].any()
+    assert not torch.equal(clips.lq[:, 1], clips.lq[:, 2])
+
+
+def test_low_resolution_is_pillows_within_a_level() -> None:
+    clips = moving_clips(Scenes([photograph()]), 1, 64, Motion(2, 3.0, 0.0, 0.0), torch.Generator())
+    hr = ((clips.hr[0, 1] + 1) * 127.5).round().to(torch.uint8)
+    wanted = enlarged(degrade(hr, BicubicConfig(), torch.Generator())).float() / 127.5 - 1
+    middle = (..., slice(20, 44), slice(20, 44))  # away from the border, where Pillow sees no more than the window
+    assert (clips.lq[0, 1][middle] - wanted[middle]).abs().max() < 3 / 127.5
+
+
 def test_too_small_a_photograph() -> None:
     with pytest.raises(QartsrError, match="pixels wide and high"):
-        moving_clips([photograph(40)], 1, 32, Motion(3, 5.0, 0.0, 0.0), torch.Generator())
+        moving_clips(Scenes([photograph(40)]), 1, 32, Motion(3, 5.0, 0.0, 0.0), torch.Generator())
 
 
 def test_shifts_of_both_signs() -> None:

@@ -19,11 +19,15 @@ from qartsr.artifact.graphs import TENSOR, evaluate, unpacked
 from qartsr.artifact.header import read_head
 from qartsr.engines.openvino import OpenVINO
 from qartsr.export import skeleton
+from qartsr.images import as_picture
 from qartsr.packing import add_graphs, inspect, load_package, write_package
 from qartsr.runtime.network import GraphNetwork
 from qartsr.runtime.package import open_graphs
 from qartsr.upscale import upscale_image
+from qartsr.upscale.memory import ClipRestorer
+from tests.clips.make import moving
 from tests.house.project import ROOT
+from tests.models.test_video import learned
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 BLOCK = """
@@ -150,3 +154,20 @@ def test_the_sample_pays_little_for_its_graphs(package: Path) -> None:
     facts, pieces = unpacked(bytes(_graphs(package)))
     assert len(facts.graphs["denoiser"]["plain"].recipes) > 50
     assert sum(map(len, pieces)) < 400_000
+
+
+def test_a_model_of_clips_keeps_the_frame_before_here_too(tmp_path: Path) -> None:
+    path, model = tmp_path / "model.safetensors", learned()
+    write_package(path, model, quantize(model, "w4a4", recipe()), {})
+    add_graphs(path, skeleton(load_package(path)))
+    graphs = open_graphs(path)
+    assert graphs is not None and graphs.facts.frames == 2
+    first, second = (as_picture(Image.fromarray(frame)) for frame in moving(2, (12, 8)))
+    with torch.no_grad():
+        networks = OpenVINO().prepare(load_package(path)), GraphNetwork(graphs, 1)
+        made = []
+        for network in networks:
+            restore = ClipRestorer(lambda frame, memory, network=network: upscale_image(network, frame, memory=memory))
+            made.append([restore(first, None), restore(second, first)])
+    for engine, runtime in zip(*made, strict=True):
+        np.testing.assert_array_equal(np.asarray(engine), np.asarray(runtime))

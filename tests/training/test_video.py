@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from qartsr.config.recipe import VideoConfig
-from qartsr.data.clips import Clips, Motion, moving_clips
+from qartsr.data.clips import Clips, Motion, Scenes, moving_clips
 from qartsr.models.sd_unet.video import video_backbone
 from qartsr.training.checkpoint import Checkpoint
-from qartsr.training.curves import Curves
+from qartsr.training.loop import Curves
 from qartsr.training.video import clip_losses, restored, train_video
 from tests.data.test_clips import photograph
 from tests.packing.tiny import tiny_model
@@ -20,7 +20,7 @@ MOTION = Motion(3, 2.0, 1.0, 0.05)
 
 
 def batches(number: int, batch: int, crop: int) -> Clips:
-    return moving_clips([photograph()], batch, crop, MOTION, torch.Generator().manual_seed(number))
+    return moving_clips(Scenes([photograph()]), batch, crop, MOTION, torch.Generator().manual_seed(number))
 
 
 def config(steps: int) -> VideoConfig:

@@ -13,7 +13,7 @@ from qartsr.images import Picture, as_picture
 from qartsr.models import OneStepSR
 from qartsr.upscale.enlarge import enlarged
 from qartsr.upscale.memory import ClipRestorer
-from qartsr.upscale.tiles import upscale_image
+from qartsr.upscale.tiling import upscale_image
 from tests.clips.make import moving
 from tests.models.test_video import learned
 
@@ -45,7 +45,7 @@ def test_a_frame_is_restored_with_the_one_before_and_costs_one_encoding(monkeypa
     calls, restore = counted(model, monkeypatch), restorer(model, 512, 0)
     made = [restore(first, None), restore(second, first), restore(third, second)]
     assert calls == [1] * 4  # the first frame is looked at twice
-    lq = [(enlarged(each).lq.float() / 127.5 - 1)[None] for each in (first, second, third)]
+    lq = [(torch.from_numpy(enlarged(each).lq).float() / 127.5 - 1)[None] for each in (first, second, third)]
     for result, before, now in zip(made, (lq[0], lq[0], lq[1]), lq, strict=True):
         wanted = ((model(torch.cat([before, now], 1))[0].clamp(-1, 1) + 1) * 127.5).round()
         assert np.abs(np.asarray(result).transpose(2, 0, 1) - wanted.numpy()).max() <= 1
