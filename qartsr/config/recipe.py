@@ -1,4 +1,4 @@
-"""weights/recipe/params.yaml, typed: how the sample backbone is made, in three steps."""
+"""weights/recipe/params.yaml, typed: how the sample backbones are made, step by step."""
 
 from __future__ import annotations
 
@@ -50,8 +50,15 @@ class VideoConfig(SchoolingConfig):
     begins: float = Field(0.1, ge=0, le=1, description="share of the clips at the beginning of a shot: no frame before")
 
 
+class FlowConfig(SchoolingConfig):
+    """The transformer of weights/sample-dit: L1 of the picture + ``weight`` * L1 of the velocity at other times."""
+
+    share: float = Field(0.25, ge=0, le=1, description="of the crops, also shown at a random time of the flow")
+    weight: float = Field(0.1, ge=0)
+
+
 class RecipeConfig(Config):
-    """Everything weights/sample depends on beside the photographs."""
+    """Everything weights/sample and weights/sample-dit depend on beside the photographs."""
 
     seed: Seed = 0
     compute: ComputeConfig = ComputeConfig()
@@ -59,3 +66,4 @@ class RecipeConfig(Config):
     prior: SchoolingConfig
     one_step: OneStepConfig
     video: VideoConfig
+    dit: FlowConfig

@@ -101,16 +101,35 @@ def moving_clips(scenes: Scenes, batch: int, crop: int, motion: Motion, generato
         torch.randint(8, (batch,), generator=generator).to(device, non_blocking=True),
     )
     frames = _looked_at(scene, places.to(device, non_blocking=True), wide).flatten(0, 1).float()
-    low = F.interpolate(frames, scale_factor=1 / SCALE, mode="bicubic", antialias=True).round().clamp(0, 255)
+    low = _bicubic(frames, 1 / SCALE)
     noise = torch.randn(low.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
     noise = noise.unflatten(0, (batch, -1)) * deviation.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
     alone = begins.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
     noise[:, :1] = torch.where(alone, noise[:, 1:2], noise[:, :1])
     low = (low + noise.flatten(0, 1)).round().clamp(0, 255)
-    lq = F.interpolate(low, scale_factor=SCALE, mode="bicubic", antialias=True).round().clamp(0, 255)
     inside = slice(MARGIN, MARGIN + crop)
-    hr, lq = (to_unit(each[..., inside, inside]).unflatten(0, (batch, motion.length)) for each in (frames, lq))
+    hr, lq = (
+        to_unit(each[..., inside, inside]).unflatten(0, (batch, motion.length))
+        for each in (frames, _bicubic(low, SCALE))
+    )
     return Clips(hr, lq, (places[:, 1:] - places[:, :-1]).to(device, non_blocking=True))
+
+
+def stills(scenes: Scenes, batch: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Windows that stand still: (hr, lq), each float (batch, 3, crop, crop) in [-1, 1], LR bicubic.
+
+    ``generator`` lies on the CPU. Raises QartsrError when no photograph is as large as a window with its margin.
+    """
+    wide = scenes.windows(batch, crop + 2 * MARGIN, generator)
+    hr = _turned(wide, torch.randint(8, (batch,), generator=generator).to(scenes.device, non_blocking=True)).float()
+    inside = slice(MARGIN, MARGIN + crop)
+    lq = _bicubic(_bicubic(hr, 1 / SCALE), SCALE)
+    return to_unit(hr[..., inside, inside]), to_unit(lq[..., inside, inside])
+
+
+def _bicubic(images: Tensor, factor: float) -> Tensor:
+    """Antialiased, in 8 bits, as float."""
+    return F.interpolate(images, scale_factor=factor, mode="bicubic", antialias=True).round().clamp(0, 255)
 
 
 def _turned(scene: Tensor, code: Tensor) -> Tensor:

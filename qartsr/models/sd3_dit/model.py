@@ -29,7 +29,9 @@ class Patches(nn.Module):
         self.proj: nn.Module = embedding.proj
         self.width = int(embedding.proj.out_channels)
         self.most, self.base = int(embedding.pos_embed_max_size), int(embedding.base_size)
-        self._made: dict[tuple[int, int, torch.device], Tensor] = {}
+        self.shift = (0, 0)
+        """patches by which the picture is moved from the middle of the square, down and across: training's"""
+        self._made: dict[tuple[Any, ...], Tensor] = {}
 
     def forward(self, latent: Tensor) -> Tensor:
         """(B, C, h, w) latent -> (B, patches, D) embedded patches with their places, row by row.
@@ -37,22 +39,25 @@ class Patches(nn.Module):
         Raises ValueError for more than ``most`` patches along a side.
         """
         patches = self.proj(latent)
+        if torch.is_autocast_enabled(latent.device.type):
+            patches = patches.float()  # and with it all that the blocks add to
         return patches.flatten(2).transpose(1, 2) + self.places(patches.shape[2], patches.shape[3], patches)
 
     def places(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """(1, rows x columns, D) position embeddings, on the device and in the dtype of ``like``."""
         if max(rows, columns) > self.most:
             raise ValueError(f"{rows} x {columns} patches are more than {self.most} along a side")
-        key = (rows, columns, like.device)
+        key = (rows, columns, self.shift, like.device)
         if key not in self._made:
-            down, across = (self._waves(count, like.device) for count in (rows, columns))
+            sides = zip((rows, columns), self.shift, strict=True)
+            down, across = (self._waves(count, moved, like.device) for count, moved in sides)
             both = [across.expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)]
             self._made = {key: torch.cat(both, 2).flatten(0, 1)[None].float()}
         return self._made[key].to(like.dtype)
 
-    def _waves(self, count: int, device: torch.device) -> Tensor:
-        """(count, D / 2) sines, then cosines, of the middle ``count`` places along one side."""
-        first = (self.most - count) // 2
+    def _waves(self, count: int, moved: int, device: torch.device) -> Tensor:
+        """(count, D / 2) sines, then cosines, of the middle ``count`` places along one side, ``moved`` by so many."""
+        first = (self.most - count) // 2 + moved
         place = torch.arange(first, first + count, device=device, dtype=torch.float64) * self.base / self.most
         quarter = self.width // 4
         angles = place[:, None] / _BASE ** (torch.arange(quarter, device=device, dtype=torch.float64) / quarter)
@@ -145,10 +150,13 @@ class SD3DiT(Backbone):
 
     def predict(self, z_l: Tensor) -> Tensor:
         """Velocity v = DiT(Z_L; T, c)."""
-        tokens, pooled = self.prompt(z_l.shape[0])
-        timestep = torch.full((z_l.shape[0],), self.timestep, device=z_l.device)
+        return self.velocity(z_l, torch.full((z_l.shape[0],), self.timestep, device=z_l.device))
+
+    def velocity(self, latent: Tensor, timesteps: Tensor) -> Tensor:
+        """(B, C, h, w) velocity of latents at ``timesteps`` (B,), each of 0 .. 1000."""
+        tokens, pooled = self.prompt(latent.shape[0])
         found: Tensor = self.transformer(
-            z_l, encoder_hidden_states=tokens, pooled_projections=pooled, timestep=timestep
+            latent, encoder_hidden_states=tokens, pooled_projections=pooled, timestep=timesteps
         ).sample
         return found
 

@@ -1,0 +1,90 @@
+"""The sample DiT's recipe: what it starts as, its crops, its two losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qartsr.config.recipe import FlowConfig
+from qartsr.data import Pair
+from qartsr.data.clips import Scenes, stills
+from qartsr.data.degradation import bicubic
+from qartsr.data.pairs import enlarged, image_tensor
+from qartsr.images import read_rgb
+from qartsr.models import load_model
+from qartsr.models.sd3_dit import SD3DiT, sample_dit
+from qartsr.models.sd_unet import sample_backbone
+from qartsr.training.autoencoder import Lesson
+from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.determinism import generator
+from qartsr.training.distributed import Share
+from qartsr.training.flow import flow_losses, train_flow
+from qartsr.training.loop import Curves
+
+
+@pytest.fixture(scope="module")
+def picture() -> Tensor:
+    small = torch.rand(1, 3, 24, 28, generator=torch.Generator().manual_seed(0)) * 255
+    return F.interpolate(small, size=(96, 112), mode="bicubic").round().clamp(0, 255).to(torch.uint8)[0]
+
+
+@pytest.fixture()
+def fresh() -> SD3DiT:
+    return sample_dit(sample_backbone(999, "none", 1).vae, "none", 1).eval().requires_grad_(False)
+
+
+def test_the_sample_starts_as_its_autoencoder(fresh: SD3DiT) -> None:
+    count = sum(value.numel() for value in fresh.transformer.parameters())
+    assert 4.0e6 < count < 4.5e6
+    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert torch.equal(fresh(image), fresh.decode(fresh.encode(image)))
+
+
+def test_stills_are_a_photograph_turned_with_the_photographs_own_lr(picture: Tensor) -> None:
+    """A picture as large as a window with its margin has one place; each still is one of its eight turns."""
+    square = picture[:, :64, :64].contiguous()
+    hr, lq = stills(Scenes([Pair("smooth", square, square)]), 8, 32, generator(0, "stills"))
+    images = (square, enlarged(bicubic(square)))
+    whole = torch.stack([image[:, 16:48, 16:48].float() / 127.5 - 1 for image in images])
+    flips = [whole, whole.flip(-1), whole.flip(-2), whole.flip(-1, -2)]
+    turns = [*flips, *(turned.transpose(-1, -2) for turned in flips)]
+    for sharp, low in zip(hr, lq, strict=True):
+        fits = [turned for turned in turns if (turned[0] - sharp).abs().max() < 1e-6]
+        assert len(fits) == 1
+        assert (low - fits[0][1]).abs().max() <= 2 / 127.5 + 1e-6  # Pillow rounds between its two passes
+
+
+def test_both_losses_fall_and_the_autoencoder_stays(root: Path, tmp_path: Path) -> None:
+    """On one photograph, with the shipped autoencoder: to an untrained one a picture and its LR hardly differ."""
+    fresh = sample_dit(load_model(root / "weights" / "sample").vae, "none", 1)
+    image = image_tensor(read_rgb(root / "photographs" / "rocks.webp"))
+    scenes = Scenes([Pair("rocks", image, image)])
+
+    def batches(share: Share) -> tuple[Tensor, Tensor]:
+        return stills(scenes, share.batch, share.crop, generator(0, "t", share.number % 2))
+
+    asked = {"steps": 16, "phases": [{"share": 1.0, "batch": 4, "crop": 32}], "lr": 1e-3, "warmup": 2, "weight": 1}
+    config = FlowConfig.model_validate(asked)
+    lesson = Lesson("dit", batches, 0, Curves(lambda values, step: None), Checkpoint(tmp_path, 60))
+    stored = {name: value.clone() for name, value in fresh.vae.state_dict().items()}
+    with torch.no_grad():
+        before = [flow_losses(fresh, config, lesson)(number) for number in range(4)]
+    train_flow(fresh, config, lesson)
+    with torch.no_grad():
+        after = [flow_losses(fresh, config, lesson)(number) for number in range(4)]
+    for name in ("l1", "flow"):
+        assert sum(float(found[name]) for found in after) < sum(float(found[name]) for found in before), name
+    assert all(torch.equal(value, stored[name]) for name, value in fresh.vae.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in fresh.parameters())
+
+
+def test_a_shift_moves_the_places(fresh: SD3DiT) -> None:
+    places, like = fresh.transformer.pos_embed, torch.zeros(1)
+    whole = places.places(12, 12, like).unflatten(1, (12, 12))
+    places.shift = (2, -3)
+    moved = places.places(6, 6, like).unflatten(1, (6, 6))
+    assert torch.equal(moved, whole[:, 5:11, 0:6])
