@@ -7,6 +7,8 @@
 #   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   the stages under a real Slurm of two nodes on this machine (installs Debian packages, as root)
+#   make database-test  the tests of services with PostgreSQL instead of SQLite (installs Debian's, as root)
+#   make images stack   the images of docker/, and the whole stack of compose.yaml (docker/README.md)
 #   make chaos       damage, forgery, kills and full disks for an hour (SECONDS_OF_CHAOS), see docs/reliability.md
 #   make audit       known vulnerabilities of the versions in constraints.txt
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
@@ -27,7 +29,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: release licences demo experiments services stop venv test test-slow cluster-test web-test docs ship check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow cluster-test database-test web-test images stack docs ship check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -56,9 +58,30 @@ cluster-test: $(STAMP)
 		apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 	@$(BIN)/python -m pytest -m cluster -ra tests/pipelines/test_slurm.py
 
+database-test: $(STAMP)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install --yes --no-install-recommends postgresql
+	@QARTSR_TEST_DATABASE=postgresql $(BIN)/python -m pytest -ra -m "services or pipeline" \
+		tests/services tests/tracking tests/release tests/pipelines/test_reproduce.py tests/pipelines/test_deployments.py
+
 web-test: $(STAMP)
 	@command -v chromium >/dev/null || apt-get install --yes --no-install-recommends chromium
 	@$(BIN)/python -m pytest -m browser -ra tests/web
+
+# docker, podman or buildah. BASE_IMAGE: a base that is here, where there is no registry of images (docker/README.md).
+ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(if $(shell command -v $(e)),$(e))))
+BUILD  := $(ENGINE) build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	$(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)) \
+	$(if $(UV_DEFAULT_INDEX),--build-arg UV_DEFAULT_INDEX=$(UV_DEFAULT_INDEX)) $(BUILD_ARGS)
+COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
+
+images:
+	@test -n "$(ENGINE)" || { echo "error: no docker, podman or buildah here; install one"; exit 1; }
+	$(BUILD) -f docker/serve.Dockerfile --build-arg EXTRA=server -t qartsr-serve:0.1.0 .
+	$(BUILD) -f docker/train.Dockerfile -t qartsr-train:0.1.0 .
+	$(if $(BASE_IMAGE),$(BUILD) -f docker/debian.Dockerfile -t qartsr-debian:0.1.0 .)
+
+stack:
+	$(COMPOSE) -p qartsr -f docker/compose.yaml $(if $(BASE_IMAGE),-f docker/compose.debian.yaml) up --detach
 
 SECONDS_OF_CHAOS ?= 3600
 

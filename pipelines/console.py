@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prefect.artifacts import create_markdown_artifact
 from prefect.logging.formatters import PrefectFormatter
 from prefect.settings import (
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
@@ -26,6 +28,9 @@ from qartsr.remote import split_user
 _HINTS = re.compile(
     r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core|Use `dvc push`"
 )
+
+_RETRIES = 7
+"""2 + 4 + ... + 128 s: how long a server may be away; the same in prefect.yaml."""
 
 
 def worth_reading(line: str) -> bool:
@@ -56,9 +61,21 @@ def quiet_prefect() -> Iterator[None]:
     for handler in logging.getLogger("prefect").handlers + logging.getLogger().handlers:
         handler.setFormatter(style)
         handler.addFilter(_news)
-    settings = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120, PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    settings = {
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_CLIENT_MAX_RETRIES: _RETRIES,
+    }
     with temporary_settings(settings):
         yield
+
+
+def keep_artifact(text: str, key: str, description: str) -> None:
+    """Show ``text``, Markdown, beside the run in Prefect. A server that is away makes no work fail that is done."""
+    try:
+        create_markdown_artifact(text, key=key, description=description)
+    except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
+        logging.getLogger("prefect").warning("Prefect was not given %r: %s", description, error)
 
 
 def unreachable(error: BaseException) -> str:

@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipelines.console import notify, quiet_prefect, unreachable
+from pipelines.console import keep_artifact, notify, quiet_prefect, unreachable
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.release import promote, rollback
@@ -44,7 +43,7 @@ def roll_back_model(bits: str, workspace: str | None = None) -> State[None]:
 
 def _done(bits: str, sentence: str) -> State[None]:
     get_run_logger().info(sentence)
-    create_markdown_artifact(sentence, key=f"champion-{bits}", description="the last promotion or rollback")
+    keep_artifact(sentence, key=f"champion-{bits}", description="the last promotion or rollback")
     return Completed(message=sentence)
 
 

@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
@@ -27,7 +26,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipelines.console import notify, quiet_prefect, show, unreachable, worth_reading
+from pipelines.console import keep_artifact, notify, quiet_prefect, show, unreachable, worth_reading
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
 from pipelines.process import LOST, Options, Processes, lost
 from pipelines.table import COLUMNS, markdown, results_table
@@ -68,7 +67,7 @@ def run_stage(name: str, processes: Processes, options: Options) -> State[None]:
         time.sleep(_PAUSE)
     text = "\n".join(log)
     key = "log-" + "".join(c if c.isalnum() else "-" for c in name.lower())
-    create_markdown_artifact(f"```\n{text}\n```", key=key, description=f"output of {name}")
+    keep_artifact(f"```\n{text}\n```", key=key, description=f"output of {name}")
     if status:
         logger.error("failed with exit status %d", status)
         state = LOST if lost(status, log[-_LAST_LINES:]) else None
@@ -123,7 +122,7 @@ def reproduce(
     if failed:
         left = [name for name in plan if name not in states]
         return Failed(message="\n\n".join([*failed, *([f"not run: {', '.join(left)}"] if left else [])]))
-    create_markdown_artifact(markdown(results_table(folder)), key="results", description="results of the pipeline")
+    keep_artifact(markdown(results_table(folder)), key="results", description="results of the pipeline")
     return Completed(message=f"{len(states)} stages ran")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCALE = 4
 _AHEAD = 4
 """Images that are read ahead, and written behind."""
-_HOPELESS = 3
+HOPELESS = 3
 """Images in a row that a place would not give or take: then it is no use going on."""
 
 
@@ -164,7 +164,7 @@ class Alone:
             self._lost = 0
         except PlaceError as error:  # one may be gone since it was listed
             self._lost += 1
-            if self._lost >= _HOPELESS:
+            if self._lost >= HOPELESS:
                 raise
             row, encoded = Row(*each, "", "", error=str(error)), None
         written.append(writers.submit(self._write, each, row, encoded))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from qartsr.errors import QartsrError
-from qartsr.files import reading, write_bytes
+from qartsr.files import reading, write_bytes, writing
 from qartsr.remote import Store, open_store
 
 S3 = "s3://"
@@ -41,6 +41,14 @@ class Place(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Make or replace it; it appears whole or not at all. Raises PlaceError."""
+        ...
+
+    def hidden(self, beginning: str) -> list[str]:
+        """Names at the top that begin so, hidden ones too."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Away with it, if it is there. Raises PlaceError."""
         ...
 
 
@@ -85,6 +93,15 @@ class Folder:
         """The file, by a rename."""
         _patiently(lambda: write_bytes(self._path / name, data))
 
+    def hidden(self, beginning: str) -> list[str]:
+        """Of files."""
+        return [path.name for path in self._path.glob(f"{beginning}*")]
+
+    def remove(self, name: str) -> None:
+        """The file."""
+        with writing(self._path / name):
+            (self._path / name).unlink(missing_ok=True)
+
 
 class Bucket:
     """In an S3 store; the environment says where that is."""
@@ -125,6 +142,15 @@ class Bucket:
     def write(self, name: str, data: bytes) -> None:
         """The object."""
         _patiently(lambda: self._store().write(data, self._bucket, self._prefix + name))
+
+    def hidden(self, beginning: str) -> list[str]:
+        """Of objects."""
+        found = self._store().listed(self._bucket, self._prefix + beginning)
+        return [key.removeprefix(self._prefix) for key, _ in found]
+
+    def remove(self, name: str) -> None:
+        """The object."""
+        _patiently(lambda: self._store().remove(self._bucket, self._prefix + name))
 
 
 def _patiently(action: Callable[[], Result]) -> Result:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qartsr.cli.batch import SCALE, Outcome, PartlyFailedError, Wish, as_json, enough_memory, tell, upscale_all
 from qartsr.cli.bulk import add_bulk_options, run_bulk, wants_bulk
@@ -100,7 +100,7 @@ def _run(args: argparse.Namespace) -> None:
     words, output = _ends(args)
     _demand_one_model(args)
     if wants_bulk(words, output, args):
-        run_bulk(words, output, args, _loader(args), _wish(args))
+        run_bulk(words, output, args, _loader(args), _wish(args), _options(args))
         return
     if len(words) == 1 and wants_clip(Path(words[0]), Path(output)):
         _demand_no_image_options(args)
@@ -212,6 +212,12 @@ def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Of ``OneStepSRPipeline.from_pretrained``."""
+    tiles = {"tile": args.tile, "overlap": _or(args.overlap, OVERLAP), "rounds": _or(args.rounds, ROUNDS)}
+    return {"device": args.device, "engine": args.engine or "auto", "threads": args.threads or 0, **tiles}
+
+
 def _loader(args: argparse.Namespace) -> Load:
     """Loads the model at its first call: an image that cannot be read need not wait for that."""
     return cache(partial(_load, args))
@@ -228,10 +234,7 @@ def _load(args: argparse.Namespace) -> OneStepSRPipeline | OSEDiffPipeline:
         return OSEDiffPipeline.load(osediff_options(args))
     from qartsr.api import OneStepSRPipeline
 
-    tiles = {"tile": args.tile, "overlap": _or(args.overlap, OVERLAP), "rounds": _or(args.rounds, ROUNDS)}
-    pipe = OneStepSRPipeline.from_pretrained(
-        args.model, device=args.device, engine=args.engine or "auto", threads=args.threads or 0, **tiles
-    )
+    pipe = OneStepSRPipeline.from_pretrained(args.model, **_options(args))
     if args.verbose or (args.engine and not args.quiet):
         say(f"note: engine {pipe.engine}: {pipe.reason}")
     return pipe

@@ -114,6 +114,11 @@ class Store:
         with _sentences(f"s3://{bucket}/{key}", bucket):
             within(_ANSWER, lambda: self._client.put_object(Bucket=bucket, Key=key, Body=data), len(data))
 
+    def remove(self, bucket: str, key: str) -> None:
+        """Delete an object, if it is there."""
+        with _sentences(f"s3://{bucket}/{key}", bucket):
+            within(_ANSWER, lambda: self._client.delete_object(Bucket=bucket, Key=key))
+
     def listed(self, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
         """Key and ETag of every object whose key begins with ``prefix``, a thousand asked for at a time."""
         more: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -66,6 +67,16 @@ class Offer(NamedTuple):
     ports: int
     describe: Callable[[Path, int], Service]
     """(folder of the service, first port) -> Service."""
+
+
+DATABASE = "QARTSR_DATABASE"
+"""Variable: ``USER:PASSWORD@HOST:PORT`` of a PostgreSQL server that has databases ``mlflow`` and ``prefect``."""
+
+
+def database(driver: str, name: str) -> str:
+    """Address of a database on the server that the environment names; empty when it names none."""
+    server = os.environ.get(DATABASE, "").strip()
+    return f"{driver}://{server}/{name}" if server else ""
 
 
 def python(module: str, *arguments: str) -> Command:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from tests.chaos.commands import COMMANDS
 from tests.chaos.damage import IN_PROCESS, Trial
+from tests.chaos.services import SERVICES
+from tests.chaos.stages import STAGES
 
 _HANG = 600
 """Seconds after which a trial counts as hanging."""
@@ -83,7 +85,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="KIND", default="", help="kinds whose name holds this")
     parser.add_argument("--repeat", metavar="N", type=int, help="the one trial with this number")
     args = parser.parse_args()
-    kinds = {kind: trial for kind, trial in (IN_PROCESS | COMMANDS).items() if args.only in kind}
+    kinds = {kind: trial for kind, trial in (IN_PROCESS | SERVICES | COMMANDS | STAGES).items() if args.only in kind}
     if args.repeat is not None:
         for kind, trial in kinds.items():
             print(kind, *attempt(kind, trial, args.repeat))

@@ -55,7 +55,7 @@ def damaged(data: bytes, random: Random) -> bytes:
     return bytes(body)
 
 
-def _refused(action: Callable[[], object]) -> bool:
+def refused(action: Callable[[], object]) -> bool:
     """Whether it was, in one sentence."""
     try:
         action()
@@ -69,7 +69,7 @@ def package(random: Random, folder: Path) -> None:
     """Damage is never loaded."""
     data = damaged(real(), random)
     (folder / "p").write_bytes(data)
-    assert _refused(lambda: load_package(folder / "p")) or data == real(), "damage was loaded"
+    assert refused(lambda: load_package(folder / "p")) or data == real(), "damage was loaded"
 
 
 def forged_package(random: Random, folder: Path) -> None:
@@ -92,7 +92,7 @@ def forged_package(random: Random, folder: Path) -> None:
         model = load_package(folder / "p")
         assert all(torch.isfinite(value).all() for value in model.state_dict().values() if value.is_floating_point())
 
-    _refused(read)
+    refused(read)
 
 
 def _picture(random: Random) -> bytes:
@@ -109,7 +109,7 @@ def _picture(random: Random) -> bytes:
 def picture(random: Random, folder: Path) -> None:
     """Refused, or a picture that can be written."""
     data = damaged(_picture(random), random)
-    _refused(lambda: encode_png(decode_image(data, "x", max_pixels=1 << 22)))
+    refused(lambda: encode_png(decode_image(data, "x", max_pixels=1 << 22)))
 
 
 def parameters(random: Random, folder: Path) -> None:
@@ -127,7 +127,7 @@ def parameters(random: Random, folder: Path) -> None:
             node = node[key]
         text = yaml.safe_dump(values, allow_unicode=True).encode()
     (folder / "params.yaml").write_bytes(text)
-    _refused(lambda: load_params(folder / "params.yaml"))
+    refused(lambda: load_params(folder / "params.yaml"))
 
 
 def checkpoint(random: Random, folder: Path) -> None:
@@ -156,8 +156,8 @@ def manifest(random: Random, folder: Path) -> None:
             for number in range(5):
                 again.find(f"{number}.png")
 
-    _refused(read)
-    for line in (folder / "m").read_bytes().splitlines() if not _refused(read) else []:
+    refused(read)
+    for line in (folder / "m").read_bytes().splitlines() if not refused(read) else []:
         json.loads(line)
 
 

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr.bulk import Alone, Bulk, Row, Tally, open_manifest, open_place, upscale_bulk
+from qartsr.bulk import NAME, Alone, Bulk, Row, Tally, open_manifest, open_place, upscale_bulk
 from qartsr.bulk import place as places
 from qartsr.bulk.place import PlaceError
-from qartsr.cli.bulk import NAME
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
 from qartsr.images import Picture

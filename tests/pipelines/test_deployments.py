@@ -119,22 +119,35 @@ def _hanging(client: SyncPrefectClient, toy: Path) -> tuple[UUID, int]:
 @pytest.mark.pipeline
 def test_a_cancelled_run_leaves_no_process(client: SyncPrefectClient, site: dict[str, str], toy: Path) -> None:
     run, stage = _hanging(client, toy)
-    command = [sys.executable, "-m", "prefect", "flow-run", "cancel", str(run)]
-    subprocess.run(command, env={**os.environ, **site}, check=True)
+    _prefect(site, "flow-run", "cancel", str(run))
     _becomes(client, run, "Cancelled")
     assert until(lambda: not alive(stage), 30)
 
 
 @pytest.mark.slow
 @pytest.mark.pipeline
-def test_a_run_that_was_killed_is_crashed(client: SyncPrefectClient, toy: Path) -> None:
+def test_a_run_that_was_killed_is_crashed(
+    client: SyncPrefectClient, site: dict[str, str], toy: Path, root: Path, tmp_path: Path
+) -> None:
     """Worker and flow at once, as when a machine is lost: only the missing heartbeats tell."""
+    file = tmp_path / "automations.yaml"
+    shipped = (root / "deploy" / "automations.yaml").read_text()
+    assert shipped.count("within: 300") == 1 and shipped.count("name: qartsr-dead-runs") == 1
+    file.write_text(shipped.replace("within: 300", "within: 75").replace("qartsr-dead-runs", "sooner"))
     run, stage = _hanging(client, toy)
     time.sleep(35)  # a heartbeat
-    flow = _flow_process(stage)
-    os.kill(flow, signal.SIGKILL)
-    _becomes(client, run, "Crashed", seconds=240)
+    _prefect(site, "automation", "create", "--from-file", str(file))
+    try:
+        os.kill(_flow_process(stage), signal.SIGKILL)
+        _becomes(client, run, "Crashed", seconds=240)
+    finally:
+        _prefect(site, "automation", "delete", "sooner")
     assert until(lambda: not alive(stage), 30)
+
+
+def _prefect(site: dict[str, str], *words: str) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
+    subprocess.run(command, env={**os.environ, **site}, check=True)
 
 
 def _flow_process(stage: int) -> int:
@@ -153,8 +166,14 @@ def test_a_server_that_is_away_for_a_while_costs_nothing(
     client: SyncPrefectClient, toy: Path, site: dict[str, str]
 ) -> None:
     run, _ = _hanging(client, toy)
+    (toy / "hang-join").touch()
     stop(Path(site["root"]))
+    (toy / "pid").unlink()
     (toy / "hang-prepare").unlink()
-    time.sleep(45)
+    time.sleep(60)
     start(Path(site["root"]), ("prefect",))
+    assert until((toy / "pid").exists, 300), "the flow goes on"
+    time.sleep(100)
+    assert _state(client, run) == "Running", "its heartbeats are heard again"
+    (toy / "hang-join").unlink()
     _becomes(client, run, "Completed", seconds=300)

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from pipelines.console import notify
+from pipelines import console
+from pipelines.console import keep_artifact, notify
 from pipelines.process import Options, lost
 from qartsr.config import parse_params
 
@@ -76,3 +77,18 @@ def test_whoever_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heard[0]["state"] == "Failed" and heard[0]["text"] == "reproduce odd-owl: Failed. join failed"
     monkeypatch.setenv("QARTSR_NOTIFY_URL", "nonsense")
     notify(flow, run, SimpleNamespace(name="Failed", message=None))
+
+
+def test_work_that_is_done_does_not_fail_for_want_of_a_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As seen with a server away for 45 s: the stage was over, and the run failed with its log's ConnectError."""
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("[Errno 111] Connection refused")
+
+    monkeypatch.setattr(console, "create_markdown_artifact", away)
+    logger = console.logging.getLogger("prefect")
+    monkeypatch.setattr(logger, "propagate", True)
+    keep_artifact("text", "key", "output of join")
+    assert "Prefect was not given 'output of join': [Errno 111] Connection refused" in caplog.text

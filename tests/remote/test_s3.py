@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -55,6 +56,33 @@ def store(request: pytest.FixtureRequest) -> Store:
     """Two implementations of one protocol; the environment names the first."""
     request.getfixturevalue("servers")
     return request.getfixturevalue("rclone") if request.param == "rclone" else open_store()
+
+
+@pytest.mark.slow
+def test_dvc_pushes_and_pulls(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the address and the credentials in the environment only, as docs/operations.md says."""
+    if store.address != os.environ["AWS_ENDPOINT_URL_S3"]:
+        told = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+        for name, value in {"AWS_ENDPOINT_URL_S3": store.address, **told}.items():
+            monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def dvc(*words: str) -> None:
+        done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    data = {name: os.urandom(size) for name, size in (("small", 3), ("large", 9_000_000))}  # the second in two parts
+    (tmp_path / "data").mkdir()
+    for name, content in data.items():
+        (tmp_path / "data" / name).write_bytes(content)
+    dvc("init", "--no-scm", "--quiet")
+    dvc("remote", "add", "--default", "store", f"s3://{BUCKET}/{uuid.uuid4()}")
+    dvc("add", "data")
+    dvc("push")
+    for folder in (tmp_path / ".dvc" / "cache", tmp_path / "data"):
+        shutil.rmtree(folder)
+    dvc("pull")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == data
 
 
 @pytest.fixture()

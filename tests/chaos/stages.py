@@ -1,0 +1,193 @@
+"""Stages of a small real pipeline: killed, without room, where nothing may be written, with another clock."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import yaml
+
+from pipelines.graph import read_changed
+from qartsr.services import start, stop
+from qartsr.services.record import read_record
+from tests.chaos.damage import Trial, damaged, refused
+from tests.pipeline.conftest import copy_project, tiny
+from tests.pipelines.alive import until
+
+_TRACE = "Traceback (most recent call last)"
+_LEFT_OUT = ("publish", "report")
+"""Stages that need services, or publish's receipts."""
+_FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@functools.cache
+def project() -> Path:
+    """The pipeline, once run undisturbed; kept while the campaign lasts."""
+    folder = copy_project(Path(tempfile.mkdtemp(prefix="chaos-")), tiny())
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--force"], cwd=folder, check=True)
+    for name in _order(folder):
+        done = _repro(folder, name)
+        _, errors = done.communicate(timeout=900)
+        assert done.returncode == 0, errors
+    shutil.copy(folder / "dvc.lock", folder / "whole.lock")
+    return folder
+
+
+@functools.cache
+def _order(folder: Path) -> tuple[str, ...]:
+    command = [sys.executable, "-m", "dvc", "repro", "--dry", "--force"]
+    said = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=True).stdout
+    names = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")]
+    return tuple(name for name in names if not name.startswith(_LEFT_OUT))
+
+
+def _environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "PREFECT_"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def _repro(folder: Path, name: str, before: Callable[[], object] | None = None, **more: str) -> subprocess.Popen[str]:
+    """The stage alone, whatever DVC remembers of it."""
+    words = ["--wait-for-lock", "repro", "--single-item", "--force", "--no-run-cache", name]
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", *words], cwd=folder, env=_environment(**more), text=True, preexec_fn=before,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def _heals(name: str) -> None:
+    """Run again, the stage ends with the bytes of an undisturbed run: dvc.lock has their hashes."""
+    said, _ = (done := _repro(project(), name)).communicate(timeout=900)
+    assert done.returncode == 0, said
+    assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
+
+
+def killed(random: Random, folder: Path) -> None:
+    """kill -9 of DVC and the stage at any moment."""
+    name = random.choice(_order(project()))
+    process = _repro(project(), name)
+    time.sleep(random.random() * 20)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    _heals(name)
+
+
+def full(random: Random, folder: Path) -> None:
+    """No file may grow beyond some bytes: no traceback of ours, and the next run with room makes up for it."""
+    name, most = random.choice(_order(project())), random.choice((1000, 30_000, 300_000))
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    command = yaml.safe_load((project() / "dvc.lock").read_text())["stages"][name]["cmd"]
+    _sentence(command, limit)
+    _heals(name)
+
+
+def read_only(random: Random, folder: Path) -> None:
+    """Outputs and checkpoints on a file system that takes nothing."""
+    name = random.choice(_order(project()))
+    command = yaml.safe_load((project() / "dvc.lock").read_text())["stages"][name]["cmd"]
+    with _mounted_read_only(project() / "build"), _mounted_read_only(project() / "metrics"):
+        assert _sentence(command, None), f"{name}: nothing was written, and nothing said"
+    _heals(name)
+
+
+def _sentence(command: str, before: Callable[[], object] | None) -> bool:
+    """Whether the stage failed; then by one sentence."""
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=project(), env=_environment(), capture_output=True, text=True, preexec_fn=before,
+        check=False,
+    )  # fmt: skip
+    assert _TRACE not in done.stderr, done.stderr[-3000:]
+    assert not done.returncode or "error: " in done.stderr, done.stderr[-3000:]
+    return bool(done.returncode)
+
+
+@contextmanager
+def _mounted_read_only(folder: Path) -> Iterator[None]:
+    """As root by a mount of its own, else by its permissions."""
+    folder.mkdir(exist_ok=True)
+    if os.getuid():
+        mode = folder.stat().st_mode
+        folder.chmod(0o555)
+        yield
+        folder.chmod(mode)
+        return
+    libc, bind, remount = ctypes.CDLL(None, use_errno=True), 4096, 4096 | 32 | 1
+    place = os.fsencode(folder)
+    assert libc.mount(place, place, None, bind, None) == 0, os.strerror(ctypes.get_errno())
+    try:
+        assert libc.mount(None, place, None, remount, None) == 0, os.strerror(ctypes.get_errno())
+        yield
+    finally:
+        libc.umount2(place, 2)
+
+
+def other_clock(random: Random, folder: Path) -> None:
+    """A clock that is wrong by years, and one that jumps: the same bytes."""
+    name, days = random.choice(_order(project())), random.choice((-9000, -1, 1, 3000))
+    said, _ = (
+        done := _repro(project(), name, LD_PRELOAD=str(_FAKETIME), FAKETIME=f"{days:+}d", FAKETIME_NO_CACHE="1")
+    ).communicate(timeout=900)
+    assert done.returncode == 0, said
+    assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
+
+
+def damaged_lock(random: Random, folder: Path) -> None:
+    """The flow reads it, or says in one sentence what is wrong; as it was, nothing is stale."""
+    lock, whole = project() / "dvc.lock", (project() / "whole.lock").read_bytes()
+    lock.write_bytes(damaged(whole, random))
+    try:
+        refused(lambda: read_changed(project()))
+    finally:
+        lock.write_bytes(whole)
+
+
+def tracked(random: Random, folder: Path) -> None:
+    """MLflow killed under a stage that trains: it goes on, to the same bytes."""
+    services = _services()
+    environment = start(services, ("s3", "mlflow"))
+    name = random.choice([name for name in _order(project()) if name.startswith(("retrain", "quantize", "probe"))])
+    process = _repro(project(), name, **{**environment, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"})
+    time.sleep(random.random() * 20)
+    record = read_record(services, "mlflow")
+    assert record is not None
+    record.end()
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 0 and _TRACE not in said, said
+    assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
+    assert until(lambda: not record.alive(), 30)
+
+
+@functools.cache
+def _services() -> Path:
+    import atexit
+
+    folder = Path(tempfile.mkdtemp(prefix="chaos-services-"))
+    atexit.register(stop, folder)
+    return folder
+
+
+STAGES: dict[str, Trial] = {
+    "stages, kill -9": killed,
+    "stages, disk full": full,
+    "stages, read-only": read_only,
+    "dvc.lock, damaged": damaged_lock,
+    "stages, MLflow killed": tracked,
+    **({"stages, another clock": other_clock} if _FAKETIME else {}),
+}
