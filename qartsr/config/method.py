@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config
-from qartsr.config.parts import LayerRecipe, MethodConfig
+from qartsr.config.parts import EdgeHeadroom, LayerRecipe, MethodConfig
 from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 from qartsr.config.training import ImageLossConfig, RoleRates
 
@@ -86,6 +86,7 @@ class CommonConfig(Config):
 
     edge_bits: int = Field(8, ge=2, le=8, description="bits of the layers in edge_layers")
     edge_layers: tuple[str, ...] = Field((), description="shell patterns of layer names, e.g. vae.decoder.conv_out")
+    edge_headroom: EdgeHeadroom = 1.0
     float_layers: tuple[str, ...] = Field((), description="shell patterns of layers kept in floating point")
 
 

@@ -234,6 +234,7 @@ class LayerRecipe(Config):
     skip: SkipConfig = NoBranchConfig()
     adapter: AdapterConfig = NoBranchConfig()
     split: int = Field(0, ge=0, description="the plan's: the first so many input channels have a range of their own")
+    headroom: float = Field(1.0, ge=1, le=16, description="the plan's: of the input's range, see edge_headroom")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> LayerRecipe:
@@ -256,6 +257,17 @@ class LayerRecipe(Config):
         return max(getattr(part, "patches", 0) for part in asked)
 
 
+EdgeHeadroom = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=16,
+        description="inputs of edge layers start with a range so many times what calibration saw: at 8 bits that costs "
+        "little, and colours that calibration never saw are not cut off; 1: as the layer's recipe says",
+    ),
+]
+
+
 class MethodConfig(Config):
     """A method: the recipe of its layers, and which layers deviate from the common bit-width and rank."""
 
@@ -266,12 +278,15 @@ class MethodConfig(Config):
     split: Split = Field(False, description="true: inputs that join a skip connection; halves: all, weights too")
     edge_bits: int = Field(8, ge=2, le=8, description="bits of the layers in edge_layers")
     edge_layers: tuple[str, ...] = Field((), description="shell patterns of layer names, e.g. vae.decoder.conv_out")
+    edge_headroom: EdgeHeadroom = 1.0
     float_layers: tuple[str, ...] = Field((), description="shell patterns of layers kept in floating point")
 
     @model_validator(mode="after")
     def _decidable(self) -> MethodConfig:
         if self.layer.split:
             raise ValueError("layer.split is decided layer by layer; set split: true beside layer instead")
+        if self.layer.headroom != 1:
+            raise ValueError("layer.headroom is decided layer by layer; set edge_headroom beside edge_layers instead")
         if self.split and self.layer.input.kind == "none":
             raise ValueError("split: inputs of kind none have no ranges to split")
         if self.split and getattr(self.layer.input, "token", False):

@@ -51,7 +51,7 @@ class Triton:
     """int8 weights in memory; False keeps the packed stream and unpacks each layer when it is needed"""
     graphs: bool = True
     tiles: Mapping[Problem, Tiles] = field(default_factory=dict)
-    """measured by ``python -m benchmarks.gpu --tune``; shapes that are not in it are cut by rule"""
+    """measured by ``python -m benchmarks.gpu``; shapes that are not in it are cut by rule"""
 
     def refusal(self, model: Backbone, device: torch.device) -> str | None:
         """Without Triton, without a CUDA device of compute capability 8.0 or more, or without integer layers."""

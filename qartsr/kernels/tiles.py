@@ -1,7 +1,7 @@
 """How a product is cut into pieces. Integer sums are exact, so the cut decides the time and nothing else.
 
 No timing happens while a model runs: the cut is a function of the shape (:func:`rule`), or looked up in a table that
-``benchmarks/gpu.py --tune`` measured. So a run is reproducible, and can be captured in a CUDA graph.
+``benchmarks/gpu.py`` measured. So a run is reproducible, and can be captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ def build_layer(module: nn.Module, name: str, recipe: LayerRecipe, weight_bits: 
         transform=transform,
         skip=_skip(recipe, transform, shape, name),
         adapter=BRANCHES.build(recipe.adapter, shape=shape, name=name),
+        headroom=recipe.headroom,
     )
     layer = QuantLayer(op, weight, bias, parts).to(weight.device, weight.dtype)
     layer.train(module.training)

@@ -45,6 +45,7 @@ class Parts:
     transform: Transform
     skip: Branch
     adapter: Branch
+    headroom: float = 1.0
 
 
 class RotatedBranch(nn.Module):
@@ -102,6 +103,7 @@ class QuantLayer(nn.Module):
         self.transform: Transform = parts.transform
         self.skip: Branch = parts.skip
         self.adapter: Branch = parts.adapter
+        self.headroom = parts.headroom
 
     def main(self) -> Tensor:
         """V = R + F1 F2 with the live residual R = W - L1 L2; shape of the weight."""

@@ -59,7 +59,8 @@ def _calibrate(layer: QuantLayer, found: InputStatistics) -> None:
     layer.skip.calibrate(layer.weight, layer.phi())
     layer.weight_quantizer.calibrate(layer.transform.weight(layer.main()))
     if not isinstance(layer.input_quantizer, _FOLLOWING):
-        layer.input_quantizer.calibrate((_mixed if layer.transform.mixes else _transformed)(layer, found))
+        stats = (_mixed if layer.transform.mixes else _transformed)(layer, found)
+        layer.input_quantizer.calibrate(stats if layer.headroom == 1 else stats.widened(layer.headroom))
 
 
 def _best(candidates: Tensor, layer: QuantLayer, found: InputStatistics, name: str) -> Tensor:

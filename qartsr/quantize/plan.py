@@ -69,7 +69,9 @@ def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO
                 name=name,
                 weight_bits=method.edge_bits if name in edge else weight_bits.get(name, bits.weight),
                 input_bits=method.edge_bits if name in edge else bits.input,
-                recipe=_searched(_recipe(method, ranks.get(name, 0), splits.get(name, 0)), weights.get(name)),
+                recipe=_searched(
+                    _recipe(method, ranks.get(name, 0), splits.get(name, 0), name in edge), weights.get(name)
+                ),
                 float=name in kept,
             )
             for name in layers
@@ -125,12 +127,13 @@ def _splits(model: Backbone, method: MethodConfig) -> dict[str, int]:
     return {name: count // 2 for name, count in channels.items() if count % 2 == 0}
 
 
-def _recipe(method: MethodConfig, rank: int, split: int) -> LayerRecipe:
+def _recipe(method: MethodConfig, rank: int, split: int, edge: bool) -> LayerRecipe:
     """The method's recipe with what was decided for one layer; 0: nothing was."""
     recipe = method.layer
     changes = {
         **({"skip": recipe.skip.model_copy(update={"rank": rank})} if rank else {}),
         **({"split": split} if split else {}),
+        **({"headroom": method.edge_headroom} if edge else {}),
         **({"weight": _halved(recipe.weight, split)} if split and method.split == "halves" else {}),
     }
     return recipe.model_copy(update=changes)

@@ -39,6 +39,12 @@ class RangeStats(NamedTuple):
         variance = ((self.values - mean).square() * counts).sum(1, keepdim=True) / total
         return mean[:, 0], variance.sqrt()[:, 0]
 
+    def widened(self, factor: float) -> RangeStats:
+        """As if only values at ``factor`` times the ends occurred: a range of least error is all that lies between."""
+        lower, upper = torch.minimum(self.lower, self.lower * factor), torch.maximum(self.upper, self.upper * factor)
+        ends = torch.stack([lower, upper], 1)
+        return RangeStats(ends, ends.new_ones(1, 1), *ends.unbind(1))
+
     def quantile(self, share: float) -> Tensor:
         """(G,) the smallest value with at least ``share`` (0..1) of the weight at or below it."""
         values, order = self.values.sort(dim=1)

@@ -31,6 +31,14 @@ def test_edges_and_float_layers() -> None:
     assert layers["vae.decoder.conv_in"].weight_bits == 2
 
 
+def test_headroom_is_the_edge_layers_alone() -> None:
+    decided = plan(small(), method(edge_layers=("unet.conv_in",), edge_headroom=1.5), Bits(4, 4))
+    assert {layer.name for layer in decided.layers if layer.recipe.headroom == 1.5} == {"unet.conv_in"}
+    assert {layer.recipe.headroom for layer in decided.layers} == {1.0, 1.5}
+    with pytest.raises(ValueError, match="edge_headroom"):
+        method(layer={"headroom": 2.0})
+
+
 @pytest.mark.parametrize("field", ["edge_layers", "float_layers"])
 def test_a_pattern_without_a_layer_is_named(field: str) -> None:
     with pytest.raises(QartsrError, match=r"unet\.conv_inn") as caught:

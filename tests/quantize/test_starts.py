@@ -218,3 +218,28 @@ def test_a_split_input_has_the_range_of_each_part() -> None:
         for number, part in enumerate((slice(boundary), slice(boundary, None))):
             torch.testing.assert_close(quantizer.inner.lower[number, 0], found.minimum[part].amin())
             torch.testing.assert_close(quantizer.inner.upper[number, 0], found.maximum[part].amax())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["lbq", "mse", "minmax"])
+def test_headroom_reaches_beyond_all_that_calibration_saw(kind: str) -> None:
+    """A value that only a user brings, 1.4 times the largest seen, is not cut off; other layers are as without it."""
+    start = {"init": "mse"} if kind == "lbq" else {}
+    layer = {**PLAIN, "input": {"kind": kind, **start}}
+    models = {
+        headroom: quantize(model, decided, look(model, decided, torch.cat(batches())))
+        for headroom in (1.0, 1.5)
+        for model in [small()]
+        for decided in [plan(model, method(layer=layer, edge_layers=(CONV,), edge_headroom=headroom), Bits(4, 4))]
+    }
+    found = {headroom: quant_layers(model) for headroom, model in models.items()}
+    model = small()
+    seen = observe(model, batches(), {})[CONV]
+    for end in (seen.minimum.min(), seen.maximum.max()):
+        x, step = end * 1.4, float(end.abs()) / 50
+        assert float((found[1.5][CONV].input_quantizer(x[None]) - x).abs()) < step
+        assert float((found[1.0][CONV].input_quantizer(x[None]) - x).abs()) > 10 * step
+    for name, other in found[1.0].items():
+        if name != CONV:
+            for key, value in other.state_dict().items():
+                assert torch.equal(value, found[1.5][name].state_dict()[key]), (name, key)
