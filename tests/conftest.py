@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from qartsr.models import OneStepSR
 from qartsr.models.sd_unet import sample_backbone
@@ -21,6 +22,8 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 torch.set_num_threads(1)
+settings.register_profile("qartsr", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("qartsr")
 if threading.current_thread() is threading.main_thread():
     # A shell's background job ignores Ctrl-C, and every process a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -35,7 +35,7 @@ def test_output_is_8_bit_and_a_quarter_as_large(photograph: torch.Tensor, config
         assert lr.dtype == torch.uint8 and lr.shape == (3, 32, 40) and lr.is_contiguous()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(2, 16), st.integers(2, 16))
 def test_real_esrgan_takes_any_size_down_to_8_pixels(seed: int, height: int, width: int) -> None:
     hr = torch.randint(0, 256, (3, 4 * height, 4 * width), generator=seeded(seed)).to(torch.uint8)

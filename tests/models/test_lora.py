@@ -121,7 +121,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @given(part=st.floats(0, 0.999))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_truncated_file_is_refused(lora: Path, tmp_path: Path, part: float) -> None:
     data = lora.read_bytes()
     (tmp_path / "cut.pkl").write_bytes(data[: int(len(data) * part)])

@@ -13,7 +13,7 @@ BITS = st.integers(2, 8)
 
 
 @given(bits=BITS, count=st.integers(0, 70), seed=st.integers(0, 2**31))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_round_trip_at_every_length(bits: int, count: int, seed: int) -> None:
     codes = torch.randint(2**bits, (count,), generator=torch.Generator().manual_seed(seed))
     packed = pack_bits(codes, bits)
@@ -23,7 +23,6 @@ def test_round_trip_at_every_length(bits: int, count: int, seed: int) -> None:
 
 
 @given(bits=BITS, codes=st.lists(st.integers(0, 255), min_size=1, max_size=40))
-@settings(deadline=None)
 def test_the_stream_is_one_little_endian_number(bits: int, codes: list[int]) -> None:
     """Independent truth: Python's big integers."""
     codes = [code % 2**bits for code in codes]

@@ -22,8 +22,8 @@ from qartsr.packing import package as package_module
 from qartsr.packing.plans import plan_of
 from tests.packing.tiny import quantize, recipe, tiny_model
 
-FAST = settings(max_examples=50, deadline=None)
-FEW = settings(max_examples=6, deadline=None)
+FAST = settings(max_examples=50)
+FEW = settings(max_examples=6)
 """For what is noticed only when the model has been built."""
 
 

@@ -33,7 +33,6 @@ def _full(shape: tuple[int, ...]) -> int:
     return min(shape[0], math.prod(shape[1:]))
 
 
-@settings(deadline=None)
 @given(
     shapes=st.lists(SHAPE, min_size=1, max_size=12),
     seed=st.integers(0, 99),
@@ -146,7 +145,6 @@ def test_a_plan_with_ranks_costs_what_the_uniform_one_costs(skip: dict[str, obje
         plan(small(), method(rank_policy=policy, layer={"skip": skip}), Bits(4, 4))
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=14),
     seed=st.integers(0, 99),
@@ -233,7 +231,7 @@ def test_a_vote_of_clips_needs_both() -> None:
     bits=st.integers(2, 8),
     spread=st.integers(0, 2),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_exact_bits_meet_the_budget_and_are_the_best_that_do(
     sizes: list[int], scales: list[float], bits: int, spread: int
 ) -> None:
@@ -266,7 +264,7 @@ def _stretches(schedule: Sequence[int]) -> int:
     bits=st.integers(2, 6),
     segments=st.integers(1, 5),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_schedule_is_the_best_of_all(variances: list[float], bits: int, segments: int) -> None:
     found = scheduled_bits(variances, bits, segments)
     steps = len(variances)

@@ -47,7 +47,7 @@ def _tensor(seed: int, shape: tuple[int, ...] = (6, 40), skew: float = 0.0) -> T
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(), (6, 1)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(bits=st.integers(2, 8), seed=st.integers(0, 999), scale=st.floats(1e-3, 1e3), shift=st.floats(-3, 3))
 def test_decoding_the_code_is_the_forward(
     kind: str, shape: tuple[int, ...], bits: int, seed: int, scale: float, shift: float
@@ -63,7 +63,7 @@ def test_decoding_the_code_is_the_forward(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999), skew=st.floats(0, 1))
 def test_error_falls_with_bits(kind: str, seed: int, skew: float) -> None:
     x = _tensor(seed, (2000,), skew)
@@ -76,7 +76,7 @@ def test_error_falls_with_bits(kind: str, seed: int, skew: float) -> None:
     assert all(b < a * cut for a, b in itertools.pairwise(errors)), errors
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lower=st.floats(-10, 0), width=st.floats(1e-3, 20), bits=st.integers(2, 8))
 def test_zero_is_exactly_on_the_grid(lower: float, width: float, bits: int) -> None:
     low, high = torch.tensor(lower), torch.tensor(max(0.0, lower + width))
@@ -89,7 +89,7 @@ def test_zero_is_exactly_on_the_grid(lower: float, width: float, bits: int) -> N
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("shape", [(), (6, 1)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 999), skew=st.floats(0, 1), tail=st.floats(1, 3))
 def test_least_squares_never_loses_to_minmax(
     bits: int, shape: tuple[int, ...], seed: int, skew: float, tail: float

@@ -98,7 +98,7 @@ def test_gptq_is_the_dense_elimination(bits: int, columns: int) -> None:
     torch.testing.assert_close(found, torch.where(better[:, None], expected, nearest), rtol=0, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), bits=st.integers(2, 6), count=st.integers(1, 60), kernel=st.sampled_from([1, 2]))
 def test_gptq_never_loses_to_nearest(seed: int, bits: int, count: int, kernel: int) -> None:
     """Also with fewer inputs than columns, and for every output channel."""

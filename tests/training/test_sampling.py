@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qartsr.training.determinism import sample
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 3))
 def test_every_sample_once_per_epoch(count: int, batch: int, seed: int) -> None:
     indices = torch.cat([sample(count, batch, step, seed, "p") for step in range(count)])

@@ -122,7 +122,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_bytes_give_an_image_or_one_sentence(data: st.DataObject, kind: str, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (9, 7), (200, 100, 50)).save(buffer, kind)

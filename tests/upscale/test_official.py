@@ -23,7 +23,7 @@ def image(width: int, height: int) -> Image.Image:
 
 
 @given(width=st.integers(1, 60), height=st.integers(1, 60), process=st.integers(0, 130))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sizes(width: int, height: int, process: int) -> None:
     least = process // 4
     larger = enlarged(image(width, height), process)
@@ -38,7 +38,7 @@ def test_sizes(width: int, height: int, process: int) -> None:
 
 
 @given(size=st.integers(65, 3000), tile=st.integers(16, 1200), pad=st.sampled_from([11, 32]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_vae_tiles_keep_every_pixel_once_and_see_beyond(size: int, tile: int, pad: int) -> None:
     try:
         found = spans(size, tile, pad)
@@ -59,7 +59,7 @@ def test_vae_tiles_of_the_published_defaults() -> None:
 
 
 @given(size=st.integers(8, 500), tile=st.integers(8, 100), overlap=st.integers(0, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_latent_tiles_cover(size: int, tile: int, overlap: int) -> None:
     tile = min(tile, size)
     begins = latent_tiles.starts(size, tile, min(overlap, tile - 1))

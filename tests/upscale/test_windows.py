@@ -18,7 +18,7 @@ from qartsr.upscale.places import fades, starts
     multiple=st.sampled_from([1, 4, 8]),
     rest=st.integers(0, 7),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_tiles_cover_evenly_and_fade_into_each_other(
     size: int, tile: int, overlap: int, multiple: int, rest: int
 ) -> None:
