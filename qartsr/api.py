@@ -15,4 +15,11 @@ def _fetch(address: str) -> Path:
     return fetch(address)
 
 
+def _pull(address: str) -> Path:
+    from qartsr.upscale.hub import pull
+
+    return pull(address)
+
+
 register_resolver("models", _fetch)
+register_resolver("hf", _pull)

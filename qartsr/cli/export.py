@@ -1,4 +1,7 @@
-"""``qartsr export SOURCE OUT --to onnx|openvino``: a standard graph, picture to picture, that runs by itself."""
+"""``qartsr export SOURCE OUT --to onnx|openvino|diffusers``: a standard graph, picture to picture, that runs by itself.
+
+Or a folder that diffusers loads by itself, of a floating-point model.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from qartsr.errors import QartsrError
 if TYPE_CHECKING:
     from qartsr.models import Backbone
 
+_DIFFUSERS = "diffusers"
 _ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
 """Those of :mod:`qartsr.export`, which would load onnx for the sake of a help text; a test compares them."""
 
@@ -21,8 +25,11 @@ _ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
 def _arguments(parser: argparse.ArgumentParser) -> None:
     source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
     parser.add_argument("source", metavar="SOURCE", help=source)
-    parser.add_argument("output", metavar="OUT", type=Path, help="NAME.onnx or NAME.xml (NAME.bin comes with it)")
-    parser.add_argument("--to", required=True, choices=tuple(_ENDINGS), help="format of the graph")
+    parser.add_argument(
+        "output", metavar="OUT", type=Path, help="NAME.onnx, NAME.xml (NAME.bin comes with it) or a folder"
+    )
+    formats = "of a graph; diffusers: a folder of its own layout, of a floating-point model"
+    parser.add_argument("--to", required=True, choices=(*_ENDINGS, _DIFFUSERS), help=formats)
     size = "sides of the graph's input, one number for a square; dynamic: any (default: dynamic)"
     parser.add_argument("--size", nargs="+", metavar=("H", "W"), default=["dynamic"], help=size)
     only = "leave out x4, padding, colour fix and clamp: from an enlarged picture in [-1, 1] to one that is not clamped"
@@ -31,6 +38,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     size = _size(args.size)
+    if args.to == _DIFFUSERS:
+        _write_folder(args, size)
+        return
     from qartsr.export import build_model, build_picture, check_target, write_onnx, write_openvino
 
     check_target(args.output, args.to)
@@ -43,6 +53,18 @@ def _run(args: argparse.Namespace) -> None:
     parts = (args.output, args.output.with_suffix(".bin")) if args.to == "openvino" else (args.output,)
     written = [path for path in parts if path.is_file()]
     say(f"{args.output}: {sum(path.stat().st_size for path in written):,} bytes")
+
+
+def _write_folder(args: argparse.Namespace, size: tuple[int, int] | None) -> None:
+    if size is not None or args.network_only:
+        raise QartsrError("is of graphs only", "--size" if size else "--network-only", "leave it out for diffusers")
+    if args.output.exists():
+        raise QartsrError("is there already", str(args.output), "name a new folder")
+    from qartsr.models.sd_unet.plain import write_diffusers
+
+    write_diffusers(_load(args.source)[0], args.output)
+    size_of = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
+    say(f"{args.output}: {size_of:,} bytes")
 
 
 def _size(words: list[str]) -> tuple[int, int] | None:
@@ -87,4 +109,4 @@ def _facts(model: Backbone, network_only: bool) -> dict[str, str]:
     }
 
 
-EXPORT = Command("export", "write the network as an ONNX or OpenVINO graph", _arguments, _run)
+EXPORT = Command("export", "write the network as an ONNX or OpenVINO graph, or as a diffusers folder", _arguments, _run)

@@ -1,8 +1,8 @@
 """What a file says beside its pixels, as the entries of ``Image.info`` that are kept.
 
-``icc_profile``, ``exif``, ``xmp`` (bytes), ``dpi`` (two numbers) and ``png``, a tuple of PNG chunks: gamma,
-chromaticities, code points and mastering display, resolution and texts, as they are in the file. Whatever of it cannot
-be read costs a note, never the picture.
+``icc_profile``, ``exif``, ``xmp``, ``iptc`` (IIM records) and ``comment`` (bytes), ``dpi`` (two numbers) and ``png``,
+a tuple of PNG chunks: gamma, chromaticities, code points and mastering display, resolution and texts, as they are in
+the file. Whatever of it cannot be read costs a note, never the picture.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from qartsr.images import exif as exif_block
 from qartsr.images.png import Chunk, Parts, unpacked
 
 Info = dict[str, Any]
-KEYS = ("icc_profile", "exif", "xmp", "dpi", "png")
+KEYS = ("icc_profile", "exif", "xmp", "iptc", "comment", "dpi", "png")
 LOOK = (b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI")
 """Chunks that change what the numbers of pixels look like."""
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _RAW = (*LOOK, b"sRGB", b"pHYs", *TEXTS)
-_XMP, _XMP_TIFF, _ICC_TIFF = b"XML:com.adobe.xmp", 700, 34675
+_XMP, _XMP_TIFF, _ICC_TIFF, _IPTC_TIFF = b"XML:com.adobe.xmp", 700, 34675, 33723
+_IPTC_PHOTOSHOP = 0x0404
 _ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)[2-8]""")
 WORDS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 """TIFF tags that describe the picture: description, make, model, software, date, artist, copyright."""
@@ -84,7 +85,11 @@ _PNG: dict[str, Callable[[bytes], bytes]] = {
     "xmp": _international,
     "raw exif": _hexadecimal,
 }
-_NAMES = {"icc_profile": "ICC profile", "exif": "EXIF data", "raw exif": "EXIF data", "xmp": "XMP data", "dpi": "dpi"}
+SAID = {
+    **{"icc_profile": "ICC profile", "exif": "EXIF data", "raw exif": "EXIF data", "xmp": "XMP data"},
+    **{"iptc": "IPTC data", "comment": "comment", "dpi": "dpi"},
+}
+"""What each entry is called in a note."""
 
 
 def _put(info: Info, key: str, read: Callable[[], Any], notes: list[str]) -> None:
@@ -97,15 +102,17 @@ def _put(info: Info, key: str, read: Callable[[], Any], notes: list[str]) -> Non
         if value:
             info.setdefault(key, value)
     except (*UNREADABLE, ArithmeticError) as error:
-        notes.append(f"its {_NAMES[key]} cannot be read and is left out ({str(error) or type(error).__name__})")
+        notes.append(f"its {SAID[key]} cannot be read and is left out ({str(error) or type(error).__name__})")
 
 
 def of_pillow(given: Mapping[Any, Any], notes: list[str]) -> Info:
     """From what Pillow found in a file of another format, or in an image somebody else opened."""
     info: Info = {}
-    for key in ("icc_profile", "exif", "xmp", "dpi"):
+    for key in ("icc_profile", "exif", "xmp", "iptc", "comment", "dpi"):
         if given.get(key):
             _put(info, key, lambda key=key: _plain(key, given[key]), notes)  # type: ignore[misc]
+    if isinstance(resources := given.get("photoshop"), Mapping) and resources.get(_IPTC_PHOTOSHOP):
+        _put(info, "iptc", lambda: bytes(resources[_IPTC_PHOTOSHOP]), notes)
     info["png"] = (*given.get("png", ()), *(() if "png" in given else _chunks(given)))
     info["gamma"] = given.get("gamma")
     return {key: value for key, value in info.items() if value}
@@ -116,6 +123,11 @@ def _plain(key: str, value: Any) -> Any:
         x, y = (float(side) for side in value)
         return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
     return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _records(value: Any) -> bytes:
+    """IPTC of a TIFF tag, which many write as a row of LONGs."""
+    return struct.pack(f"<{len(value)}I", *value) if isinstance(value, tuple) else _plain("iptc", value)
 
 
 def _chunks(given: Mapping[Any, Any]) -> tuple[Chunk, ...]:
@@ -135,6 +147,7 @@ def of_tiff(opened: TiffImageFile, notes: list[str]) -> Info:
     info = of_pillow({"dpi": opened.info.get("dpi") if 296 in tags else None}, notes)
     _put(info, "icc_profile", lambda: tags.get(_ICC_TIFF), notes)
     _put(info, "xmp", lambda: _plain("xmp", tags[_XMP_TIFF]) if _XMP_TIFF in tags else b"", notes)
+    _put(info, "iptc", lambda: _records(tags[_IPTC_TIFF]) if _IPTC_TIFF in tags else b"", notes)
 
     def told() -> bytes:
         found, made = opened.getexif(), Image.Exif()

@@ -19,7 +19,7 @@ from qartsr.files import replacing
 from qartsr.images import exif as exif_block
 from qartsr.images import png
 from qartsr.images.icc import profile_of
-from qartsr.images.metadata import DIRECTORIES, LOOK, TEXTS, TURN, UNREADABLE, WORDS, Info, kept
+from qartsr.images.metadata import DIRECTORIES, LOOK, SAID, TEXTS, TURN, UNREADABLE, WORDS, Info, kept
 from qartsr.images.picture import Picture, Wide, opaque
 
 
@@ -43,7 +43,6 @@ WRITABLE = {
     **{".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF"},
 }
 """Format by the end of a file's name."""
-_SAID = {"icc_profile": "ICC profile", "exif": "EXIF data", "xmp": "XMP data", "dpi": "dpi"}
 _STRIP = 1 << 20
 _GREY = ("JPEG", "TIFF")
 """Formats that have one channel for grey, which a profile must be of too; TIFF has three beside 16 bits of alpha."""
@@ -71,7 +70,8 @@ def demand_format(path: Path) -> str:
     """The format that the end of a file's name stands for. Raises QartsrError for none."""
     kind = WRITABLE.get(path.suffix.lower())
     if kind is None:
-        raise QartsrError("has no suffix of an image format", str(path), f"end it in {', '.join(WRITABLE)}")
+        what = "has no suffix of a format that is written here"
+        raise QartsrError(what, str(path), f"end it in {', '.join(WRITABLE)}")
     return kind
 
 
@@ -153,6 +153,7 @@ def encode(image: Image.Image, kind: str, **options: Any) -> tuple[bytes, tuple[
     if kind != "PNG" and (lost := [name.decode() for name, _ in info.get("png", ()) if name in (*LOOK, *TEXTS)]):
         notes.append(f"{', '.join(dict.fromkeys(lost))} of PNG left out, which {kind} cannot hold")
     if kind == "PNG":
+        _say_lost(kind, info, notes, "iptc")
         data = _png(image, wide, info, options)
     elif kind == "TIFF" and not options:
         data = _tiff(image, wide, info, notes)
@@ -182,6 +183,10 @@ def _pillow(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:
 def _held(kind: str, info: Info, notes: list[str]) -> dict[str, Any]:
     """What ``kind`` can hold of the metadata, tried on a small image: one oddity must not cost the picture."""
     given: Info = {key: info[key] for key in ("icc_profile", "exif", "xmp") if key in info}
+    if kind == "JPEG":
+        given |= {key: info[key] for key in ("comment", "iptc") if key in info}
+    else:
+        _say_lost(kind, info, notes, "comment", "iptc")
     if kind in ("WEBP", "AVIF"):
         if "dpi" in info and "exif" not in info:  # these have no other place for it
             given["exif"] = _resolution(info["dpi"])
@@ -190,11 +195,24 @@ def _held(kind: str, info: Info, notes: list[str]) -> dict[str, Any]:
     held: Info = {}
     for key, value in given.items():
         try:
-            _pillow(Image.new("RGB", (8, 8)), kind, {key: value})
-            held[key] = value
+            option = {"extra": _photoshop(value)} if key == "iptc" else {key: value}
+            _pillow(Image.new("RGB", (8, 8)), kind, option)
+            held |= option
         except _CANNOT as error:
-            notes.append(f"its {_SAID[key]} left out, which {kind} cannot hold ({error})")
+            notes.append(f"its {SAID[key]} left out, which {kind} cannot hold ({error})")
     return held
+
+
+def _say_lost(kind: str, info: Info, notes: list[str], *keys: str) -> None:
+    notes += [f"its {SAID[key]} left out, which {kind} cannot hold" for key in keys if key in info]
+
+
+def _photoshop(iptc: bytes) -> bytes:
+    """IPTC records as JPEG's segment APP13. Raises ValueError where they are too long for one."""
+    block = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0" + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
+    if len(block) > 65533:
+        raise ValueError("it is longer than a segment")
+    return b"\xff\xed" + struct.pack(">H", 2 + len(block)) + block
 
 
 def _resolution(dpi: tuple[float, float]) -> bytes:
@@ -216,6 +234,9 @@ def _png(image: Image.Image, wide: Wide | None, info: Info, options: Mapping[str
         chunks.append((b"eXIf", info["exif"].removeprefix(exif_block.PREFIX)))
     if "xmp" in info:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + info["xmp"]))
+    if "comment" in info:
+        words = info["comment"].replace(b"\0", b"").decode(errors="replace").encode()
+        chunks.append((b"iTXt", b"Comment\0\0\0\0\0" + words))
     return png.with_chunks(bare, chunks)
 
 
@@ -265,4 +286,7 @@ def _tags(info: Info) -> dict[int, Any]:
         tags |= {tag: inner for tag in DIRECTORIES if (inner := exif.get_ifd(tag))}
     if "dpi" in info:
         tags |= {282: info["dpi"][0], 283: info["dpi"][1], 296: 2}
-    return tags | {tag: info[key] for tag, key in ((34675, "icc_profile"), (700, "xmp")) if key in info}
+    if "comment" in info:
+        tags.setdefault(270, info["comment"])
+    places = ((34675, "icc_profile"), (700, "xmp"), (33723, "iptc"))
+    return tags | {tag: info[key] for tag, key in places if key in info}

@@ -107,6 +107,10 @@ def fetch(name: str) -> None:
     except Exception as error:  # each library has its own exceptions for a missing network
         cause = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         do = "connect this machine to the internet and run the command again"
+        if isinstance(error, OSError) and error.filename is not None:  # of the cache, not of the network
+            what = f"the weights cannot be kept ({error.strerror}: {error.filename})"
+            do = "name a folder you may write to in TORCH_HOME and XDG_CACHE_HOME, or set HOME"
+            raise QartsrError(what, f"fetch-metric-weights {name}", do) from error
         raise QartsrError(f"the weights cannot be downloaded ({cause})", f"fetch-metric-weights {name}", do) from error
 
 

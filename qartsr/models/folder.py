@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_object, replacing_folder, write_json
+from qartsr.models.defaults import usual_defaults
 from qartsr.models.interface import Backbone
 from qartsr.models.kinds import DEFAULT, kind_of
 
@@ -81,6 +82,7 @@ def save_model(model: Backbone, folder: Path, dtype: torch.dtype = torch.float32
         write_json(temporary / SETTINGS, settings(model))
 
 
+@usual_defaults()
 def load_model(folder: Path) -> Backbone:
     """Read a model folder, in evaluation mode. Raises QartsrError naming the missing or unfitting part."""
     model = skeleton(stored_architecture(folder))

@@ -140,6 +140,12 @@ class OneStepSR(nn.Module, ABC):
         """Where its tensors are; the CPU for a network without any."""
         return next(chain(self.buffers(), self.parameters()), torch.empty(0)).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What images are handed to it in: that of its weights, float32 where they are codes."""
+        floats = (value.dtype for value in self.parameters() if value.is_floating_point())
+        return next(floats, torch.float32)
+
 
 class State(NamedTuple):
     """What flows between segments."""

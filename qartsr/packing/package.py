@@ -15,6 +15,7 @@ from qartsr.artifact.header import SCHEMA_VERSION, Head, Header, is_folded, meta
 from qartsr.errors import QartsrError, short
 from qartsr.files import write_bytes
 from qartsr.models import Backbone, architecture, constants
+from qartsr.models.defaults import usual_defaults
 from qartsr.packing.convert import pack_model
 from qartsr.packing.plans import entries
 from qartsr.packing.structure import structure
@@ -65,6 +66,7 @@ def read_header(path: Path) -> dict[str, Any]:
     return read_head(path).header.model_dump(mode="json")
 
 
+@usual_defaults()
 def open_package(path: Path) -> tuple[Head, Backbone]:
     """The head of a package, and its model with every tensor on the meta device: validated, nothing allocated.
 
@@ -77,6 +79,7 @@ def open_package(path: Path) -> tuple[Head, Backbone]:
     return head, model
 
 
+@usual_defaults()
 def load_package(path: Path) -> Backbone:
     """The model, in evaluation mode on the CPU, ready to run. Raises QartsrError, see :func:`open_package`."""
     _, model = open_package(path)

@@ -1,18 +1,32 @@
-"""Addresses that carry a user and a password."""
+"""Addresses that carry a user and a password, which no message may show."""
 
 from __future__ import annotations
 
 import base64
+import re
 import urllib.parse
+
+_HOST = re.compile(r"([\w.~%-]*|\[[\da-fA-F:.]+\])(:\d*)?")
+_USER = re.compile(r"(?<=://)[^\s\"'<>]*@")
 
 
 def split_user(address: str) -> tuple[str, str]:
-    """The address without user and password, which no message may show, and the header that authorizes with them."""
+    """The address without user and password, and the header that authorizes with them; empty without.
+
+    A password may hold ``/``, ``?`` and ``#`` as they are, where what comes before them is no host and port.
+    """
     head, mark, rest = address.partition("://")
-    place, slash, path = rest.partition("/")
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" not in place and not _HOST.fullmatch(place):
+        place = rest
     user, at, host = place.rpartition("@")
     if not at:
         return address, ""
     name, _, password = user.partition(":")
     pair = f"{urllib.parse.unquote(name)}:{urllib.parse.unquote(password)}"
-    return f"{head}{mark}{host}{slash}{path}", "Basic " + base64.b64encode(pair.encode()).decode()
+    return f"{head}{mark}{host}{rest[len(place) :]}", "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def without_users(text: str) -> str:
+    """``text`` of another library with the addresses in it shown as :func:`split_user` shows them."""
+    return _USER.sub("", text)

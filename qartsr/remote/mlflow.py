@@ -58,6 +58,10 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
             variable,
             "begin it with http:// or https:// and a host",
         )
+    plain = split_user(address)[0]
+    if "?" in plain or "#" in plain:
+        do = "end it where its path ends; a token goes into MLFLOW_TRACKING_TOKEN"
+        raise QartsrError(f"{plain.partition('?')[0].partition('#')[0]} is followed by a query", variable, do)
     return Mlflow(address.rstrip("/"), timeout)
 
 
@@ -177,7 +181,7 @@ def _body(request: urllib.request.Request) -> bytes:
 
 def _is_http(address: str) -> bool:
     try:
-        parts = urllib.parse.urlsplit(address)
+        parts = urllib.parse.urlsplit(split_user(address)[0])
         return parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         return False

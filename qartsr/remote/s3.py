@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
-from qartsr.remote.address import split_user
+from qartsr.remote.address import split_user, without_users
 from qartsr.remote.limit import TooSlowError, within
 
 _BLOCK = 1 << 20
@@ -161,14 +161,14 @@ def _sentences(where: str, bucket: str = "") -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise QartsrError("no credentials for the S3 store were found", where, _CREDENTIALS) from error
     except (ConnectionError, HTTPClientError) as error:
-        raise QartsrError(f"the S3 store does not answer ({error})", where, _ENDPOINT) from error
+        raise QartsrError(f"the S3 store does not answer ({without_users(str(error))})", where, _ENDPOINT) from error
     except ClientError as error:
         raise _refused(error.response, where, bucket) from error
     except (BotoCoreError, Boto3Error) as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ClientError):  # of an upload
             raise _refused(cause.response, where, bucket) from error
-        raise QartsrError(f"the S3 client failed ({error})", where, _ENDPOINT) from error
+        raise QartsrError(f"the S3 client failed ({without_users(str(error))})", where, _ENDPOINT) from error
     except TooSlowError as error:
         raise QartsrError(f"the S3 store is too slow ({error})", where, "try again, or look after it") from error
     except OSError as error:  # of the file here

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qartsr.artifact.load import Load
 from qartsr.models import OneStepSR
+from qartsr.models.defaults import usual_defaults
 from qartsr.models.load import load_of
 from qartsr.models.moments import ModuleNorms
 from qartsr.runtime.moments import Norms
@@ -32,16 +33,18 @@ class ModuleNetwork:
         """What a run needs of memory."""
         return load_of(self._model)
 
+    @usual_defaults()
     def runner(self, size: tuple[int, int], seed: int | None, memory: LatentMemory | None = None) -> Run:
         """The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
         model, factor = self._model, self.factor
         shape = (1, model.facts.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed or 0))
-        device = model.device
+        device, dtype = model.device, model.dtype
 
         @torch.no_grad()
+        @usual_defaults()
         def run(image: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
-            part = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
+            part = torch.from_numpy(np.ascontiguousarray(image))[None].to(device, dtype)
             if memory is not None:
                 latent = model.encode(part)
                 output = model.decode(model.denoise(torch.cat([memory.exchange(place, latent), latent], 1)))
@@ -51,7 +54,7 @@ class ModuleNetwork:
                 rows, columns = (
                     slice(side.start // factor, side.stop // factor) for side in (place.rows, place.columns)
                 )
-                output = model(part, noise[:, :, rows, columns].to(device))
+                output = model(part, noise[:, :, rows, columns].to(device, dtype))
             found: NDArray[np.float32] = output[0].float().cpu().numpy()
             return found
 

@@ -97,6 +97,7 @@ def _modules(path: Path, device: str, engine: str, threads: int) -> Opened:
     import torch
 
     from qartsr.engines import choose, demand_known
+    from qartsr.models.defaults import usual_defaults
     from qartsr.upscale.device import choose_device
 
     if threads:
@@ -105,7 +106,9 @@ def _modules(path: Path, device: str, engine: str, threads: int) -> Opened:
     demand_known(engine)
     model, origin = open_source(path)
     choice = choose(engine, model, place)
-    return Opened(choice.engine.prepare(model.to(place)), origin, choice.engine.name, str(place), choice.reason)
+    with usual_defaults():
+        prepared = choice.engine.prepare(model.to(place))
+    return Opened(prepared, origin, choice.engine.name, str(place), choice.reason)
 
 
 def processors() -> int:

@@ -135,6 +135,11 @@ class Package:
         write_json(folder / "summary.json", {**known, "metrics": {}, "fp": {}})
 
 
+def is_package(origin: Origin) -> bool:
+    """Whether the model was read from a package, whose engines decide what they compute in."""
+    return isinstance(origin, Package)
+
+
 def is_floating(path: Path) -> bool:
     """Whether ``path`` is the folder of a floating-point model."""
     return path.is_dir() and (path / SETTINGS).is_file()

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from qartsr.errors import QartsrError
 from qartsr.images import (
-    READABLE,
     SCALE,
     Picture,
     Some,
     as_image,
-    check_target,
-    is_image,
-    read_image,
-    target_name,
-    write_image,
 )
-from qartsr.upscale.arrays import Floats, as_array
+from qartsr.upscale.diffusers_manners import Floats, More, as_array, both, drawn
 from qartsr.upscale.memory import ClipRestorer, LatentMemory
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.opened import open_model
-from qartsr.upscale.origin import Memory, Origin, save
+from qartsr.upscale.origin import Memory, Origin, is_package, save
 from qartsr.upscale.sources import local
 from qartsr.upscale.tile_size import tile_for
 from qartsr.upscale.tiling import OVERLAP, ROUNDS, Report, silent, upscale_image, usable
@@ -73,6 +67,7 @@ class OneStepSRPipeline:
         overlap: int = OVERLAP,
         rounds: int = ROUNDS,
         threads: int = 0,
+        torch_dtype: torch.dtype | None = None,
     ) -> OneStepSRPipeline:
         """Load a package file, a folder holding ``model.safetensors``, a floating-point model folder, or an address.
 
@@ -84,6 +79,7 @@ class OneStepSRPipeline:
         engine: auto, or a name of :func:`qartsr.engines.engine_names`. What was chosen and why goes to the logger
             ``qartsr``, level INFO.
         threads: of the CPU; 0: as torch is set, or without it one for each processor.
+        torch_dtype: in which a floating-point model computes, such as torch.bfloat16 (default: float32).
 
         A package with graphs runs on OpenVINO without torch, and ``model`` is then a
         :class:`qartsr.runtime.network.GraphNetwork`. Raises QartsrError for what cannot be loaded, and for a device or
@@ -93,72 +89,114 @@ class OneStepSRPipeline:
         _LOG.info("engine %s on %s: %s", found.engine, found.device, found.reason)
         pipe = cls(found.model, tile, overlap, rounds)
         pipe.engine, pipe.reason, pipe._origin = found.engine, found.reason, found.origin
-        return pipe
+        return pipe if torch_dtype is None else pipe.to(torch_dtype)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str as well
-        self, image: Some, report: Report = silent, output_type: Literal["pil"] = "pil"
+        self, image: Some, report: Report = silent, output_type: Literal["pil"] = "pil", **more: Unpack[More]
     ) -> Picture: ...
 
     @overload
     def __call__(
-        self, image: Sequence[Some], report: Report = silent, output_type: Literal["pil"] = "pil"
+        self,
+        image: Sequence[Some],
+        report: Report = silent,
+        output_type: Literal["pil"] = "pil",
+        **more: Unpack[More],
     ) -> list[Picture]: ...
 
     @overload
     def __call__(
-        self, image: Some | Sequence[Some], report: Report = silent, *, output_type: Literal["np"]
+        self,
+        image: Some | Sequence[Some],
+        report: Report = silent,
+        *,
+        output_type: Literal["np"],
+        **more: Unpack[More],
     ) -> Floats: ...
 
     @overload
     def __call__(
-        self, image: Some | Sequence[Some], report: Report = silent, *, output_type: Literal["pt"]
+        self,
+        image: Some | Sequence[Some],
+        report: Report = silent,
+        *,
+        output_type: Literal["pt"],
+        **more: Unpack[More],
     ) -> torch.Tensor: ...
 
     def __call__(
-        self, image: Some | Sequence[Some], report: Report = silent, output_type: Literal["pil", "np", "pt"] = "pil"
+        self,
+        image: Some | Sequence[Some],
+        report: Report = silent,
+        output_type: Literal["pil", "np", "pt"] = "pil",
+        *,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: Callable[..., object] | None = None,
     ) -> Picture | list[Picture] | Floats | torch.Tensor:
         """Upscale one image, or each of a list or tuple; the result has its image's mode (L, LA, RGB or RGBA).
 
         An image is Pillow's, an array of uint8 or uint16, or a path, see :func:`qartsr.images.as_image`. The result is
-        a Pillow image whose ``save`` writes metadata and 16 bits along, see :class:`qartsr.images.Picture`. ``report``
-        is called after each tile with the runs of the network that are done, and their total; what it raises ends the
-        call.
+        a Pillow image whose ``save`` writes metadata and 16 bits along, see :class:`qartsr.images.Picture`.
 
-        ``output_type``: ``np`` for a float32 array (B, H, W, C) from 0 to 1, ``pt`` for such a tensor (B, C, H, W) on
-        the CPU, of images of one size. Raises QartsrError for what is no image, and for another ``output_type``.
+        Parameters
+        ----------
+        report: called after each tile with the runs of the network that are done, and their total; what it raises ends
+            the call.
+        output_type: ``np`` for a float32 array (B, H, W, C) from 0 to 1, ``pt`` for such a tensor (B, C, H, W) on the
+            CPU, of images of one size.
+        generator: the encoder's posterior is sampled with it; without one its mode is used, which depends on nothing.
+        callback_on_step_end: diffusers' name for a ``report``, called with the pipeline, the run, the timestep and {}.
+
+        Raises QartsrError for what is no image, for another ``output_type``, and for a generator where no torch is.
         """
         if output_type not in ("pil", "np", "pt"):
             raise QartsrError(f"unknown output_type {output_type!r}", "output_type", "choose pil, np or pt")
-        if output_type != "pil":
-            batch = as_array(self(image if isinstance(image, list | tuple) else [image], report))  # type: ignore[list-item]
-            if output_type == "np":
-                return batch
-            import torch
+        if callback_on_step_end is not None:
+            report = both(self, report, callback_on_step_end)
+        if output_type == "pil":
+            if isinstance(image, list | tuple):
+                return [self._one(each, report, generator) for each in image]
+            return self._one(image, report, generator)  # type: ignore[arg-type]
+        images = image if isinstance(image, list | tuple) else [image]
+        batch = as_array([self._one(each, report, generator) for each in images])  # type: ignore[arg-type]
+        if output_type == "np":
+            return batch
+        import torch
 
-            return torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
-        if isinstance(image, list | tuple):
-            return [self(each, report) for each in image]
-        picture = as_image(image)  # type: ignore[arg-type]
+        return torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
+
+    def _one(self, image: Some, report: Report, generator: torch.Generator | None) -> Picture:
+        picture = as_image(image)
         if not isinstance(image, Picture):  # whoever has one has seen what it notes
             for note in picture.notes:
                 _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
-        return self._upscaled(picture, report=report)
+        return self._upscaled(picture, None, report, generator)
 
-    def _upscaled(self, picture: Picture, memory: LatentMemory | None = None, report: Report = silent) -> Picture:
+    def _upscaled(
+        self,
+        picture: Picture,
+        memory: LatentMemory | None = None,
+        report: Report = silent,
+        generator: torch.Generator | None = None,
+    ) -> Picture:
         sides = picture.height * SCALE, picture.width * SCALE
         network, tile = network_of(self.model), self._tile
         if tile is None:
             tile = tile_for(network.load, *sides, self._overlap, self._rounds)
-        return upscale_image(network, picture, tile, self._overlap, report, rounds=self._rounds, memory=memory)
+        seed = None if generator is None else drawn(generator)
+        return upscale_image(network, picture, tile, self._overlap, report, seed, self._rounds, memory)
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the model to another device (auto, cpu, cuda or cuda:N); returns the pipeline.
+    def to(self, device: str | torch.device | torch.dtype, dtype: torch.dtype | None = None) -> Self:
+        """Move the model to a device (auto, cpu, cuda or cuda:N), let it compute in ``dtype``, or both.
 
-        Raises QartsrError for one that is not here, and for engines that compile for where they are loaded.
+        Returns the pipeline. Raises QartsrError for a device that is not here, for engines that compile for where they
+        are loaded, and for a ``dtype`` where an engine has its own: packages have.
         """
         import torch
 
+        if isinstance(device, torch.dtype):
+            return self._compute_in(device)
         from qartsr.upscale.device import choose_device
 
         place = choose_device(str(device))
@@ -167,6 +205,15 @@ class OneStepSRPipeline:
             raise QartsrError(f"engine {self.engine} stays where it was loaded", "device", do)
         if isinstance(self.model, torch.nn.Module):
             self.model.to(place)
+        return self if dtype is None else self._compute_in(dtype)
+
+    def _compute_in(self, dtype: torch.dtype) -> Self:
+        name, floats = str(dtype), hasattr(self.model, "to") and not is_package(self._origin)
+        if name not in ("torch.float32", *(("torch.bfloat16", "torch.float16") if floats else ())):
+            do = "leave it out; floating-point models take bfloat16 and float16"
+            raise QartsrError(f"{name} is not what this model is computed in", "torch_dtype", do)
+        if floats:
+            self.model.to(dtype)  # type: ignore[union-attr]
         return self
 
     def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:
@@ -175,25 +222,9 @@ class OneStepSRPipeline:
         Subfolders and hidden files are left alone; metadata are kept. Returns what was written, by name. Raises
         QartsrError at the first image that cannot be read or written; those before it are written.
         """
-        source, target = Path(source), Path(target)
-        if not source.is_dir():
-            raise QartsrError("is not a folder", str(source), "check the path")
-        if source.resolve() == target.resolve():
-            raise QartsrError("is both the input and the output", str(source), "name another output")
-        files = sorted(file for file in source.iterdir() if is_image(file) and file.is_file() and file.name[0] != ".")
-        if not files:
-            raise QartsrError(f"has no {READABLE} images", str(source), "check the path")
-        if target.exists() and not target.is_dir():
-            raise QartsrError("is a file", str(target), "name a folder")
-        written = {target / target_name(file.name): file for file in files}
-        if len(written) < len(files):
-            raise QartsrError("has images that would become one file", str(source), "rename one of them")
-        for path, file in written.items():
-            image = read_image(file)
-            check_target(path, image, 4)
-            for note in (*image.notes, *write_image(path, self(image, report))):
-                _LOG.warning("%s: %s", file, note)
-        return list(written)
+        from qartsr.upscale.folder import upscale_folder
+
+        return upscale_folder(lambda image: self(image, report), Path(source), Path(target))
 
     def upscale_clip(
         self,
@@ -241,7 +272,8 @@ class OneStepSRPipeline:
         """What a frame's bytes depend on, beside the frame."""
         names = ("qartsr", "openvino" if self.engine == "openvino" else "torch")
         tiles = {"tile": self._tile or 0, "overlap": self._overlap, "rounds": self._rounds}
-        place = {"engine": self.engine, "device": network_of(self.model).device}
+        network = network_of(self.model)
+        place = {"engine": self.engine, "device": network.device, "dtype": str(getattr(self.model, "dtype", ""))}
         return {"sha256": self._origin.digest(), **place, **tiles, **{name: version(name) for name in names}}
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -252,3 +284,14 @@ class OneStepSRPipeline:
         ``folder`` holds anything else, and when the files loaded from have changed or gone since.
         """
         save(self._origin, Path(folder))
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, commit_message: str = "Add model"
+    ) -> str:
+        """Upload what ``save_pretrained`` writes, a model card and ``model_index.json``; the commit's address.
+
+        ``from_pretrained("hf://USER/NAME")`` loads it. Raises QartsrError when the hub refuses.
+        """
+        from qartsr.upscale.hub import push
+
+        return push(self, repo_id, private, token, commit_message)

@@ -40,6 +40,8 @@ def test_the_network_alone(package: Path, tmp_path: Path, qartsr: Qartsr) -> Non
         (("m.xml", "--to", "openvino", "--size", "x"), "'x' is no size"),
         (("m.xml", "--to", "openvino", "--size", 16, 16, 16), "'16 16 16' is no size"),
         (("m.xml", "--to", "openvino", "--size", 16, 0), "'16 0' is no size"),
+        (("m", "--to", "diffusers", "--size", 16), "--size: is of graphs only"),
+        (("m", "--to", "diffusers"), "is quantized or folded, which diffusers cannot load"),
         (("m.xml", "--to", "openvino", "--size", 16, 18, "--network-only"), "16x18 is no size of this model"),
     ],
 )

@@ -164,7 +164,7 @@ def test_paths_that_cannot_be_are_refused_before_a_model_is_loaded(
     refused(qartsr("upscale", image, link / "out.png", *model), "link.png: is not a folder")
     refused(qartsr("upscale", folder, link / "out", *model), "link.png: is not a folder")
     for name in ("out.psd", "out"):
-        refused(qartsr("upscale", image, tmp_path / name, *model), "no suffix of an image format", ".png")
+        refused(qartsr("upscale", image, tmp_path / name, *model), "no suffix of a format", ".png")
     broken = (folder / "damaged.png", tmp_path / "out.png")
     refused(qartsr("upscale", *broken, "--model", folder), "damaged.png", "check that")  # which is no model either
     assert not list(tmp_path.glob("out*"))

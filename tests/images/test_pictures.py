@@ -15,7 +15,17 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from qartsr.errors import QartsrError
-from qartsr.images import Picture, as_image, check_target, decode_image, read_image, read_rgb, target_name, write_image
+from qartsr.images import (
+    Picture,
+    as_image,
+    check_target,
+    decode_image,
+    encode_like,
+    read_image,
+    read_rgb,
+    target_name,
+    write_image,
+)
 from qartsr.images.exif import PREFIX, described, orientation
 from qartsr.images.icc import profile_of
 from qartsr.images.png import SIGNATURE, encode, packed, parse, with_chunks
@@ -116,6 +126,23 @@ def test_metadata_go_along_through_every_format(suffix: str, tmp_path: Path) -> 
         assert again.info["dpi"] == pytest.approx((300, 300), abs=0.01)
     write_image(target, picture, strip=True)
     assert not set(read_image(target).info) & {"icc_profile", "exif", "xmp", "dpi", "png"}
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_comments_and_iptc_go_along_or_are_named(suffix: str) -> None:
+    """IIM: dataset 2:05, the title (IPTC Information Interchange Model 4.2, section 1.5)."""
+    iptc = b"\x1c\x02\x05\x00\x09Our title"
+    block = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc
+    segment, file = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block, io.BytesIO()
+    Image.fromarray(noise(8, 12, 3)).save(file, "JPEG", comment="où est-ce".encode(), extra=segment)
+    data, notes = encode_like(f".{suffix}", decode_image(file.getvalue(), "in"))
+    again = decode_image(data, "out")
+    assert (again.info.get("iptc") == iptc) is (suffix in ("jpg", "tif")) is not any("IPTC" in note for note in notes)
+    told = "où est-ce".encode() in data
+    assert told is (suffix in ("jpg", "tif", "png")) is not any("comment" in note for note in notes)
+    assert Image.open(io.BytesIO(data)).size == (12, 8)
+    bare, notes = encode_like(f".{suffix}", again, strip=True)
+    assert notes == () and b"Our title" not in bare and "où".encode() not in bare
 
 
 def test_a_thumbnail_is_dropped_and_oddities_stay() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from qartsr.errors import QartsrError
-from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow
+from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow, open_store
+from qartsr.remote.address import split_user, without_users
 from tests.relay import Relay, Trickle, closed_port
 
 
@@ -217,6 +219,27 @@ def test_a_password_in_the_address_is_used_and_never_shown(monkeypatch: pytest.M
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://jane:secret@host")
     with pytest.raises(QartsrError, match="MLFLOW_TRACKING_URI: ftp://host is not the address"):
         open_mlflow()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:1/?token=secret")
+    with pytest.raises(QartsrError, match=r"http://host:1/ is followed by a query; .* goes into MLFLOW_TRACKING_TOKEN"):
+        open_mlflow()
+
+
+@pytest.mark.parametrize("password", ["p%2Fsecret", "p/secret", "p#secret?x", "a@secret"])
+def test_no_message_shows_a_password(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percent-encoded or as it is, in our words and in those of boto3, which quotes the whole address."""
+    from urllib.parse import unquote
+
+    header = "Basic " + base64.b64encode(f"jane:{unquote(password)}".encode()).decode()
+    path = "" if set("/#?") & set(password) else "/sub?a=b@c"
+    assert split_user(f"http://jane:{password}@127.0.0.1:9{path}") == (f"http://127.0.0.1:9{path}", header)
+    assert without_users(f'no: "http://jane:{password}@127.0.0.1:9/b", x') == 'no: "http://127.0.0.1:9/b", x'
+    for plain in ("http://h:80/a@b", "https://[::1]:80/@", "http://127.0.0.1:9", "sqlite:///a@b"):
+        assert split_user(plain) == (plain, "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://jane:{unquote(password)}@127.0.0.1:9")
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    with pytest.raises(QartsrError) as error:
+        open_store("", "key", "word", "us-east-1").demand("bucket")
+    assert "secret" not in str(error.value)
 
 
 def test_the_registry_may_be_another_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,7 +244,7 @@ def test_an_engine_that_rebuilds_the_model_does_not_change_what_is_saved(
 
 
 def test_addresses(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(QartsrError, match=r"hub:/NAME: nobody here can resolve hub:/ addresses; .*here: models:/"):
+    with pytest.raises(QartsrError, match=r"hub:/NAME: nobody here can resolve .*here: hf:/, models:/"):
         OneStepSRPipeline.from_pretrained("hub:/NAME")
     asked: list[str] = []
 
@@ -287,3 +287,75 @@ def test_a_pipeline_moves_where_its_engine_can() -> None:
         pipe.to("cuda:99")
     pipe.engine = "openvino"
     assert pipe.to("cpu") is pipe
+
+
+@pytest.mark.parametrize("engine", ["simulated", "integer"])
+def test_what_a_program_sets_for_all_of_torch_changes_nothing(package: Path, floating: Path, engine: str) -> None:
+    pixels, sources = photo(9, 8, 3), ((package, engine), (floating, "auto"))
+
+    def results() -> list[np.ndarray[Any, Any]]:
+        pipes = [OneStepSRPipeline.from_pretrained(path, device="cpu", engine=name) for path, name in sources]
+        return [np.asarray(pipe(pixels)) for pipe in pipes]
+
+    usual = results()
+    for dtype, device in ((torch.float16, None), (torch.float64, None), (torch.float32, "meta")):
+        try:
+            torch.set_default_dtype(dtype)
+            torch.set_default_device(device)
+            found = results()
+            assert torch.get_default_dtype() == dtype and torch.get_default_device().type == (device or "cpu")
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+        for one, other in zip(usual, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_dtype_generator_and_callback(floating: Path, package: Path) -> None:
+    pixels = photo(6, 5, 3)
+    usual = OneStepSRPipeline.from_pretrained(floating, device="cpu")
+    half = OneStepSRPipeline.from_pretrained(floating, device="cpu", torch_dtype=torch.bfloat16)
+    assert isinstance(half.model, OneStepSR) and half.model.dtype == torch.bfloat16
+    difference = np.abs(np.asarray(half(pixels)).astype(int) - np.asarray(usual(pixels)))
+    assert 0 < difference.max() < 32
+    assert half.to("cpu", torch.float32)(pixels).size == half.to(torch.bfloat16)(pixels).size == (20, 24)
+    for told in (torch.float16, torch.float64):
+        with pytest.raises(QartsrError, match=r"torch_dtype: torch.float.. is not what this model is computed in"):
+            OneStepSRPipeline.from_pretrained(package, device="cpu", torch_dtype=told)
+    seeds = [usual(pixels, generator=torch.Generator().manual_seed(seed)).tobytes() for seed in (1, 1, 2)]
+    assert seeds[0] == seeds[1] != seeds[2] and usual(pixels).tobytes() not in seeds
+    drawing = torch.Generator().manual_seed(1)
+    first, second = usual([pixels, pixels], generator=drawing)
+    assert first.tobytes() == seeds[0] != second.tobytes()
+    steps: list[tuple[Any, ...]] = []
+    usual(pixels, callback_on_step_end=lambda *each: steps.append(each))
+    assert steps == [(usual, 0, 1, {})]
+
+
+def test_a_folder_for_the_hub(described: Path, floating: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real client's calls, with a folder in the place of its server."""
+    import huggingface_hub
+
+    def upload_folder(_: Any, *, repo_id: str, folder_path: Path, **more: Any) -> Any:
+        shutil.copytree(folder_path, tmp_path / repo_id)
+        return huggingface_hub.CommitInfo(f"https://huggingface.co/{repo_id}/commit/1", more["commit_message"], "", "1")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda *_, **more: None)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **more: str(tmp_path / name))
+    for source, name in ((described, "me/packed"), (floating, "me/float")):
+        pipe = OneStepSRPipeline.from_pretrained(source, device="cpu")
+        assert pipe.push_to_hub(name) == f"https://huggingface.co/{name}/commit/1"
+        index = read_json(tmp_path / name / "model_index.json")
+        assert index["_class_name"] == "OneStepSRPipeline"
+        again = OneStepSRPipeline.from_pretrained(f"hf://{name}", device="cpu")
+        assert again(np.zeros((3, 2), np.uint8)).size == (8, 12)
+    assert (tmp_path / "me/packed/README.md").read_text() == "# a card"
+    card = huggingface_hub.ModelCard.load(tmp_path / "me/float/README.md")
+    assert card.data.library_name == "qartsr" and "hf://me/float" in card.text
+    with pytest.raises(QartsrError, match="nothing: is no repository of the hub; write USER/NAME"):
+        pipe.push_to_hub("nothing")
+    monkeypatch.delattr(huggingface_hub, "snapshot_download")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **more: 1 / 0, raising=False)
+    with pytest.raises(QartsrError, match="hf://me/x: the hub refuses or is out of reach"):
+        OneStepSRPipeline.from_pretrained("hf://me/x")

@@ -12,11 +12,13 @@ from torch import Tensor
 from qartsr.models.interface import Step
 
 STEPS = 1000
+BETAS = (0.00085, 0.012)
+"""First and last."""
 
 
 def alphas_cumprod() -> Tensor:
     """(1000,) fp32, the alpha-bar of every scheduler index."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, STEPS, dtype=torch.float32) ** 2
+    betas = torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, STEPS, dtype=torch.float32) ** 2
     return torch.cumprod(1.0 - betas, dim=0)
 
 

@@ -1,16 +1,43 @@
-"""Pictures as the arrays and tensors that diffusers hands out: one batch, values from 0 to 1."""
+"""What diffusers' users expect of a pipeline: batches of values from 0 to 1, a generator, a callback."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from qartsr.errors import QartsrError
 from qartsr.images import Picture
 
+if TYPE_CHECKING:
+    import torch
+
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class More(TypedDict, total=False):
+    """Arguments that diffusers has for every pipeline."""
+
+    generator: torch.Generator | None
+    callback_on_step_end: Callable[..., object] | None
+
+
+def both(pipe: Any, report: Callable[[int, int], None], callback: Callable[..., object]) -> Callable[[int, int], None]:
+    """``report``, then ``callback`` with the pipeline, the run, the timestep and {}."""
+
+    def told(done: int, total: int) -> None:
+        report(done, total)
+        callback(pipe, done - 1, getattr(pipe.model, "timestep", None), {})
+
+    return told
+
+
+def drawn(generator: torch.Generator) -> int:
+    """A seed."""
+    import torch
+
+    return int(torch.randint(1 << 62, (1,), generator=generator, device=generator.device))
 
 
 def as_array(pictures: Sequence[Picture]) -> Floats:
