@@ -54,11 +54,19 @@ class RealESRGANConfig(Config):
 DegradationConfig = Annotated[BicubicConfig | RealESRGANConfig, Field(discriminator="kind")]
 
 
+class ClipsConfig(Config):
+    """Clips of the test split: video files or folders of frames, the truth that LR frames are made from."""
+
+    files: tuple[str, ...] = Field(min_length=1, description="paths; the name of a clip is its file's")
+    frames: int = Field(8, ge=2, description="the first so many of each")
+
+
 class DataConfig(Config):
     """Images and degradation. LR is always HR / 4."""
 
     images: DataSourceConfig
     degradation: DegradationConfig = BicubicConfig()
+    clips: ClipsConfig | None = Field(None, description="tested as clips, beside the images; null: none")
 
 
 class CalibrateConfig(Config):
@@ -66,3 +74,16 @@ class CalibrateConfig(Config):
 
     pairs: int = Field(ge=1)
     lr_size: int = Field(ge=8, description="side of the LR crop in pixels; HR is 4x")
+    frames: Literal[1, 2] = Field(
+        1, description="2, for a model of clips: LR has the frame before in its first channels, of a moving window"
+    )
+    length: int = Field(1, ge=1, description="pairs in a row that are one clip; pairs is a multiple of it")
+    motion: float = Field(12.0, ge=0, description="of clips: most HR pixels per frame, along each axis")
+
+    @model_validator(mode="after")
+    def _whole_clips(self) -> CalibrateConfig:
+        if self.pairs % self.length:
+            raise ValueError(f"pairs: {self.pairs} pairs make no clips of {self.length}")
+        if self.length > 1 and self.frames == 1:
+            raise ValueError("length: clips are for models of clips; set frames to 2")
+        return self

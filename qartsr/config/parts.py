@@ -164,6 +164,7 @@ class HadamardConfig(Config):
 
     kind: Literal["hadamard"] = "hadamard"
     block: int = Field(16384, ge=2, le=65536, description="channels that are rotated together, at most")
+    halves: bool = Field(False, description="both halves of the channels apart (QuantVSR); an odd number is not split")
     patches: int = Field(256, ge=1, description="input patches per layer that a fixed input range is found on")
 
 
@@ -292,9 +293,7 @@ class MethodConfig(Config):
         if self.split and getattr(self.layer.input, "token", False):
             raise ValueError("split: inputs with a range per token have no ranges to split")
         if self.split == "halves" and getattr(self.layer.weight, "granularity", "channel") == "tensor":
-            raise ValueError(
-                "split: halves have a weight range per output channel; set layer.weight.granularity: channel"
-            )
+            raise ValueError("split: halves have a weight range per output channel; set weight.granularity: channel")
         if self.rank_policy.kind != "uniform" and self.layer.skip.kind == "none":
             raise ValueError(f"rank_policy: {self.rank_policy.kind} shares out ranks, but layer.skip is none")
         return self

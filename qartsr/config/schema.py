@@ -99,6 +99,9 @@ class PromoteConfig(Config):
     min_psnr_rgb_to_fp: dict[str, float] = Field(
         description="least RGB PSNR to the FP model's output, in dB, per bit-width"
     )
+    max_flicker: dict[str, float] = Field(
+        {}, description="most warping error of the clips, as a multiple of FP's, per bit-width; {}: no limit"
+    )
 
 
 class Params(Config):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, CalibrateConfig, DegradationConfig
+from qartsr.data.clips import Motion, Scenes, moving_clips
 from qartsr.data.degradation import bicubic, degrade
 from qartsr.data.pairs import Pair, image_tensor, load_pairs, texture
 from qartsr.errors import QartsrError
@@ -22,7 +23,10 @@ _CANDIDATES = 3
 
 
 class Calibration(NamedTuple):
-    """N pairs as uint8: ``hr`` and ``lq`` (N, 3, 4s, 4s), ``lr`` (N, 3, s, s); ``lq`` is ``lr`` upsampled x4."""
+    """N pairs as uint8: ``hr`` and ``lq`` (N, 3, 4s, 4s), ``lr`` (N, 3, s, s); ``lq`` is ``lr`` upsampled x4.
+
+    For a model of clips ``lr`` and ``lq`` have 6 channels, the frame before first; ``hr`` is the last one's.
+    """
 
     hr: Tensor
     lr: Tensor
@@ -43,6 +47,9 @@ def write_calibration(
     sources = load_pairs(data, "train")
     for pair in sources:
         _refuse_small(pair, side, data)
+    if config.frames > 1:
+        _write(*_moving(sources, config, side, seed), out)
+        return
     lows = {pair.name: bicubic(pair.hr) for pair in sources} if isinstance(degradation, BicubicConfig) else {}
     pairs: list[Calibration] = []
     rows: list[dict[str, Any]] = []
@@ -59,6 +66,24 @@ def write_calibration(
         pairs.append(Calibration(hr, lr, image_tensor(upsample(_picture(lr)))))
         rows.append({"image": pair.name, "box": [left, top, left + side, top + side], "seed": pair_seed})
     _write(Calibration(*(torch.stack(parts) for parts in zip(*pairs, strict=True))), rows, out)
+
+
+def _moving(
+    sources: list[Pair], config: CalibrateConfig, side: int, seed: int
+) -> tuple[Calibration, list[dict[str, Any]]]:
+    """Clips of ``length`` pairs in a row, of windows that move over the images (:mod:`qartsr.data.clips`)."""
+    scenes, motion = Scenes(sources), Motion(config.length + 1, config.motion, 0.5, 0.03)
+    parts: list[Calibration] = []
+    rows: list[dict[str, Any]] = []
+    for number in range(config.pairs // config.length):
+        clip_seed = seed * 1_000_003 + number
+        clip = moving_clips(scenes, 1, side, motion, torch.Generator().manual_seed(clip_seed))
+        hr = ((clip.hr[0, 1:] + 1) * 127.5).round().to(torch.uint8)
+        lq = torch.stack([image_tensor(upsample(_picture(frame))) for frame in clip.lr[0]])
+        both = [torch.cat([frames[:-1], frames[1:]], 1) for frames in (clip.lr[0], lq)]
+        parts.append(Calibration(hr, *both))
+        rows += [{"clip": number, "frame": frame, "seed": clip_seed} for frame in range(config.length)]
+    return Calibration(*(torch.cat(each) for each in zip(*parts, strict=True))), rows
 
 
 def _refuse_small(pair: Pair, side: int, data: Path) -> None:
@@ -93,7 +118,7 @@ def _write(pairs: Calibration, rows: list[dict[str, Any]], out: Path) -> None:
 
 def _contact_sheet(pairs: Calibration, columns: int = 8, most: int = 64) -> Image.Image:
     """Upsampled LR (left) and HR (right) side by side, eight pairs in a row."""
-    both = torch.cat([pairs.lq, pairs.hr], dim=3)[:most]
+    both = torch.cat([pairs.lq[:, -3:], pairs.hr], dim=3)[:most]
     count, _, height, width = both.shape
     sheet = torch.full((3, -(-count // columns) * (height + 4), columns * (width + 4)), 255, dtype=torch.uint8)
     for number, picture in enumerate(both):
@@ -113,8 +138,10 @@ def load_calibration(folder: Path) -> Calibration:
     if any(tensor.dtype != torch.uint8 for tensor in found):
         raise QartsrError("has pixels that are not 8-bit", str(path), again)
     pairs, side = found.lr.shape[0], found.lr.shape[-1]
-    if found.lr.shape != (pairs, 3, side, side) or not pairs:
+    seen = found.lr.shape[1] if found.lr.ndim == 4 and found.lr.shape[1] in (3, 6) else 3
+    if found.lr.shape != (pairs, seen, side, side) or not pairs:
         raise QartsrError(f"has LR of shape {tuple(found.lr.shape)}, not (pairs, 3, s, s)", str(path), again)
-    if not found.hr.shape == found.lq.shape == (pairs, 3, SCALE * side, SCALE * side):
+    large = (SCALE * side, SCALE * side)
+    if found.hr.shape != (pairs, 3, *large) or found.lq.shape != (pairs, seen, *large):
         raise QartsrError(f"has HR, LR and upsampled LR whose shapes do not fit {SCALE} to 1", str(path), again)
     return found

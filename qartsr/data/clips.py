@@ -30,6 +30,8 @@ class Clips(NamedTuple):
     """the same of the LR frames, x4"""
     steps: Tensor
     """(B, T - 1, 2), int: how many HR rows and columns the window moved between two frames"""
+    lr: Tensor
+    """(B, T, 3, H / 4, W / 4), uint8"""
 
 
 class Motion(NamedTuple):
@@ -112,7 +114,9 @@ def moving_clips(scenes: Scenes, batch: int, crop: int, motion: Motion, generato
         to_unit(each[..., inside, inside]).unflatten(0, (batch, motion.length))
         for each in (frames, _bicubic(low, SCALE))
     )
-    return Clips(hr, lq, (places[:, 1:] - places[:, :-1]).to(device, non_blocking=True))
+    small = slice(MARGIN // SCALE, (MARGIN + crop) // SCALE)
+    lr = low[..., small, small].to(torch.uint8).unflatten(0, (batch, motion.length))
+    return Clips(hr, lq, (places[:, 1:] - places[:, :-1]).to(device, non_blocking=True), lr)
 
 
 def stills(scenes: Scenes, batch: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

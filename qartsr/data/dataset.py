@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
-from qartsr.config.data import DataConfig, DegradationConfig, FolderConfig, PhotographsConfig
+from qartsr.config.data import ClipsConfig, DataConfig, DegradationConfig, FolderConfig, PhotographsConfig
 from qartsr.data.degradation import degrade
 from qartsr.data.folders import Split, folder_items
 from qartsr.data.pairs import image_tensor
@@ -44,7 +46,10 @@ def write_dataset(config: DataConfig, seed: int, out: Path) -> dict[str, Any]:
             "scale": SCALE,
             "degradation": config.degradation.kind,
             "train": [_train(item, folder) for item in train],
-            "test": [_test(item, config.degradation, seed + n, folder) for n, item in enumerate(test)],
+            "test": [
+                *(_test(item, config.degradation, seed + n, folder) for n, item in enumerate(test)),
+                *(_frames(config.clips, config.degradation, folder) if config.clips else ()),
+            ],
         }
         _refuse_overlap(manifest)
         write_json(folder / "manifest.json", manifest)
@@ -85,6 +90,29 @@ def _test(item: Item, degradation: DegradationConfig, seed: int, root: Path) -> 
     high = _saved(root, "hr", "sha256_hr", f"test/HR/{item.name}.png", hr)
     made = {"lr_origin": degradation.kind if item.lr is None else item.lr.name}
     return _entry(item, hr) | made | high | _saved(root, "lr", "sha256_lr", f"test/LR/{item.name}.png", lr)
+
+
+def _frames(config: ClipsConfig, degradation: DegradationConfig, root: Path) -> Iterator[dict[str, Any]]:
+    """The frames of clips, in order: each is a test image of the set and clip named like its file."""
+    from qartsr.clips.source import frames, survey  # PyAV: there only with its extra
+
+    for number, file in enumerate(map(Path, config.files)):
+        origin = {"licence": "see docs/data.md", "credit": file.stem, "source": file.name}
+        for place, frame in enumerate(islice(frames(survey(file)), config.frames)):
+            hr = _cropped(Image.fromarray(frame), file)
+            low = degrade(image_tensor(hr), degradation, torch.Generator().manual_seed(number))  # a clip's dice are one
+            lr, name = Image.fromarray(low.permute(1, 2, 0).numpy()), f"{file.stem}-{place:03d}"
+            entry = {
+                "name": name,
+                "width": hr.width,
+                "height": hr.height,
+                **origin,
+                "set": file.stem,
+                "clip": file.stem,
+            }
+            high = _saved(root, "hr", "sha256_hr", f"test/HR/{name}.png", hr)
+            low_file = _saved(root, "lr", "sha256_lr", f"test/LR/{name}.png", lr)
+            yield entry | {"lr_origin": degradation.kind} | high | low_file
 
 
 def _given(path: Path, size: tuple[int, int]) -> Image.Image:

@@ -20,6 +20,8 @@ class Scene(NamedTuple):
     lr_file: Path
     set: str
     """the pictures it is averaged with, beside the mean over all"""
+    clip: str = ""
+    """the clip whose next frame it is; empty: a photograph"""
 
     def hr(self) -> Image.Image:
         """The truth, 8-bit RGB, exactly 4 times as wide and high as :meth:`lr`."""
@@ -50,7 +52,9 @@ def open_scenes(folder: Path) -> Scenes:
     manifest = read_object(folder / "manifest.json", "name", "test")
     dataset = str(manifest["name"])
     items = tuple(
-        Scene(entry["name"], folder / entry["hr"], folder / entry["lr"], entry.get("set", dataset))
+        Scene(
+            entry["name"], folder / entry["hr"], folder / entry["lr"], entry.get("set", dataset), entry.get("clip", "")
+        )
         for entry in manifest["test"]
     )
     if not items:

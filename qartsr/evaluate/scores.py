@@ -32,16 +32,21 @@ class Scores(NamedTuple):
     rows: tuple[Row, ...]
     unavailable: Mapping[str, str]
     """metric -> why it could not be measured and how to get it"""
+    clips: Mapping[str, Mapping[str, float]] = {}
+    """clip -> what is measured over its frames; every clip has the same metrics"""
 
     def averages(self) -> dict[str, float]:
-        """Arithmetic mean over all images of each metric, rounded to 6 decimals."""
-        return _means(self.rows)
+        """Arithmetic mean over all images, or all clips, of each metric, rounded to 6 decimals."""
+        return _means(self.rows) | _means([Row(name, "", scores) for name, scores in self.clips.items()])
 
     def by_set(self) -> dict[str, dict[str, float]]:
-        """Set -> number of its ``pictures``, and their means."""
+        """Set -> number of its ``pictures``, and their means; of a clip also what is measured over its frames."""
         names = dict.fromkeys(row.set for row in self.rows)
         members = {name: [row for row in self.rows if row.set == name] for name in names}
-        return {name: {"pictures": len(rows), **_means(rows)} for name, rows in members.items()}
+        return {
+            name: {"pictures": len(rows), **_means(rows), **_means([Row("", "", self.clips.get(name, {}))])}
+            for name, rows in members.items()
+        }
 
     def tracked(self) -> dict[str, float]:
         """For a tracker: the means over all, and ``SET/METRIC`` where there is more than one set."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,11 +16,13 @@ from qartsr.evaluate.pictures import GRID, contact_sheet, error_map, fitted
 from qartsr.evaluate.scenes import Scene, Scenes, open_scenes
 from qartsr.evaluate.scores import Row, Scores
 from qartsr.files import write_json
-from qartsr.images import read_image, upsample, write_image
+from qartsr.images import Picture, as_picture, read_image, upsample, write_image
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter, Metric
+from qartsr.metrics.temporal import Frame, ewarp_tvl1, psnr_neighbours
 from qartsr.models import OneStepSR
 from qartsr.upscale import upscale_image
+from qartsr.upscale.memory import ClipRestorer
 
 
 def meter(names: Sequence[str], lpips: LPIPSConfig, device: torch.device | str = "cpu") -> Meter:
@@ -41,8 +43,20 @@ def _distance(network: LPIPS) -> Metric:
     return distance
 
 
-Upscale = Callable[[Image.Image], Image.Image]
-"""8-bit RGB LR image -> 8-bit RGB image, exactly 4 times as wide and high."""
+Upscale = Callable[[Picture, Picture | None, bool], Image.Image]
+"""8-bit RGB LR image, the frame before it, whether it is of a clip -> RGB image, exactly 4 times as wide and high."""
+
+
+def _upscaler(model: OneStepSR) -> Upscale:
+    """A model of clips is told the frame before."""
+    clip = ClipRestorer(lambda frame, memory: upscale_image(model, frame, memory=memory))
+
+    def upscale(lr: Picture, before: Picture | None, moving: bool) -> Image.Image:
+        if moving and model.facts.frames > 1:
+            return clip(lr, before)
+        return upscale_image(model, lr)
+
+    return upscale
 
 
 def evaluate_reference(model: OneStepSR, data: Path, out: Path, meter: Meter) -> tuple[Scores, Scores]:
@@ -51,8 +65,8 @@ def evaluate_reference(model: OneStepSR, data: Path, out: Path, meter: Meter) ->
     ``out/model.json`` records the FP model's size. Bicubic gets the PSNR to FP, the FP model does not.
     """
     scenes = open_scenes(data)
-    fp = _evaluate(scenes, partial(upscale_image, model), out / "fp", meter)
-    bicubic = _evaluate(scenes, upsample, out / "bicubic", meter, out / "fp")
+    fp = _evaluate(scenes, _upscaler(model), out / "fp", meter)
+    bicubic = _evaluate(scenes, lambda lr, before, moving: upsample(lr), out / "bicubic", meter, out / "fp")
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
     count = sum(tensor.numel() for tensor in tensors)
     write_json(out / "model.json", {"parameters": count, "bytes": sum(t.numel() * t.element_size() for t in tensors)})
@@ -64,7 +78,7 @@ def evaluate_quantized(model: OneStepSR, data: Path, reference: Path, out: Path,
 
     ``psnr_to_fp`` is on luma, ``psnr_rgb_to_fp`` on RGB. ``reference``: the folder :func:`evaluate_reference` wrote.
     """
-    return _evaluate(open_scenes(data), partial(upscale_image, model), out, meter, reference / "fp")
+    return _evaluate(open_scenes(data), _upscaler(model), out, meter, reference / "fp")
 
 
 def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Path | None = None) -> Scores:
@@ -72,9 +86,12 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
     rows: list[Row] = []
     lost: dict[str, str] = {}
     strips: list[list[Image.Image]] = []
+    before: dict[str, Picture] = {}
     for scene in scenes.items:
-        lr, hr = _checked(scene)
-        image = upscale(lr)
+        given, hr = _checked(scene)
+        lr = as_picture(given)  # of a clip one object is this frame and, next time, the one before
+        image = upscale(lr, before.get(scene.clip), bool(scene.clip))
+        before = {scene.clip: lr} if scene.clip else {}
         errors = error_map(image, hr)
         for kind, picture in (("images", image), ("errors", errors)):
             write_image(out / kind / f"{scene.name}.png", picture)
@@ -88,7 +105,28 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
             strips.append([fitted(picture) for picture in (lr, image, hr, errors)])
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
     write_image(out / "grid.png", sheet)
-    return Scores(scenes.dataset, tuple(row.without(lost) for row in rows), {**meter.unavailable, **lost})
+    return Scores(
+        scenes.dataset,
+        tuple(row.without(lost) for row in rows),
+        {**meter.unavailable, **lost},
+        _over_frames(scenes, out),
+    )
+
+
+def _over_frames(scenes: Scenes, out: Path) -> dict[str, dict[str, float]]:
+    """Per clip its warping error, by the flow of the truth, and the PSNR of neighbouring frames to each other."""
+    found: dict[str, dict[str, float]] = {}
+    for clip in dict.fromkeys(scene.clip for scene in scenes.items if scene.clip):
+        members = [scene for scene in scenes.items if scene.clip == clip]
+        made = [_unit(read_image(out / "images" / f"{scene.name}.png")) for scene in members]
+        truth = [_unit(scene.hr()) for scene in members]
+        found[clip] = {"ewarp_tvl1": ewarp_tvl1(made, truth), "psnr_neighbours": psnr_neighbours(made)}
+    return found
+
+
+def _unit(image: Image.Image) -> Frame:
+    found: Frame = np.asarray(image, np.float32) / np.float32(255)
+    return found
 
 
 def _checked(scene: Scene) -> tuple[Image.Image, Image.Image]:

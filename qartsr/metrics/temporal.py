@@ -7,6 +7,7 @@ no published one compares with it. It needs no ground truth, and blur lowers it:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,12 @@ def ewarp_tvl1(frames: Sequence[Frame], guide: Sequence[Frame] | None = None) ->
         forward, back = _flow(guides[number], guides[number + 1]), _flow(guides[number + 1], guides[number])
         errors.append(warping_error(halves[number], halves[number + 1], forward, back))
     return 1000 * float(np.mean(errors))
+
+
+def psnr_neighbours(frames: Sequence[Frame]) -> float:
+    """Mean PSNR (dB, RGB, at most 80) of every frame to the one before: how alike neighbours are, motion included."""
+    pairs = itertools.pairwise(frames)
+    return float(np.mean([min(80.0, -10 * np.log10(max(float(np.square(a - b).mean()), 1e-12))) for a, b in pairs]))
 
 
 def warping_error(first: Frame, second: Frame, forward: Flow, back: Flow) -> float:

@@ -1,7 +1,8 @@
 """Promotion: the alias ``champion`` moves to a version that passes the gate; ``previous`` remembers the one before.
 
 The gate: the version is READY, its average PSNR against HR is at most so many dB below the floating-point model's, on
-luma and on RGB, its RGB PSNR to that model's output at least so many dB, and the store gives back the very bytes that
+luma and on RGB, its RGB PSNR to that model's output at least so many dB, its warping error on clips, where that is
+limited, at most so many times that model's, and the store gives back the very bytes that
 were registered. Luma alone would let a model pass that has lost all colour. ``previous`` is written before
 ``champion``, so a crash between the two leaves the champion as it was.
 """
@@ -26,7 +27,7 @@ CHAMPION, PREVIOUS = "champion", "previous"
 
 @dataclass(frozen=True)
 class Check:
-    """A number of a version, in dB, and its limit: ``rule`` names it in ``promote`` and says whether most or least."""
+    """A number of a version and its limit: ``rule`` names it in ``promote`` and says whether most or least."""
 
     rule: str
     value: float
@@ -40,6 +41,8 @@ class Check:
         return math.isfinite(self.value) and self.value <= self.limit
 
     def __str__(self) -> str:
+        if self.rule == "max_flicker":
+            return f"warping error is {self.value:.2f} times FP's, allowed are {self.limit:.2f} times"
         if self.rule.startswith("min"):
             return f"{_RULES[self.rule]} is {self.value:.2f} dB, needed are {self.limit:.2f} dB"
         place = "above" if self.value < 0 else "below"
@@ -167,13 +170,16 @@ def _candidate(registry: Registry, name: str, number: int | None) -> Version:
 def _checks(version: Version, gate: PromoteConfig, bits: str) -> tuple[Check, ...]:
     limits: dict[str, dict[str, float]] = gate.model_dump()
     for rule, by_bits in limits.items():
-        if bits not in by_bits:
+        if bits not in by_bits and (by_bits or rule != "max_flicker"):
             raise QartsrError(f"has no limit for {bits}", f"promote.{rule}", f"add {bits} to it in params.yaml")
     values = {
         "max_psnr_loss": version.number_tag("fp_psnr") - version.number_tag("psnr"),
         "max_psnr_rgb_loss": version.number_tag("fp_psnr_rgb") - version.number_tag("psnr_rgb"),
         "min_psnr_rgb_to_fp": version.number_tag("psnr_rgb_to_fp"),
     }
+    if gate.max_flicker:
+        full = version.number_tag("fp_ewarp_tvl1")
+        values["max_flicker"] = version.number_tag("ewarp_tvl1") / full if full else math.inf
     return tuple(Check(rule, value, limits[rule][bits]) for rule, value in values.items())
 
 

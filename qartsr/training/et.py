@@ -44,9 +44,10 @@ def extend(
 
     def measure(number: int, part: slice) -> dict[str, Tensor]:
         index = sample(len(lq), config.batch, number, setting.seed, "extend")[part]
-        low = lq[index]
+        seen = lq[index]
+        low = seen[:, -3:]  # of clips the frame that is restored
         target = align(setting.align, images[index], low)
-        image, inner = forward(student, low, index)
+        image, inner = forward(student, seen, index)
         losses: dict[str, Tensor] = image_loss(align(setting.align, image, low), target)
         return {**losses, **inner, "total": sum(inner.values(), start=losses["total"])}
 

@@ -175,7 +175,7 @@ class _Phase:
             target, losses = cuts.load(self._current + 1, index).hidden, dict[str, Tensor]()
             if image_loss.weights and not number % self._config.image_every:
                 image = run_segments(student, state, self._sequence[self._current + 1 :]).hidden
-                kind, low, image_fp = self._setting.align, lq[index], cuts.load(self._last, index).hidden
+                kind, low, image_fp = self._setting.align, lq[index][:, -3:], cuts.load(self._last, index).hidden
                 losses = image_loss(align(kind, image, low), align(kind, image_fp, low))
             error = F.mse_loss(state.hidden, target) / variance
             total = losses.get("total", 0.0) + self._config.module_loss * error

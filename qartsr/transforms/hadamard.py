@@ -45,7 +45,8 @@ class Hadamard(nn.Module):
 
     def __init__(self, config: HadamardConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.order, self.dim = block_order(shape[1], config.block), 1 - len(shape)
+        apart = config.halves and shape[1] % 2 == 0  # blocks that divide half the channels lie in one half each
+        self.order, self.dim = block_order(shape[1] // 2 if apart else shape[1], config.block), 1 - len(shape)
         self.register_buffer("phi", torch.ones(shape[1]), persistent=False)
         self.register_buffer("delta", torch.zeros(shape[1]), persistent=False)
 

@@ -49,6 +49,20 @@ def test_lq_is_pillow_bicubic_x4_of_lr(made: Path) -> None:
         np.testing.assert_array_equal(lq.permute(1, 2, 0).numpy(), np.array(up))
 
 
+def test_pairs_of_clips_have_the_frame_before_in_the_first_channels(small_data: Path, tmp_path: Path) -> None:
+    config = CalibrateConfig(pairs=6, lr_size=16, frames=2, length=3)
+    write_calibration(small_data, config, BicubicConfig(), 0, tmp_path / "out")
+    pairs = load_calibration(tmp_path / "out")
+    assert pairs.hr.shape == (6, 3, 64, 64) and pairs.lq.shape == (6, 6, 64, 64) and pairs.lr.shape == (6, 6, 16, 16)
+    for first in (0, 1, 3, 4):  # in a clip what was now is before
+        assert torch.equal(pairs.lr[first, 3:], pairs.lr[first + 1, :3])
+        assert torch.equal(pairs.lq[first, 3:], pairs.lq[first + 1, :3])
+    assert not torch.equal(pairs.lr[2, 3:], pairs.lr[3, :3])
+    up = Image.fromarray(pairs.lr[4, 3:].permute(1, 2, 0).numpy()).resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(pairs.lq[4, 3:].permute(1, 2, 0).numpy(), np.array(up))
+    assert [(row["clip"], row["frame"]) for row in rows(tmp_path / "out")] == [(c, f) for c in (0, 1) for f in range(3)]
+
+
 def test_bicubic_lr_is_cut_from_the_whole_images_lr(small_data: Path, tmp_path: Path) -> None:
     write_calibration(small_data, CONFIG, BicubicConfig(), 0, tmp_path / "out")
     for lr, row in zip(load_calibration(tmp_path / "out").lr, rows(tmp_path / "out"), strict=True):

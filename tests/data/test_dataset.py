@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr.config.data import DataConfig, FolderConfig, PhotographsConfig, RealESRGANConfig
+from qartsr.config.data import ClipsConfig, DataConfig, FolderConfig, PhotographsConfig, RealESRGANConfig
 from qartsr.data import PHOTOGRAPHS, load_pairs, write_dataset
 from qartsr.data.photographs import photograph_file
 from qartsr.errors import QartsrError
@@ -28,6 +28,18 @@ def test_the_manifest_lists_every_file_with_its_hash_and_nothing_else(small_data
     made = contents(small_data)
     made.pop("manifest.json")
     assert {name: hashlib.sha256(data).hexdigest() for name, data in made.items()} == hashes
+
+
+def test_frames_of_a_clip_are_test_images_of_one_set(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="clips need the extra video")
+    clips = ClipsConfig(files=("photographs/clips/towers.mkv",), frames=2)
+    config = DataConfig(images=PhotographsConfig(train=("coins",), test=("brick",)), clips=clips)
+    test = write_dataset(config, 0, tmp_path / "out")["test"]
+    assert [entry["name"] for entry in test] == ["brick", "towers-000", "towers-001"]
+    assert [(entry["clip"], entry["set"]) for entry in test[1:]] == [("towers", "towers")] * 2
+    hr, lr = (Image.open(tmp_path / "out" / test[2][kind]) for kind in ("hr", "lr"))
+    assert hr.size == (720, 400)
+    np.testing.assert_array_equal(np.array(lr), np.array(hr.resize((180, 100), Image.Resampling.BICUBIC)))
 
 
 def test_the_manifest_carries_licence_credit_and_source(small_data: Path) -> None:

@@ -15,12 +15,17 @@ from qartsr.config.training import LPIPSConfig
 from qartsr.errors import QartsrError
 from qartsr.evaluate import Row, Scores, evaluate_quantized, evaluate_reference, meter, open_scenes
 from qartsr.files import sha256_tree, write_json
+from qartsr.images import as_picture, write_image
 from qartsr.losses import LPIPS
 from qartsr.metrics import Meter
 from qartsr.metrics.niqe import UndefinedError
 from qartsr.models import OneStepSR
+from qartsr.upscale import upscale_image
+from qartsr.upscale.memory import ClipRestorer
+from tests.clips.make import moving
 from tests.evaluate.conftest import SCENES, read_json_file, read_rows
 from tests.metrics import reference as truth
+from tests.models.test_video import learned
 
 
 @pytest.fixture()
@@ -112,6 +117,25 @@ def test_sets_have_their_own_means(tmp_path: Path) -> None:
     scores.write(tmp_path, tmp_path / "metrics.json")
     assert read_json_file(tmp_path / "metrics.json") == {"photographs": {"psnr": pytest.approx(83 / 3), "sets": means}}
     assert scores.tracked()["two/psnr"] == 31.5 and scores._replace(rows=rows[1:]).tracked() == {"psnr": 31.5}
+
+
+def test_clips_are_run_with_the_frame_before_and_measured_over_their_frames(tmp_path: Path, measure: Meter) -> None:
+    entries, model = [], learned()
+    frames = [as_picture(Image.fromarray(frame)) for frame in moving(3, (12, 8))]
+    for number, frame in enumerate(frames):
+        files = {kind: f"test/{kind}/{number}.png" for kind in ("hr", "lr")}
+        for kind, picture in (("hr", frame.resize((48, 32))), ("lr", frame)):
+            write_image(tmp_path / files[kind], picture)
+        entries.append({"name": f"c-{number}", "set": "c", "clip": "c", **files})
+    write_json(tmp_path / "manifest.json", {"name": "clips", "test": entries})
+    _, scores = evaluate_reference(model, tmp_path, tmp_path / "out", measure)
+    restore = ClipRestorer(lambda frame, memory: upscale_image(model, frame, memory=memory))
+    for number, (before, frame) in enumerate(zip([None, *frames], frames, strict=False)):
+        made = _pixels(tmp_path / "out" / "fp" / "images" / f"c-{number}.png")
+        np.testing.assert_array_equal(made, np.asarray(restore(frame, before)))
+    means = scores.averages()
+    assert means["ewarp_tvl1"] > 0 and 0 < means["psnr_neighbours"] < 80
+    assert scores.by_set()["c"] == {"pictures": 3, **means}
 
 
 def test_lr_of_another_scale_is_refused(model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path) -> None:

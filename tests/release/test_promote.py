@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from qartsr.config.schema import PromoteConfig
 from qartsr.errors import QartsrError
 from qartsr.release import Check, Promotion, Receipt, Rollback, promote, rollback
+from qartsr.release.promote import _checks
 from qartsr.release.registry import Registry, Version
 from qartsr.remote import open_store
 from tests.release.conftest import BITS, GATE, Ship, aliases
@@ -214,6 +216,19 @@ def test_somebody_who_promotes_at_the_same_time_is_noticed(
     monkeypatch.setattr(Registry, "set_alias", and_another)
     with pytest.raises(QartsrError, match="somebody else made it version 2"):
         promote(profile, BITS, GATE, version=1)
+
+
+def test_flicker_has_a_limit_where_one_is_set() -> None:
+    tags = {"psnr": "30", "psnr_rgb": "29", "psnr_rgb_to_fp": "40", "ewarp_tvl1": "1.5"}
+    full = {"fp_psnr": "30", "fp_psnr_rgb": "29", "fp_ewarp_tvl1": "1.0"}
+    version = Version("qartsr-video-w4a4", 1, "", "READY", tags | full)
+    limited = GATE.model_copy(update={"max_flicker": {BITS: 1.25}})
+    assert len(_checks(version, GATE, BITS)) == 3
+    *others, flicker = _checks(version, limited, BITS)
+    assert all(check.passed for check in others) and not flicker.passed
+    assert str(flicker) == "warping error is 1.50 times FP's, allowed are 1.25 times"
+    still = replace(version, tags=tags | full | {"fp_ewarp_tvl1": "0"})
+    assert not _checks(still, limited, BITS)[-1].passed
 
 
 @pytest.mark.parametrize(("tag", "value"), [("sha256", ""), ("psnr", "inf"), ("fp_psnr", "-inf"), ("psnr", "nan")])

@@ -63,3 +63,14 @@ def test_the_function_is_preserved_and_one_large_channel_is_spread(shape: tuple[
     assert not transform.bias(weight).any()
     if transform.order > 1:
         assert turned.abs().max() < 0.6 * x.abs().max()
+
+
+@pytest.mark.parametrize(("channels", "order"), [(96, 48), (112, 56), (24, 12), (7, 1), (2, 1)])
+def test_halves_are_rotated_apart(channels: int, order: int) -> None:
+    transform = Hadamard(HadamardConfig(halves=True), (5, channels, 1, 1))
+    assert transform.order == order
+    x = torch.randn(2, channels, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    turned, half = transform.input(x), channels // 2
+    if channels % 2 == 0:
+        assert torch.allclose(turned[:, :half], rotated(x[:, :half], order, 1))
+        assert torch.allclose(turned[:, half:], rotated(x[:, half:], order, 1))
