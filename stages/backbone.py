@@ -1,14 +1,15 @@
-"""Assemble the floating-point backbone: the sample weights, or SD 2.1-base with OSEDiff's LoRA merged."""
+"""Assemble the floating-point backbone: sample weights, or Stable Diffusion with OSEDiff's or TSD-SR's LoRA merged."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from qartsr.config import load_params
-from qartsr.config.schema import SampleBackboneConfig
 from qartsr.files import sha256_tree
 from qartsr.models import load_model, save_model
 from qartsr.models.osediff import load_osediff
+from qartsr.models.sd3_dit import sample_dit
+from qartsr.models.sd3_dit.tsdsr import load_tsdsr
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
@@ -18,9 +19,15 @@ def main() -> None:
     args = arguments(__doc__, "--sample", "--out")
     params = load_params(args.params)
     config = params.backbone
-    if isinstance(config, SampleBackboneConfig):
+    if config.kind == "sample":
         model = load_model(args.sample)
         model.align = config.align
+    elif config.kind == "sample_dit":
+        trained, vae = Path(config.weights), load_model(args.sample).get_submodule("vae")
+        model = load_model(trained) if config.weights else sample_dit(vae, config.align, 0)
+        model.align = config.align
+    elif config.kind == "tsdsr":
+        model = load_tsdsr(Path(config.base), Path(config.lora), Path(config.prompt), config.align)
     else:
         source = (config.base, Path(config.lora), config.align, config.prompt)
         model = load_osediff(*source, revision=config.revision, sha256=config.sha256)

@@ -21,7 +21,7 @@ ROWS = Path("experiments") / "params.yaml"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("profile", metavar="PROFILE", help=f"a file of {CONFIGS}, for example sample or osediff")
+    parser.add_argument("profile", metavar="PROFILE", help=f"a file of {CONFIGS}: sample, dit, osediff, tsdsr")
     parser.add_argument("--method", metavar="ROW", help=f"a row of {ROWS}, for example passionsr (default: qartsr)")
     parser.add_argument("--force", action="store_true", help=f"also when {PARAMS} holds changes of your own")
 
@@ -82,8 +82,7 @@ def _inputs(params: Params) -> list[str]:
     """Paths of the user's own that a profile names."""
     images, backbone = params.data.images, params.backbone
     folders = [images.train_root, images.test_root] if images.source == "folder" else []
-    weights = [backbone.base, backbone.lora] if backbone.kind == "osediff" else []
-    return list(dict.fromkeys([*weights, *folders]))
+    return list(dict.fromkeys([*backbone.places.values(), *folders]))
 
 
 CONFIGURE = Command("configure", "switch params.yaml to a shipped profile", _arguments, _run)

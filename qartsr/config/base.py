@@ -12,5 +12,5 @@ __all__ = ["Config", "Seed", "Timestep"]
 
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 """What torch's generators take."""
-Timestep = Annotated[int, Field(ge=0, le=999)]
-"""An index of the scheduler."""
+Timestep = Annotated[int, Field(ge=0, le=1000)]
+"""An index of Stable Diffusion's scheduler, 0 .. 999; or a thousandth of a flow's time, 1000 at its beginning."""

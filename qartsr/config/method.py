@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Timestep
 from qartsr.config.parts import EdgeHeadroom, LayerRecipe, MethodConfig
 from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 from qartsr.config.training import ImageLossConfig, RoleRates
@@ -95,7 +95,7 @@ class MethodRow(Config):
 
     title: str = Field(min_length=1, description="its name in tables, in a package and on its card")
     says: str = Field("", description="one sentence: what the row is and where it departs from its paper")
-    timestep: int | None = Field(None, ge=0, le=999, description="scheduler index of the backbone it is meant for")
+    timestep: Timestep | None = Field(None, description="what the backbone it is meant for is told")
     layer: LayerRecipe
     rank_policy: RankPolicyConfig = UniformConfig()
     bits_policy: BitsPolicyConfig = UniformConfig()

@@ -40,11 +40,12 @@ class VSDConfig(Config):
 class RetrainConfig(Config):
     """TRQ: the backbone retrained at scheduler index ``timestep`` (QArtSR section 3.2; paper: T = 1)."""
 
-    timestep: int = Field(1, ge=0, le=999)
+    timestep: Timestep = 1
     start: Literal["backbone", "base"] = Field("backbone", description="weights that training begins with")
     base: str = Field("", description="Stable Diffusion in diffusers layout: VSD's teacher, and start: base")
-    train: Literal["all", "unet", "lora"] = Field(
-        "all", description="every weight, the UNet's, or adapters on UNet and encoder that are merged afterwards"
+    train: Literal["all", "denoiser", "lora"] = Field(
+        "all",
+        description="every weight, the UNet's or DiT's, or adapters on it and encoder that are merged afterwards",
     )
     adapters: AdaptersConfig = AdaptersConfig()
     degradation: DegradationConfig = Field(BicubicConfig(), description="how LR is made from each HR crop")

@@ -39,15 +39,25 @@ class ComputeConfig(Config):
     )
 
 
-class SampleBackboneConfig(Config):
-    """The small model of OSEDiff's structure shipped in the repository."""
+class AbstractBackboneConfig(Config):
+    """What all backbones are asked."""
 
-    kind: Literal["sample"] = "sample"
     align: AlignKind = Field("none", description="colour fix of the output against the upsampled LR")
     train_align: AlignKind = Field("none", description="colour fix the training losses look through")
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Files and folders of the user's own that it is made from, by their keys here."""
+        return {}
 
-class OSEDiffBackboneConfig(Config):
+
+class SampleBackboneConfig(AbstractBackboneConfig):
+    """The small model of OSEDiff's structure shipped in the repository."""
+
+    kind: Literal["sample"] = "sample"
+
+
+class OSEDiffBackboneConfig(AbstractBackboneConfig):
     """Stable Diffusion 2.1-base in diffusers layout with OSEDiff's LoRA checkpoint merged."""
 
     kind: Literal["osediff"] = "osediff"
@@ -63,10 +73,46 @@ class OSEDiffBackboneConfig(Config):
     lora: str = Field(description="osediff.pkl")
     prompt: str = Field("", description="text of the fixed embedding; PassionSR's and QArtSR's is empty")
     align: AlignKind = "adain"
-    train_align: AlignKind = "none"
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Its base and its adapters."""
+        return {"base": self.base, "lora": self.lora}
 
 
-BackboneConfig = Annotated[SampleBackboneConfig | OSEDiffBackboneConfig, Field(discriminator="kind")]
+class SampleDiTBackboneConfig(AbstractBackboneConfig):
+    """A small model of Stable Diffusion 3's structure on the sample's autoencoder."""
+
+    kind: Literal["sample_dit"] = "sample_dit"
+    weights: str = Field("", description="model folder, as weights/recipe makes it; empty: untrained, for retrain")
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Its weights, if it has any."""
+        return {"weights": self.weights} if self.weights else {}
+
+
+class TSDSRBackboneConfig(AbstractBackboneConfig):
+    """Stable Diffusion 3-medium in diffusers layout with TSD-SR's LoRA merged (2411.18263)."""
+
+    kind: Literal["tsdsr"] = "tsdsr"
+    base: str = Field(description="folder with the folders transformer and vae")
+    lora: str = Field(description="folder with transformer.safetensors and vae.safetensors")
+    prompt: str = Field(description="folder with prompt_embeds.pt and pool_embeds.pt")
+    align: AlignKind = "wavelet"
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Its base, its adapters and its prompt."""
+        return {"base": self.base, "lora": self.lora, "prompt": self.prompt}
+
+
+BackboneConfig = Annotated[
+    SampleBackboneConfig | OSEDiffBackboneConfig | SampleDiTBackboneConfig | TSDSRBackboneConfig,
+    Field(discriminator="kind"),
+]
+_FLOWS = ("sample_dit", "tsdsr")
+"""Kinds whose one step is a flow's."""
 
 
 class EvaluateConfig(Config):
@@ -147,6 +193,16 @@ class Params(Config):
                 f"method.timestep is {self.method.timestep} but retrain.timestep {self.retrain.timestep};"
                 " make them equal, or leave out the method's"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _step_of_this_backbone(self) -> Params:
+        kind, retrain = self.backbone.kind, self.retrain
+        if kind in _FLOWS and (retrain.start == "base" or retrain.vsd.weight):
+            what = "start: base" if retrain.start == "base" else "vsd"
+            raise ValueError(f"retrain: {what} is of Stable Diffusion's UNets; for a {kind} leave it out")
+        if kind not in _FLOWS and max(retrain.timestep, *self.probe.timesteps) > 999:
+            raise ValueError(f"a {kind} has timesteps 0 to 999; 1000 is the beginning of a flow")
         return self
 
     @model_validator(mode="after")

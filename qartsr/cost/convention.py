@@ -105,7 +105,7 @@ class Line(NamedTuple):
 
 
 def profiled(works: Iterable[Work]) -> Tally:
-    """Parameters and multiply-accumulates that the profiler reports for UNet and VAE."""
+    """Parameters and multiply-accumulates that the profiler reports for the parts of a model."""
     seen = [work for work in works if work.quantizable or work.kind == LAYER_NORM]
     norms = sum(work.elements for work in seen if work.kind == LAYER_NORM)
     return Tally(sum(work.params for work in seen), sum(work.macs for work in seen) + _NORM * norms)
@@ -130,14 +130,14 @@ def full_precision(titles: Mapping[str, str], model: Iterable[Work], text_encode
     return tuple(lines)
 
 
-def quantized(works: Iterable[Work], plan: Plan, bits: Bits) -> tuple[Line, ...]:
-    """A quantized row. Table 2 leaves out the operations of the low-rank branches: see :func:`branches`."""
+def quantized(titles: Iterable[str], works: Iterable[Work], plan: Plan, bits: Bits) -> tuple[Line, ...]:
+    """A quantized row; ``titles``: of the parts. Table 2 leaves out what the low-rank branches do, :func:`branches`."""
     layers = _by_name(works)
     total, branch = profiled(layers.values()), branches(layers.values(), plan)
     kept = [_kept(layers[entry.name], entry, bits) for entry in plan.layers]
     channels = sum(sum(layers[entry.name].shape[:2]) for entry in plan.layers if not entry.float)
     return (
-        Line(f"UNet and VAE at {bits}", total.params * bits.weight / _FULL, total.macs * max(bits) / _FULL),
+        Line(f"{' and '.join(titles)} at {bits}", total.params * bits.weight / _FULL, total.macs * max(bits) / _FULL),
         Line("layers kept at more bits", sum(params for params, _ in kept), sum(macs for _, macs in kept)),
         Line("low-rank branches, 16 bits", branch.params * _HALF / _FULL, 0.0),
         Line("phi and weight scales, 16 bits", channels * _HALF / _FULL, 0.0),

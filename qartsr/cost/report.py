@@ -153,7 +153,8 @@ def _quantized(
     decided = plan(model, qartsr_method(subject.profile, rank), bits)
     branch = branches(works, decided).macs * 16 / 32
     size = package_size(model, decided, {"profile": subject.profile})
-    return Row(str(bits), quantized(works, decided, bits), branch, size, paper)
+    lines = quantized(model.titles.values(), works, decided, bits)
+    return Row(str(bits), lines, branch, size, paper)
 
 
 def _row(row: Row, whole: int) -> dict[str, Any]:

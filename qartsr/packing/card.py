@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LICENCES = {"sample": "apache-2.0", "osediff": "openrail++"}
-"""By the kind of backbone: quantized weights stay under the licence of those they were made from."""
+LICENCES = {"sample": "apache-2.0", "osediff": "openrail++", "sample_dit": "apache-2.0", "tsdsr": "other"}
+"""By the kind of backbone: quantized weights stay under the licence of those they were made from.
+
+``other``: that of Stable Diffusion 3, which is on no list of names.
+"""
 
 
 def model_card(profile: str, backbone: str, summary: Mapping[str, Any], kinds: Mapping[str, int]) -> str:

@@ -33,6 +33,12 @@ def test_there_and_back(qartsr: Qartsr, project: Path) -> None:
     assert (project / "params.yaml").read_bytes() == (project / "configs" / "sample.yaml").read_bytes()
 
 
+def test_every_profile_names_what_its_backbone_is_made_from(qartsr: Qartsr, project: Path) -> None:
+    assert "is configs/dit.yaml now; run `dvc repro`" in qartsr("configure", "dit").out
+    said = qartsr("configure", "tsdsr").out
+    assert "put weights/stable-diffusion-3-medium, weights/tsdsr, datasets/DIV2K in place" in said
+
+
 def test_without_params_it_is_made(qartsr: Qartsr, project: Path) -> None:
     (project / "params.yaml").unlink()
     assert qartsr("configure", "sample").status == 0
@@ -55,7 +61,7 @@ def test_an_unknown_profile_is_refused_with_the_known(profile: str, qartsr: Qart
     before = (project / "params.yaml").read_bytes()
     said = qartsr("configure", profile)
     assert said.status == 1
-    assert said.err == f"error: configs: unknown profile '{profile}'; choose from osediff, sample.\n"
+    assert said.err == f"error: configs: unknown profile '{profile}'; choose from dit, osediff, sample, tsdsr.\n"
     assert (project / "params.yaml").read_bytes() == before
 
 

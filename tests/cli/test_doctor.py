@@ -42,6 +42,20 @@ def test_what_is_there_is_ok(qartsr: Qartsr, osediff: Path, tmp_path: Path) -> N
     assert found["backbone.base"] == found["backbone.lora"] == "ok" and "data.images, train" not in found
 
 
+def test_tsdsrs_files_are_looked_for_one_by_one(
+    qartsr: Qartsr, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(root / "configs" / "tsdsr.yaml", tmp_path / "params.yaml")
+    for name in ("transformer.safetensors", "vae.safetensors", "prompt_embeds.pt"):
+        (tmp_path / "weights" / "tsdsr").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "weights" / "tsdsr" / name).write_bytes(bytes(10))
+    found = {each["what"]: each for each in json.loads(qartsr("doctor", "--json").out)}
+    states = {what: found[f"backbone.{what}"]["state"] for what in ("base", "lora", "prompt")}
+    assert states == {"base": "missing", "lora": "ok", "prompt": "missing"}
+    assert "pool_embeds.pt is not there" in found["backbone.prompt"]["said"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_the_script_is_one_that_the_shell_reads(shell: str, qartsr: Qartsr) -> None:
     said = qartsr("completion", shell)

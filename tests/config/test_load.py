@@ -19,7 +19,7 @@ def values(root: Path) -> Any:
 
 def test_every_shipped_config_loads(root: Path) -> None:
     shipped = sorted((root / "configs").glob("*.yaml"))
-    assert {load_params(path).profile for path in shipped} == {"sample", "osediff"}
+    assert {load_params(path).profile for path in shipped} == {"sample", "osediff", "dit", "tsdsr"}
     load_params(root / "params.yaml")
 
 
@@ -49,6 +49,17 @@ def test_unknown_bit_width(name: str, values: Any) -> None:
 def test_bits_round_trip() -> None:
     assert parse_bits("w3a8") == Bits(3, 8)
     assert str(Bits(3, 8)) == "w3a8"
+
+
+def test_a_step_fits_its_backbone(root: Path, values: Any) -> None:
+    """1000 is the beginning of a flow; Stable Diffusion's prior and VSD teach no transformer."""
+    values["probe"]["timesteps"] = [1000, 1]
+    with pytest.raises(QartsrError, match="a sample has timesteps 0 to 999"):
+        parse_params(values, "params.yaml")
+    flow = yaml.safe_load((root / "configs" / "tsdsr.yaml").read_text())
+    for said, change in (("vsd", {"vsd": {"weight": 1.0}}), ("start: base", {"start": "base"})):
+        with pytest.raises(QartsrError, match=f"{said} is of Stable Diffusion's UNets; for a tsdsr leave it out"):
+            parse_params({**flow, "retrain": {**flow["retrain"], "base": "x", **change}}, "params.yaml")
 
 
 def test_an_image_may_not_train_and_test(values: Any) -> None:

@@ -76,3 +76,4 @@ def test_tsdsr_can_be_asked_about() -> None:
     assert dit.params / 1e6 == pytest.approx(2028.3, abs=0.05)
     fp, w4a4 = cost.rows
     assert fp.paper is None and w4a4.file_bytes < fp.file_bytes / 4 and w4a4.params_m < fp.params_m / 6
+    assert next(line.name for line in w4a4.lines) == "DiT and VAE at w4a4"

@@ -136,7 +136,7 @@ def test_lines_of_a_plan_by_hand() -> None:
             LayerPlan(name="f", weight_bits=4, input_bits=4, recipe=recipe, float=True),
         ),
     )
-    base, kept, branch, side = quantized(works, plan, parse_bits("w4a4"))
+    base, kept, branch, side = quantized(["UNet", "VAE"], works, plan, parse_bits("w4a4"))
     assert base[1:] == ((296 + 30 + 4 + 10) / 8, (28800 + 210 + 4 + 4 * 35) / 8)
     assert kept[1:] == (30 / 8 + 4 * 28 / 32, 210 / 8 + 4 * 28 / 32)
     assert branch[1:] == (2 * (8 + 36 + 6 + 5) / 2, 0)

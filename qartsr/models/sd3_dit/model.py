@@ -38,9 +38,7 @@ class Patches(nn.Module):
 
         Raises ValueError for more than ``most`` patches along a side.
         """
-        patches = self.proj(latent)
-        if torch.is_autocast_enabled(latent.device.type):
-            patches = patches.float()  # and with it all that the blocks add to
+        patches = self.proj(latent).to(latent.dtype)  # autocast's bf16 would be that of all that the blocks add to
         return patches.flatten(2).transpose(1, 2) + self.places(patches.shape[2], patches.shape[3], patches)
 
     def places(self, rows: int, columns: int, like: Tensor) -> Tensor:
