@@ -10,6 +10,8 @@ class Load(NamedTuple):
 
     linear: float
     square: float
+    window: int = 0
+    """longest side of an output that the network is meant for; 0: any"""
 
     def bytes(self, pixels: float) -> float:
         """For an output of so many pixels, an estimate."""

@@ -201,7 +201,7 @@ class Params(Config):
         if kind in _FLOWS and (retrain.start == "base" or retrain.vsd.weight):
             what = "start: base" if retrain.start == "base" else "vsd"
             raise ValueError(f"retrain: {what} is of Stable Diffusion's UNets; for a {kind} leave it out")
-        if kind not in _FLOWS and max(retrain.timestep, *self.probe.timesteps) > 999:
+        if kind not in _FLOWS and max((retrain.timestep, *self.probe.timesteps)) > 999:
             raise ValueError(f"a {kind} has timesteps 0 to 999; 1000 is the beginning of a flow")
         return self
 

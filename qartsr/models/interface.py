@@ -67,6 +67,8 @@ class Facts(NamedTuple):
     """channels of the widest activation at the output's size"""
     attention: float
     """scores of the largest attention: these times the square of the number of latent pixels; 0 without attention"""
+    window: int = 0
+    """longest side of an output that it is meant for, a transformer's own size; 0: any"""
     frames: int = 1
     """consecutive frames whose latents the denoiser sees: 2 of a model of clips, that of the frame before first"""
 

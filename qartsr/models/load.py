@@ -11,4 +11,5 @@ _FLOAT, _LIVE, _SCORES = 4, 3, 2
 def load_of(model: OneStepSR) -> Load:
     """Three activations of the widest layer at full size, and two matrices of scores of the largest attention."""
     facts = model.facts
-    return Load(facts.widest * _FLOAT * _LIVE, facts.attention * _SCORES * _FLOAT / facts.factor**4)
+    square = facts.attention * _SCORES * _FLOAT / facts.factor**4
+    return Load(facts.widest * _FLOAT * _LIVE, square, facts.window)

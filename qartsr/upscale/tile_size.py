@@ -21,12 +21,17 @@ SLACK = 1.15
 
 
 def tile_for(load: Load, height: int, width: int, overlap: int, rounds: int) -> int:
-    """The side of a tile, or 0 for none, of an output of (height, width) pixels, for a network that needs ``load``."""
-    if load.bytes(height * width) <= BUDGET:
+    """The side of a tile, or 0 for none, of an output of (height, width) pixels, for a network that needs ``load``.
+
+    None is longer than the network is meant for, but where the overlap asks for it.
+    """
+    longest = max(height, width)
+    most = load.window or longest + STEP
+    if load.bytes(height * width) <= BUDGET and longest <= most:
         return 0
-    least = max(LEAST, -(-2 * overlap // STEP) * STEP)
+    least = max(min(LEAST, most), -(-2 * overlap // STEP) * STEP)
     sides = [least]
-    while load.bytes((sides[-1] + STEP) ** 2) <= BUDGET and sides[-1] < max(height, width):
+    while sides[-1] < longest and sides[-1] + STEP <= most and load.bytes((sides[-1] + STEP) ** 2) <= BUDGET:
         sides.append(sides[-1] + STEP)
     costs = {side: cost(height, width, side, overlap, rounds) for side in sides}
     return max(side for side in sides if costs[side] <= SLACK * min(costs.values()))

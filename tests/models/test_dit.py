@@ -93,7 +93,7 @@ def test_it_is_tsdsrs_step_of_diffusers_own_forward() -> None:
     torch.testing.assert_close(model.predict(z_l), velocity, atol=1e-5, rtol=1e-5)
     expected = vae.decode((z_l - velocity) / vae.config.scaling_factor).sample
     torch.testing.assert_close(model(lq), expected, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="more than 24"):
+    with pytest.raises(QartsrError, match="more than 24"):
         model.predict(torch.zeros(1, 4, 50, 4))
     assert not any("pos_embed.pos_embed" in name for name in model.state_dict())
 

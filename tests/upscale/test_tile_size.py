@@ -36,6 +36,16 @@ def test_the_choice_is_the_cheapest_that_fits(model: OneStepSR) -> None:
     assert tile_for(load_of(model), 512, 512, 64, 2) == 0
 
 
+def test_no_tile_is_longer_than_the_network_is_meant_for() -> None:
+    """A transformer sees no more places at once than it was trained on, however much memory there is."""
+    load = load_of(blank(ARCHITECTURES["tsdsr"]()))
+    assert load.window == 1024 and load_of(sample_backbone(1, "none", 0)).window == 0
+    assert tile_for(load, 512, 512, 64, 2) == 0
+    for sides in ((1024, 1040), (320, 4000), (3000, 4000)):
+        assert LEAST <= tile_for(load, *sides, 64, 2) <= 1024
+    assert tile_for(load._replace(window=256), 300, 300, 64, 2) == 256
+
+
 def test_the_passes_are_those_that_are_counted() -> None:
     """1024 x 1024 in tiles of 512: 9 tiles, thrice."""
     assert cost(1024, 1024, 512, 64, 2) == 27 * 512**2

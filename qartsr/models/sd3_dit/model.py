@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from qartsr.errors import QartsrError
 from qartsr.models.interface import Backbone, Facts, Segment, Step
 from qartsr.models.sd3_dit.segments import segments
 from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, SD3Transformer2DModel
@@ -36,7 +37,7 @@ class Patches(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """(B, C, h, w) latent -> (B, patches, D) embedded patches with their places, row by row.
 
-        Raises ValueError for more than ``most`` patches along a side.
+        Raises QartsrError for more than ``most`` patches along a side.
         """
         patches = self.proj(latent).to(latent.dtype)  # autocast's bf16 would be that of all that the blocks add to
         return patches.flatten(2).transpose(1, 2) + self.places(patches.shape[2], patches.shape[3], patches)
@@ -44,7 +45,8 @@ class Patches(nn.Module):
     def places(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """(1, rows x columns, D) position embeddings, on the device and in the dtype of ``like``."""
         if max(rows, columns) > self.most:
-            raise ValueError(f"{rows} x {columns} patches are more than {self.most} along a side")
+            what = f"{rows} x {columns} patches are more than {self.most} along a side"
+            raise QartsrError(what, "the picture", "run it in tiles")
         key = (rows, columns, self.shift, like.device)
         if key not in self._made:
             sides = zip((rows, columns), self.shift, strict=True)
@@ -125,6 +127,7 @@ class SD3DiT(Backbone):
             scaling=float(config.scaling_factor),
             widest=max(config.block_out_channels[:2]),
             attention=max(scores),
+            window=int(dit.sample_size) * factor,
         )
 
     @property
