@@ -8,6 +8,7 @@ from qartsr.config import load_params
 from qartsr.files import read_json, sha256_file, write_json, write_text
 from qartsr.models import Backbone, load_model
 from qartsr.packing import PackedLayer, add_graphs, inspect, load_package, model_card, prove_equal, write_package
+from qartsr.packing.layer_table import layer_facts
 from qartsr.packing.supports import unsupported_reason
 from qartsr.quantize import load_state
 from qartsr.tracking import open_run
@@ -16,7 +17,7 @@ from stages._stage import arguments, stage
 
 
 def main() -> None:
-    """Write model.safetensors, summary.json and README.md of one bit-width."""
+    """Write model.safetensors, summary.json, layers.json and README.md of one bit-width."""
     args = arguments(__doc__, "--model", "--state", "--metrics", "--fp", "--out", bits=True)
     params = load_params(args.params)
     with open_run(params.profile, f"package@{args.bits}", {"bits": args.bits}) as run:
@@ -27,6 +28,7 @@ def main() -> None:
         write_package(file, model, decided, {"profile": params.profile})
         packed = load_package(file)
         prove_equal(packed, model, params.seed)
+        write_json(args.out / "layers.json", layer_facts(packed, model, params.seed))
         _add_graphs(file, packed)
         summary = {
             "bits": args.bits,

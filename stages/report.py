@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from qartsr.config import load_params
 from qartsr.evaluate.report import Inputs, write_report
+from qartsr.remote import split_user
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
@@ -16,7 +19,8 @@ def main() -> None:
     params = load_params(args.params)
     with open_run(params.profile, "report", {"bits": list(params.bits)}) as run:
         folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
-        write_report(Inputs(profile=params.profile, bits=params.bits, **folders), args.out)
+        mlflow = split_user(os.environ.get("MLFLOW_TRACKING_URI", "").strip())[0]
+        write_report(Inputs(profile=params.profile, bits=params.bits, mlflow=mlflow, **folders), args.out)
         for file in sorted(args.out.iterdir()):
             run.artifact(file)
 

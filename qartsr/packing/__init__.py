@@ -4,6 +4,7 @@ from qartsr.packing.bits import pack_bits, packed_size, unpack_bits
 from qartsr.packing.card import model_card
 from qartsr.packing.convert import pack_layer, pack_model
 from qartsr.packing.inventory import Inventory, inspect
+from qartsr.packing.layer_table import layer_facts
 from qartsr.packing.package import add_graphs, load_package, open_package, read_header, write_package
 from qartsr.packing.packed_layer import PackedLayer
 from qartsr.packing.proof import prove_equal
@@ -13,6 +14,7 @@ __all__ = [
     "PackedLayer",
     "add_graphs",
     "inspect",
+    "layer_facts",
     "load_package",
     "model_card",
     "open_package",

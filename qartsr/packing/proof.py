@@ -41,7 +41,7 @@ def prove_equal(packed: Backbone, trained: Backbone, seed: int) -> None:
 
     handles = [layer.register_forward_hook(compare(name)) for name, layer in layers.items()]
     try:
-        trained(_images(trained, seed))
+        trained(seeded_images(trained, seed))
     finally:
         for handle in handles:
             handle.remove()
@@ -57,7 +57,8 @@ def _demand_equal_rest(packed: Backbone, trained: Backbone, inside: tuple[str, .
             raise _bug(f"tensor {name} is not the trained one")
 
 
-def _images(model: Backbone, seed: int) -> Tensor:
+def seeded_images(model: Backbone, seed: int) -> Tensor:
+    """Noise, (2, 3, 64, 64) or as much larger as the model needs, in [-1, 1]."""
     side = -(-_SIDE // model.facts.multiple) * model.facts.multiple
     return torch.rand(_SAMPLES, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 

@@ -71,6 +71,11 @@ def finished(test_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Inputs
     for number, bits in enumerate(BITS):
         _subject(test_set, evaluated / bits, metrics / f"{bits}.json", 4 + 4 * number, False)
         write_text(build / "packages" / bits / "model.safetensors", "x" * (500_000 - 200_000 * number))
+        layers = [
+            {"layer": name, "weight_bits": width, "input_bits": width, "weights": 40, "codes": codes, "error": 0.1}
+            for name, width, codes in (("conv_in", 8, [0] * 255 + [40]), ("body", 2, [0, 30, 10, 0]), ("odd", 0, []))
+        ]
+        write_json(build / "packages" / bits / "layers.json", layers)
         receipt = {"model": f"qartsr-sample-{bits}", "version": "7", "uri": f"s3://qartsr/{bits}", "sha256": "0" * 64}
         write_json(build / "receipts" / f"{bits}.json", receipt)
         rows = [[step, f"decoder.up{step // 4}", 0.1 + step / 99] for step in range(8)]

@@ -17,7 +17,9 @@ from PIL import Image
 from qartsr.errors import QartsrError
 from qartsr.evaluate.report import Inputs, theme, write_report
 from qartsr.evaluate.report.crops import textured
+from qartsr.evaluate.report.inputs import read
 from qartsr.evaluate.report.plots import loss, smooth
+from qartsr.evaluate.report.rows import artifacts
 from qartsr.files import read_json, sha256_tree, write_json
 from qartsr.upscale import read_image
 
@@ -95,15 +97,32 @@ def test_curves_tell_their_values(page: str) -> None:
     """In matplotlib's coordinates: the first and last step of every labelled line, within the span of the plot."""
     figures = [json.loads(html.unescape(text)) for text in re.findall(r"data-lines='([^']*)'", page)]
     assert [[line["name"] for line in figure["lines"]] for figure in figures] == [
-        ["full precision"], ["W4A4", "W2A2"], ["W4A4", "W2A2"],
+        ["W4A4", "W2A2"], ["full precision"], ["W4A4", "W2A2"], ["W4A4", "W2A2"],
     ]  # fmt: skip
     for figure in figures:
         left, below, right, above = figure["box"]
         assert 0 < left < right < 1 and 0 < below < above < 1
         for line in figure["lines"]:
             steps = [step for step, _ in line["at"]]
-            assert steps[0] == 0 and figure["span"][0] <= steps[0] < steps[-1] <= figure["span"][1]
-    assert figures[2]["lines"][0]["at"][0][1] == 0.2
+            assert steps[0] == (figure is figures[0]) and figure["span"][0] <= steps[0] < steps[-1] <= figure["span"][1]
+    assert figures[3]["lines"][0]["at"][0][1] == 0.2 and figures[0]["lines"][1]["at"] == [[1, 0.1], [2, 0.1], [3, 0.1]]
+
+
+def test_layers_have_bits_codes_and_errors(page: str) -> None:
+    told = page[page.index("Layer by layer") :]
+    assert told.count("code (1 layers of") == 2 and "1 layers, 33.3 % of weights" in told
+    for pair in ("W8A8", "W2A2", "WfpAfp"):
+        assert f"<td>{pair}</td>" in told
+    assert told.count('class="bars"') == 4 and 'd="M0 100V100h1V0h1V67h1V100h1V100z"' in told
+
+
+def test_versions_are_links_where_a_server_is_named(page: str, finished: Inputs) -> None:
+    assert "<a href" not in page
+    for server, link in (
+        ("http://m:5500/", "http://m:5500/#/models/qartsr-sample-w4a4/versions/7"),
+        ("sqlite:///x", ""),
+    ):
+        assert artifacts(read(finished._replace(mlflow=server)))[0][2] == link
 
 
 def test_pictures_for_elsewhere_stand_beside_it(report: Path) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
-from qartsr.packing import PackedLayer, load_package, prove_equal, write_package
+from qartsr.packing import PackedLayer, layer_facts, load_package, prove_equal, write_package
+from qartsr.packing.packed_layer import PackedTensor
+from qartsr.packing.proof import seeded_images
+from qartsr.quantize import quant_layers
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 
@@ -27,6 +31,26 @@ def _layer(model: OneStepSR) -> tuple[str, PackedLayer]:
 
 def test_a_true_package_passes(pair: tuple[OneStepSR, OneStepSR]) -> None:
     prove_equal(*pair, seed=0)
+
+
+def test_facts_of_layers(pair: tuple[OneStepSR, OneStepSR]) -> None:
+    """Every quantized layer, in the order of inference; the error is that of an output computed here once more."""
+    packed, trained = pair
+    layers, caught = quant_layers(trained), list[tuple[Tensor, Tensor]]()
+    facts = layer_facts(packed, trained, seed=0)
+    assert {row["layer"] for row in facts} == set(layers)
+    assert facts[0]["layer"] == "vae.encoder.conv_in" and facts[-1]["layer"] == "vae.decoder.conv_out"
+    row = facts[3]
+    part, twin = layers[row["layer"]], packed.get_submodule(row["layer"])
+    assert isinstance(twin, PackedLayer) and isinstance(twin.weight, PackedTensor)
+    codes = twin.weight.integers()
+    assert row["codes"] == [int((codes == code).sum()) for code in range(16)] and sum(row["codes"]) == row["weights"]
+    part.register_forward_hook(lambda _, inputs, output: caught.append((inputs[0], output)))
+    trained(seeded_images(trained, 0))
+    given, output = (value.double() for value in caught[0])
+    weight, bias = (value.double() for value in (part.weight, part.bias))
+    exact = part.op(part.op.pad(given), weight, bias)
+    assert row["error"] == pytest.approx(float((output - exact).square().sum() / exact.square().sum()), rel=1e-3)
 
 
 @pytest.mark.parametrize("tensor", ["weight.grid", "bias.grid", "input.grid", "transform.phi", "skip.left"])

@@ -26,6 +26,8 @@ class Inputs(NamedTuple):
     curves: Path
     receipts: Path
     packages: Path
+    mlflow: str = ""
+    """address of the server that has the versions and runs, for links; empty or none of http: no links"""
 
 
 class Subject(NamedTuple):

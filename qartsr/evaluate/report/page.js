@@ -33,7 +33,7 @@ for (const figure of document.querySelectorAll("svg[data-lines]")) {
     told.replaceChildren(...lines.map(({name, colour, at}) => {
       const near = at.reduce((best, point) => Math.abs(point[0] - step) < Math.abs(best[0] - step) ? point : best);
       const part = document.createElement("span");
-      part.textContent = `${name}: ${near[1]} at step ${near[0]}`;
+      part.textContent = `${name}: ${near[1]} at ${figure.dataset.unit} ${near[0]}`;
       part.style.setProperty("--dot", colour);
       return part;
     }));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import quote
 
 from qartsr.evaluate.report.inputs import Contents, Subject, Table
 
@@ -91,14 +92,24 @@ def _smaller(fp: Subject, subject: Subject) -> str:
     return f", {fp.fp16 / subject.bytes:.2f}{_TIMES} smaller than fp16" if subject.bytes else ""
 
 
-def artifacts(contents: Contents) -> list[tuple[Subject, str, str]]:
-    """Subject, registered model and version, address; both say so when it was not published."""
+def artifacts(contents: Contents) -> list[tuple[Subject, str, str, str]]:
+    """Subject, registered model and version, its page on MLflow (which has its run) and address.
+
+    All say so when it was not published; without a server to name, the page is empty.
+    """
     return [
-        (s, f"{s.receipt['model']} version {s.receipt['version']}", s.receipt["uri"])
+        (s, f"{s.receipt['model']} version {s.receipt['version']}", _version_page(contents, s), s.receipt["uri"])
         if s.receipt
-        else (s, "not registered", DASH)
+        else (s, "not registered", "", DASH)
         for s in contents.quantized
     ]
+
+
+def _version_page(contents: Contents, subject: Subject) -> str:
+    server, receipt = contents.inputs.mlflow.rstrip("/"), subject.receipt
+    if not server.startswith(("http://", "https://")):
+        return ""
+    return f"{server}/#/models/{quote(receipt['model'], safe='')}/versions/{receipt['version']}"
 
 
 def per_image(contents: Contents) -> list[tuple[str, list[tuple[str, list[str]]]]]:

@@ -63,10 +63,11 @@ def legend(axes: Axes) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=count, handlelength=1.2, columnspacing=1.2)
 
 
-def svg(draw: Draw, name: str, hover: bool = False) -> str:
+def svg(draw: Draw, name: str, hover: str = "") -> str:
     """One panel as an ``<svg>`` element whose colours are CSS variables. ``name`` keeps ids apart on the page.
 
-    ``hover``: with the labelled lines as data, by which the page's script tells the values under the pointer.
+    ``hover``: what a place on the axis is called; with it the labelled lines are data, by which the page's script
+    tells the values under the pointer.
     """
     with _style(name):
         figure = Figure(_SIZE, layout="constrained")
@@ -74,7 +75,7 @@ def svg(draw: Draw, name: str, hover: bool = False) -> str:
         draw(axes)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        data = f" data-lines='{_data(axes)}'" if hover else ""
+        data = f" data-unit='{hover}' data-lines='{_data(axes)}'" if hover else ""
     text = buffer.getvalue().decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(

@@ -13,6 +13,7 @@ from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import plots, theme
 from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri, lossy_uri
 from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
+from qartsr.evaluate.report.layers import bits_rows, figures, layer_rows, read_layers
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
 from qartsr.files import write_bytes, write_text
 from qartsr.images import write_image
@@ -28,7 +29,7 @@ def write_report(inputs: Inputs, out: Path) -> None:
     contents = read(inputs)
     scenes = cut_scenes(contents)
     losses, probe = _losses(inputs), read_table(inputs.curves / "probe.csv")
-    rate = plots.rate_quality(contents)
+    rate, layers = plots.rate_quality(contents), read_layers(contents)
     page = _template().render(
         contents=contents,
         scenes=[_embedded(scene) for scene in scenes],
@@ -36,10 +37,17 @@ def write_report(inputs: Inputs, out: Path) -> None:
         columns=columns(contents),
         tables=tables(contents),
         artifacts=artifacts(contents),
+        layers=layers,
+        layer_figures=[
+            _figure(draw, f"layers{number}", "layer" if number == 0 else "")
+            for number, draw in enumerate(figures(layers, tuple(inputs.bits)) if layers else ())
+        ],
+        bits_rows=bits_rows(layers),
+        layer_rows=layer_rows(layers),
         per_image=per_image(contents),
         unavailable=unavailable(contents),
         rate=_figure(rate, "rate"),
-        losses=[_figure(draw, f"loss{number}", hover=True) for number, draw in enumerate(losses)],
+        losses=[_figure(draw, f"loss{number}", "step") for number, draw in enumerate(losses)],
         probe=[_figure(draw, f"probe{number}") for number, draw in enumerate(_probe(probe, inputs))],
         probe_rows=probe_rows(probe),
         dash=DASH,
@@ -68,7 +76,7 @@ def _template() -> jinja2.Template:
     return environment.from_string(_text("page.html.j2"))
 
 
-def _figure(draw: theme.Draw, name: str, hover: bool = False) -> Markup:
+def _figure(draw: theme.Draw, name: str, hover: str = "") -> Markup:
     return Markup(theme.svg(draw, name, hover))
 
 
