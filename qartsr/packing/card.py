@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LICENCES = {"sample": "apache-2.0", "osediff": "openrail++", "sample_dit": "apache-2.0", "tsdsr": "other"}
+LICENCES = {
+    "sample": "apache-2.0",
+    "osediff": "openrail++",
+    "sample_dit": "apache-2.0",
+    "tsdsr": "other",
+} | dict.fromkeys(("omgsr", "hypir"), "other")
 """By the kind of backbone: quantized weights stay under the licence of those they were made from.
 
-``other``: that of Stable Diffusion 3, which is on no list of names.
+``other``: that of Stable Diffusion 3 or of HYPIR, which are on no list of names, or none that is stated (OMGSR).
 """
 
 

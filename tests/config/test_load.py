@@ -62,6 +62,13 @@ def test_a_step_fits_its_backbone(root: Path, values: Any) -> None:
             parse_params({**flow, "retrain": {**flow["retrain"], "base": "x", **change}}, "params.yaml")
 
 
+def test_relatives_of_osediff_are_backbones(root: Path) -> None:
+    paper = yaml.safe_load((root / "configs" / "osediff.yaml").read_text())
+    for kind, align in (("omgsr", "adain"), ("hypir", "wavelet")):
+        found = parse_params({**paper, "backbone": {"kind": kind, "base": "b", "lora": "l"}}, "params.yaml").backbone
+        assert (found.kind, found.align, found.places) == (kind, align, {"base": "b", "lora": "l"})
+
+
 def test_an_image_may_not_train_and_test(values: Any) -> None:
     values["data"]["images"]["test"].append("china")
     with pytest.raises(QartsrError, match="china stand in train and test"):
