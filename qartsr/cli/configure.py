@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 CONFIGS, PARAMS = Path("configs"), Path("params.yaml")
 ROWS = Path("experiments") / "params.yaml"
+
+
+def shipped(path: Path) -> Path:
+    """``path`` of the project one stands in or, where that has none, of the installation."""
+    installed = Path(sysconfig.get_path("data"), "share", "qartsr", path)
+    return path if path.exists() or not installed.exists() else installed
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +39,7 @@ def _run(args: argparse.Namespace) -> None:
     from qartsr.config import load_params, parse_params
     from qartsr.files import write_text
 
-    profiles = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+    profiles = {path.stem: path for path in sorted(shipped(CONFIGS).glob("*.yaml"))}
     if not profiles:
         raise QartsrError("has no configurations", str(CONFIGS), "run this in the folder of the project")
     if args.profile not in profiles:
@@ -56,7 +63,7 @@ def with_method(text: str, name: str) -> str:
     from qartsr.config import load_config
     from qartsr.config.experiment import Experiments
 
-    rows = load_config(Experiments, ROWS).methods
+    rows = load_config(Experiments, shipped(ROWS)).methods
     if name not in rows:
         raise QartsrError(f"unknown method {name!r}", str(ROWS), f"choose from {', '.join(rows)}")
     row = rows[name].model_dump(mode="json", exclude_unset=True)
@@ -75,6 +82,8 @@ def _demand_unchanged(configs: list[Path]) -> None:
 def _next(params: Params) -> str:
     missing = [path for path in _inputs(params) if not Path(path).exists()]
     run = "run `dvc repro`, or `make demo` for services and registry as well"
+    if not Path("dvc.yaml").is_file():
+        run = "the pipeline that reads it comes with a clone of the repository"
     return f"put {', '.join(missing)} in place (`qartsr doctor` says from where), then {run}" if missing else run
 
 

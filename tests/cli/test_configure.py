@@ -15,6 +15,7 @@ def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A folder with the shipped configurations, and the person in it."""
     shutil.copytree(root / "configs", tmp_path / "configs")
     shutil.copy(root / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,3 +71,19 @@ def test_an_invalid_configuration_never_becomes_params(qartsr: Qartsr, project: 
     said = qartsr("configure", "mine", "--force")
     assert said.status == 1 and said.err.startswith("error: configs/mine.yaml: ")
     assert qartsr("configure", "sample").status == 0
+
+
+def test_without_a_checkout_the_installation_has_the_profiles(
+    qartsr: Qartsr, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel puts them into its environment's share/qartsr; those of the folder one stands in go first."""
+    installed = project / "environment" / "share" / "qartsr"
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(project / "environment") if name == "data" else "")
+    installed.mkdir(parents=True)
+    shutil.move(project / "configs", installed / "configs")
+    (project / "dvc.yaml").unlink()
+    said = qartsr("configure", "sample", "--force")
+    assert said.status == 0 and said.out == (
+        f"params.yaml is {installed}/configs/sample.yaml now; "
+        "the pipeline that reads it comes with a clone of the repository.\n"
+    )

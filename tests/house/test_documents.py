@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from qartsr.cli import dispatch
 from tests.house.project import ROOT, stages
 
 DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -38,6 +40,29 @@ def test_commands_exist(path: Path) -> None:
         elif words[0] == "dvc":
             named = [word.split("@")[0] for word in words[2:] if re.fullmatch(r"[a-z]+(@\w+)?", word)]
             assert set(named) <= set(stages()), command
+
+
+def _spoken(path: Path) -> list[list[str]]:
+    """Words of commands in fenced blocks that call `qartsr`, without what is the shell's."""
+    blocks = re.findall(r"^```(?:sh|bash|shell|console|text)?\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = []
+    for line in lines:
+        plain = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+        if plain.startswith("qartsr ") and "..." not in plain:
+            words = shlex.split(plain, comments=True)
+            end = next((place for place, word in enumerate(words) if word in ("|", "<", ">", "&", "&&", ";")), None)
+            found.append(words[1:end])
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if _spoken(path)], ids=lambda path: path.name)
+def test_commands_are_what_the_command_line_takes(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in _spoken(path):
+        try:
+            dispatch._parsed(words)
+        except SystemExit as ended:
+            assert ended.code == 0, f"{' '.join(words)}\n{capsys.readouterr().err}"
 
 
 def test_there_is_a_readme_and_it_says_how_to_test() -> None:

@@ -76,6 +76,8 @@ def test_a_wheel_from_the_sdist_runs_in_an_empty_environment(tmp_path: Path) -> 
     run(python.with_name("qartsr"), "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package)
     with Image.open(tmp_path / "out.png") as made:
         assert made.size == (24, 20)
+    run("env", "-C", tmp_path, python.with_name("qartsr"), "configure", "sample")
+    assert (tmp_path / "params.yaml").read_bytes() == (ROOT / "configs" / "sample.yaml").read_bytes()
     absent = "[u.find_spec(name) for name in ('torch', 'diffusers', 'onnx', 'mlflow')]"
     said = run(python, "-c", f"import qartsr, importlib.util as u; print(qartsr.__file__, {absent})")
     assert said.startswith(str(tmp_path / "empty")) and said.strip().endswith("[None, None, None, None]")
