@@ -6,7 +6,7 @@
 #   make test        the tests                          make test-slow   the long ones too
 #   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
-#   make cluster-test   the stages under a real Slurm of two nodes on this machine (installs Debian packages, as root)
+#   make cluster-test   a real Slurm and a Ray cluster of two nodes on this machine (installs Debian packages, as root)
 #   make database-test  the tests of services with PostgreSQL instead of SQLite (installs Debian's, as root)
 #   make images stack   the images of docker/, and the whole stack of compose.yaml (docker/README.md)
 #   make chaos       damage, forgery, kills and full disks for an hour (SECONDS_OF_CHAOS), see docs/reliability.md
@@ -56,7 +56,7 @@ test-slow: $(STAMP)
 cluster-test: $(STAMP)
 	@command -v slurmctld >/dev/null || PATH=$$PATH:/usr/sbin command -v slurmctld >/dev/null || \
 		apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
-	@$(BIN)/python -m pytest -m cluster -ra tests/pipelines/test_slurm.py
+	@$(BIN)/python -m pytest -m cluster -ra tests/pipelines/test_slurm.py tests/cli/test_ray.py
 
 database-test: $(STAMP)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install --yes --no-install-recommends postgresql

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
 import re
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +26,14 @@ from rich.console import Console
 
 from pipelines.table import not_measured, results_table, rich_tables
 from qartsr.remote import split_user
+from qartsr.remote.limit import within
 
 _HINTS = re.compile(
     r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core|Use `dvc push`"
 )
 
+_ANSWER = 15.0
+"""Seconds for the first answer of Prefect's server."""
 _RETRIES = 7
 """2 + 4 + ... + 128 s: how long a server may be away; the same in prefect.yaml."""
 
@@ -68,6 +73,24 @@ def quiet_prefect() -> Iterator[None]:
     }
     with temporary_settings(settings):
         yield
+
+
+def demand_server() -> None:
+    """Raise ConnectionError at once where PREFECT_API_URL names no server: Prefect's own client tries for minutes."""
+    address = os.environ.get("PREFECT_API_URL", "").strip().rstrip("/")
+    if not address:
+        return
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"{split_user(address)[0]}/health", timeout=_ANSWER) as answer:
+            answer.read(100)
+
+    try:
+        within(_ANSWER, ask)  # a socket's limit begins anew with each byte
+    except urllib.error.HTTPError:  # it answers; whether it likes us is for Prefect to say
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ConnectionError(f"{split_user(address)[0]} does not answer ({error})") from error
 
 
 def keep_artifact(text: str, key: str, description: str) -> None:

@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipelines.console import keep_artifact, notify, quiet_prefect, unreachable
+from pipelines.console import demand_server, keep_artifact, notify, quiet_prefect, unreachable
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.release import promote, rollback
@@ -58,6 +58,7 @@ def main() -> int:
     speak_anyhow()
     with quiet_prefect():
         try:
+            demand_server()
             if args.rollback:
                 state = roll_back_model(args.bits, return_state=True)
             else:

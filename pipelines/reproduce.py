@@ -26,7 +26,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipelines.console import keep_artifact, notify, quiet_prefect, show, unreachable, worth_reading
+from pipelines.console import demand_server, keep_artifact, notify, quiet_prefect, show, unreachable, worth_reading
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
 from pipelines.process import LOST, Options, Processes, lost
 from pipelines.table import COLUMNS, markdown, results_table
@@ -197,6 +197,7 @@ def main() -> int:
     speak_anyhow()
     with quiet_prefect():
         try:
+            demand_server()
             state = reproduce(args.targets, args.lanes, return_state=True)
         except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
             print(unreachable(error), file=sys.stderr)

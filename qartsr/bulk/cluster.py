@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,13 +85,16 @@ class Cluster:
             os.environ.setdefault(name, value)
         try:
             ray.init(include_dashboard=None, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             what = f"the Ray cluster does not answer ({str(error).splitlines()[0]})"
-            raise QartsrError(what, os.environ.get("RAY_ADDRESS", "Ray"), "check RAY_ADDRESS, or unset it") from error
+            raise QartsrError(
+                what, os.environ.get("RAY_ADDRESS", "Ray"), "check RAY_ADDRESS and RAY_AUTH_TOKEN"
+            ) from error
         try:
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             ray.data.DataContext.get_current().enable_progress_bars = False
-            yield from self._waves(ray, due)
+            with redirect_stdout(sys.stderr):  # Ray tells there of what dies, and standard output is for --json
+                yield from self._waves(ray, due)
         finally:
             ray.shutdown()
 

@@ -10,7 +10,7 @@ from qartsr.files import write_bytes
 
 NAME = ".qartsr-manifest.jsonl"
 """Of the manifest, in the output; hidden, so never an image. Of its parts the beginning."""
-_EVERY, _MOST = 60.0, 100
+_EVERY, _MOST = 20.0, 200
 """Seconds between two parts; parts until they are joined."""
 
 

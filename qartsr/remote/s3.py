@@ -187,6 +187,8 @@ def _refused(response: dict[str, Any], where: str, bucket: str) -> QartsrError:
         return QartsrError(f"answers, but not as an S3 store ({code})", where, _ADDRESS)
     if code in ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
         return QartsrError(f"the S3 store refuses the credentials ({code})", where, _CREDENTIALS)
+    if code in ("RequestTimeTooSkewed", "RequestExpired"):
+        return QartsrError(f"the S3 store finds this machine's clock wrong ({code})", where, "set it, or the store's")
     if code == "NoSuchBucket" or (code in _ABSENT and not where.startswith("s3://")):
         return QartsrError(f"there is no bucket {bucket!r}", where, "create it, or name another in params.yaml")
     if code in _ABSENT:

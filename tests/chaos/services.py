@@ -84,7 +84,6 @@ def faulty(random: Random, folder: Path) -> None:
             step()
         with _fault(random, variable) as address:
             os.environ[variable] = address
-            os.environ["MLFLOW_S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL_S3"]
             refused(steps[broken])
         for name_, value in services().items():
             os.environ[name_] = value

@@ -35,7 +35,7 @@ _FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 @functools.cache
 def project() -> Path:
     """The pipeline, once run undisturbed; kept while the campaign lasts."""
-    folder = copy_project(Path(tempfile.mkdtemp(prefix="chaos-")), tiny())
+    folder = copy_project(Path(tempfile.mkdtemp(prefix="chaos-")), {**tiny(), "bits": ["w4a4"]})
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--force"], cwd=folder, check=True)
     for name in _order(folder):
         done = _repro(folder, name)

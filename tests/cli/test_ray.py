@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -64,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[str]:
-    os.environ["RAY_DISABLE_USAGE_STATS"] = "1"
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex + uuid.uuid4().hex}
     try:
         _node(HEAD, 20100, "--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={folder}/r")
         _node(OTHER, 20200, f"--address={HEAD}:{PORT}")
@@ -78,7 +79,6 @@ def cluster(folder: Path) -> Iterator[str]:
 def source(servers: dict[str, str]) -> str:
     """A prefix of small pictures, all different."""
     rng, store, place = np.random.default_rng(0), open_store(), uuid.uuid4().hex
-    import io
 
     for number in range(COUNT):
         buffer = io.BytesIO()

@@ -15,6 +15,7 @@ from pipelines import console
 from pipelines.console import keep_artifact, notify
 from pipelines.process import Options, lost
 from qartsr.config import parse_params
+from tests.relay import Trickle, closed_port
 
 SRUN = "srun --job-name=qartsr-{name} --gres=gpu:1"
 
@@ -92,3 +93,15 @@ def test_work_that_is_done_does_not_fail_for_want_of_a_server(
     monkeypatch.setattr(logger, "propagate", True)
     keep_artifact("text", "key", "output of join")
     assert "Prefect was not given 'output of join': [Errno 111] Connection refused" in caplog.text
+
+
+def test_a_server_that_is_not_there_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Prefect's client tries for minutes: nobody there, somebody silent, somebody who speaks otherwise."""
+    monkeypatch.setattr(console, "_ANSWER", 0.3)
+    with closed_port() as nobody, Trickle(b"") as silent, Trickle(b"\0\r\n\r\n") as strange:
+        for address in (nobody, silent.address, strange.address, "nonsense"):
+            monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
+            with pytest.raises(ConnectionError, match=r"/api does not answer \("):
+                console.demand_server()
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    console.demand_server()

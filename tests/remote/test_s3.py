@@ -245,6 +245,18 @@ def test_a_local_file_that_cannot_be_read_or_written(store: Store, file: Path, k
         store.download(BUCKET, key, tmp_path / "none" / "received")
 
 
+@pytest.mark.slow
+def test_a_clock_that_is_wrong(servers: dict[str, str]) -> None:
+    """By a day, in a process of its own: signatures carry the time."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed; apt-get install libfaketime (Debian)")
+    environment = {**os.environ, "LD_PRELOAD": str(library), "FAKETIME": "+1d"}
+    code = f"from qartsr.remote import open_store; open_store().write(b'x', {BUCKET!r}, 'clock')"
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "the S3 store finds this machine's clock wrong (RequestTimeTooSkewed)" in said.stderr, said.stderr
+
+
 def test_addresses_of_objects() -> None:
     assert split_uri("s3://bucket/a/b") == ("bucket", "a/b")
     for wrong in ("http://bucket/a", "s3:///a", "bucket/a", "models:/a/1"):
