@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -83,13 +84,14 @@ class Cluster:
             raise QartsrError("is not installed", "ray", "pip install 'qartsr[ray]' -c constraints.txt") from error
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        address = os.environ.get("RAY_ADDRESS", "")
         try:
+            _knock(address)
             ray.init(include_dashboard=None, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            what = f"the Ray cluster does not answer ({str(error).splitlines()[0]})"
-            raise QartsrError(
-                what, os.environ.get("RAY_ADDRESS", "Ray"), "check RAY_ADDRESS and RAY_AUTH_TOKEN"
-            ) from error
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            what = f"the Ray cluster does not answer ({first})"
+            raise QartsrError(what, address or "Ray", "check RAY_ADDRESS and RAY_AUTH_TOKEN") from error
         try:
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             ray.data.DataContext.get_current().enable_progress_bars = False
@@ -119,3 +121,10 @@ class Cluster:
                 if lost >= HOPELESS * actors:
                     raise PlaceError("fails for all", row.name, row.error or "see its log")
                 yield row
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
