@@ -11,6 +11,7 @@ from qartsr.models.osediff import load_osediff
 from qartsr.models.peft import load_hypir, load_omgsr
 from qartsr.models.sd3_dit import sample_dit
 from qartsr.models.sd3_dit.tsdsr import load_tsdsr
+from qartsr.models.sd_unet.video import video_backbone
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage
 
@@ -20,8 +21,9 @@ def main() -> None:
     args = arguments(__doc__, "--sample", "--out")
     params = load_params(args.params)
     config = params.backbone
-    if config.kind == "sample":
+    if config.kind == "sample" or config.kind == "sample_video":  # mypy narrows no `in`
         model = load_model(args.sample)
+        model = video_backbone(model) if config.kind == "sample_video" else model
         model.align = config.align
     elif config.kind == "sample_dit":
         trained, vae = Path(config.weights), load_model(args.sample).get_submodule("vae")

@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def examine(params: Params) -> Iterator[Finding]:
     """Everything a run would otherwise end with, hours later. Opens no connection."""
-    full = params.backbone.kind not in ("sample", "sample_dit")
+    full = params.backbone.kind not in ("sample", "sample_dit", "sample_video")
     yield from _files(params)
     yield from _packages(params.backbone.kind in _SD21)
     yield from _weights(params)

@@ -57,6 +57,12 @@ class SampleBackboneConfig(AbstractBackboneConfig):
     kind: Literal["sample"] = "sample"
 
 
+class SampleVideoBackboneConfig(AbstractBackboneConfig):
+    """The small model with the frame before in its UNet's channels, which it learns to look at in ``retrain``."""
+
+    kind: Literal["sample_video"] = "sample_video"
+
+
 class AbstractSD21BackboneConfig(AbstractBackboneConfig):
     """Stable Diffusion 2.1-base in diffusers layout, with low-rank paths merged."""
 
@@ -127,6 +133,7 @@ class TSDSRBackboneConfig(AbstractBackboneConfig):
 
 BackboneConfig = Annotated[
     SampleBackboneConfig
+    | SampleVideoBackboneConfig
     | OSEDiffBackboneConfig
     | OMGSRBackboneConfig
     | HYPIRBackboneConfig

@@ -107,7 +107,7 @@ class _Turn:
         with self._autocast:
             z_h, image = self._forward(lq)
             on_latent = self._regulariser.score(z_h, share)
-        losses: dict[str, Tensor] = self._image_loss(align(self._recipe.align, image, lq), hr.to(self._device))
+        losses: dict[str, Tensor] = self._image_loss(align(self._recipe.align, image, lq[:, -3:]), hr.to(self._device))
         total = sum((self._regulariser.weight * loss for loss in on_latent.values()), start=losses["total"])
         (total / count).backward()
         with self._autocast:
@@ -120,7 +120,7 @@ class _Turn:
         """Z_H and the image, both fp32: Eq. 6 would lose the small part of Z_H in 8 bits of mantissa."""
         model = self._model
         z_l = model.encode(lq).float()
-        z_h = model.step(z_l, model.predict(z_l).float())
+        z_h = model.step(z_l[:, -model.facts.latents :], model.predict(z_l).float())
         image = model.decode(z_h).float()
         return z_h, image.clamp(-1, 1) if self._recipe.clamp else image
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.data import Pair, Stream, crop_batch, load_pairs
+from qartsr.data.clips import Motion, Scenes, moving_clips
 from qartsr.data.degradation import degrade
 from qartsr.data.pairs import enlarged, to_unit
 from qartsr.training.determinism import generator
@@ -53,8 +54,14 @@ Source = Callable[[str], AbstractContextManager[Batches]]
 """Batches of the run with this title: other titles, other dice."""
 
 
-def source(data: Path, degradation: DegradationConfig, seed: int, loaders: int) -> Source:
-    """Batches of a data folder's train split. Bicubic: images held in memory. Else: read and degraded one by one."""
+def source(data: Path, degradation: DegradationConfig, seed: int, loaders: int, frames: int = 1) -> Source:
+    """Batches of a data folder's train split. Bicubic: images held in memory. Else: read and degraded one by one.
+
+    For a model of clips, ``frames`` 2, :func:`moving`: bicubic whatever the degradation.
+    """
+    if frames > 1:
+        scenes = Scenes(load_pairs(data, "train"))
+        return lambda title: nullcontext(moving(scenes, seed, title))
     if isinstance(degradation, BicubicConfig):
         pairs = load_pairs(data, "train")
         return lambda title: nullcontext(cropped(pairs, seed, title))
@@ -75,6 +82,22 @@ def cropped(pairs: Sequence[Pair], seed: int, title: str) -> Batches:
         whole = crop_batch(list(pairs), share.batch, share.crop, generator(seed, title, share.number))
         hr, lq = (images[share.start : share.stop] for images in whole)
         return hr, lq
+
+    return batch
+
+
+MOTION = Motion(2, 12.0, 0.5, 0.03, 0.1)
+"""Of the clips that a model of clips is retrained on."""
+
+
+def moving(scenes: Scenes, seed: int, title: str) -> Batches:
+    """Pairs of frames of moving clips: lq (n, 6, crop, crop) has the frame before first, hr is the last one's."""
+
+    def batch(share: Share) -> tuple[Tensor, Tensor]:
+        dice = generator(seed, title, share.number)
+        clips = moving_clips(scenes, share.batch, share.crop, MOTION, dice)
+        part = slice(share.start, share.stop)
+        return clips.hr[part, 1], clips.lq[part].flatten(1, 2)
 
     return batch
 

@@ -51,9 +51,10 @@ def read_job(
     model: Path, data: Path, config: RetrainConfig, setting: Setting, compute: ComputeConfig, folder: Path, world: World
 ) -> Job:
     """The job of a stage: the backbone's folder, the data set's, and a scratch ``folder`` for what it finishes."""
+    backbone = load_model(model)
     return Job(
-        backbone=load_model(model),
-        source=source(data, config.degradation, setting.seed, compute.loaders),
+        backbone=backbone,
+        source=source(data, config.degradation, setting.seed, compute.loaders, backbone.facts.frames),
         config=config,
         setting=setting,
         means=MicroBatching(world, compute.micro_batch, compute.gradient_checkpointing),

@@ -19,6 +19,7 @@ from qartsr.config.experiment import Experiments
 from tests.house.deps import with_code
 from tests.house.project import CODE, PIPELINES, ROOT, code_of, outputs, parameters, stage_files, stage_tree, stages
 
+IN_GIT = ("weights/sample", "photographs")
 CONFIGS = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
 
 
@@ -64,7 +65,7 @@ def test_data_deps_are_outputs_of_other_stages(stage: str) -> None:
     made = {path for other in stages() if other != stage for path in outputs(other)}
     for dep in stages()[stage]["deps"]:
         if not dep.startswith(CODE):
-            assert any(_made(path, dep) for path in made) or dep in ("weights/sample", "photographs"), dep  # in git
+            assert any(_made(path, dep) for path in made) or dep in IN_GIT, dep
 
 
 @pytest.mark.parametrize("stage", stages())

@@ -123,4 +123,4 @@ def test_the_recipe_is_valid_and_its_commands_fit_its_stages(root: Path) -> None
         given = set(re.findall(r"(--[a-z]+) ", command + " "))
         assert given - {"--params"} == taken - {"--params"}, name
         for dep in stage["deps"]:
-            assert dep.startswith("build/") or (folder / dep).exists(), dep
+            assert dep.startswith(("build/", "../../build/")) or (folder / dep).exists(), dep

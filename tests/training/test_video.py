@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from qartsr.config.recipe import VideoConfig
+from qartsr.config.training import CropPhase, ImageLossConfig, LPIPSConfig
 from qartsr.data.clips import Clips, Motion, Scenes, moving_clips
 from qartsr.models.sd_unet.video import video_backbone
+from qartsr.training.backbone import Recipe, train_backbone
+from qartsr.training.batches import moving
 from qartsr.training.checkpoint import Checkpoint
+from qartsr.training.distributed import MicroBatching, Share, World
 from qartsr.training.loop import Curves
 from qartsr.training.video import clip_losses, restored, train_video
+from qartsr.training.vsd import NoRegulariser
 from tests.data.test_clips import photograph
 from tests.packing.tiny import tiny_model
 
@@ -75,3 +80,19 @@ def test_the_unet_alone_trains_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     again = video_backbone(tiny_model())
     train_video(again, config(4), batches, Curves(lambda values, step: None), Checkpoint(tmp_path / "b", 1e9))
     assert all(torch.equal(value, after[name]) for name, value in again.state_dict().items())
+
+
+def test_a_model_of_clips_is_retrained_on_pairs_of_frames(tmp_path: Path) -> None:
+    batches = moving(Scenes([photograph()]), 0, "t")
+    hr, lq = batches(Share(0, 4, 32, 1, 3))
+    whole = batches(Share(0, 4, 32, 0, 4))
+    assert hr.shape == (2, 3, 32, 32) and lq.shape == (2, 6, 32, 32) and torch.equal(whole[1][1:3], lq)
+    assert (lq[:, 3:] - hr).abs().mean() < (lq[:, :3] - hr).abs().mean()  # the last frame is restored
+    model = video_backbone(tiny_model())
+    model.get_submodule(model.denoiser).requires_grad_(True)
+    phase = CropPhase(share=1.0, batch=2, crop=32)
+    loss = ImageLossConfig(lpips=0.0, mse=0.0, l1=1.0)
+    recipe = Recipe("t", 2, (phase,), 1e-3, 1, 0.0, loss, LPIPSConfig(), "wavelet")
+    means, curves = MicroBatching(World(torch.device("cpu"))), Curves(lambda values, step: None)
+    train_backbone(model, batches, recipe, NoRegulariser(), means, curves, Checkpoint(tmp_path, 1e9))
+    assert model.unet.conv_in.weight[:, :4].abs().max() > 0
