@@ -92,13 +92,13 @@ class Cluster:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             what = f"the Ray cluster does not answer ({first})"
             raise QartsrError(what, address or "Ray", "check RAY_ADDRESS and RAY_AUTH_TOKEN") from error
-        try:
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            ray.data.DataContext.get_current().enable_progress_bars = False
-            with redirect_stdout(sys.stderr):  # Ray tells there of what dies, and standard output is for --json
+        with redirect_stdout(sys.stderr):  # Ray tells there of what dies, and standard output is for --json
+            try:
+                logging.getLogger("ray.data").setLevel(logging.ERROR)
+                ray.data.DataContext.get_current().enable_progress_bars = False
                 yield from self._waves(ray, due)
-        finally:
-            ray.shutdown()
+            finally:
+                ray.shutdown()  # it tells what it still has to say
 
     def _waves(self, ray: Any, due: Iterator[Due]) -> Iterator[Row]:
         variables = {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
