@@ -129,11 +129,31 @@ def _target(job: Job, wish: Wish) -> Path:
 def _made(job: Job, picture: Picture, pipe: Pipe, wish: Wish, drawn: Bar) -> Picture:
     from qartsr.images import resized
 
-    with enough_memory(job.name):
-        result = pipe(picture, drawn.tiles)
+    with enough_memory(job.name), _unfinished(job) as kept:
+        result = pipe(picture, drawn.tiles) if kept is None else pipe.resume(picture, kept, drawn.tiles)
         if wish.outscale == SCALE:
             return result
         return resized(result, [max(1, round(side * wish.outscale)) for side in picture.size])
+
+
+@contextmanager
+def _unfinished(job: Job) -> Iterator[Path | None]:
+    """Where a large picture is kept as it grows; Ctrl-C and kills leave it, a fault does not."""
+    from qartsr.upscale.unfinished import forget, unfinished_of
+
+    if job.target is None:
+        yield None
+        return
+    kept = unfinished_of(job.target)
+    try:
+        yield kept
+    except KeyboardInterrupt:
+        if kept.exists():
+            say(f"note: stopped; the same command goes on with what is in {kept}")
+        raise
+    except Exception:
+        forget(kept)
+        raise
 
 
 @contextmanager
@@ -150,6 +170,7 @@ def enough_memory(source: str) -> Iterator[None]:
 
 def _written(job: Job, result: Picture, wish: Wish) -> tuple[str, ...]:
     from qartsr.images import encode_like, write_image
+    from qartsr.upscale.unfinished import forget, unfinished_of
 
     if job.target is None:
         data, notes = encode_like(_target(job, wish).suffix, result, wish.strip, wish.quality)
@@ -157,7 +178,9 @@ def _written(job: Job, result: Picture, wish: Wish) -> tuple[str, ...]:
         sys.stdout.buffer.flush()
         return notes
     try:
-        return write_image(job.target, result, strip=wish.strip, quality=wish.quality)
+        notes = write_image(job.target, result, strip=wish.strip, quality=wish.quality)
+        forget(unfinished_of(job.target))
+        return notes
     except QartsrError as error:
         if getattr(error.__cause__, "errno", None) in _HOPELESS:
             raise _AllFailedError(error) from error

@@ -20,6 +20,7 @@ from qartsr.upscale.enlarge import visible
 from qartsr.upscale.official import Tiling, restore_image
 from qartsr.upscale.official.sizes import enlarged
 from qartsr.upscale.tiling import OVERLAP, TILE, Report, silent, upscale_image, usable
+from qartsr.upscale.unfinished import Resume
 
 if TYPE_CHECKING:
     from qartsr.upscale.clip import ClipReport, ClipResult
@@ -83,6 +84,13 @@ class OSEDiffPipeline:
 
         As :meth:`qartsr.upscale.pipeline.OneStepSRPipeline.__call__`; with ``official`` the result is 8-bit RGB.
         """
+        return self._upscaled(image, report, None)
+
+    def resume(self, picture: Picture, folder: Path, report: Report = silent) -> Picture:
+        """As :meth:`qartsr.upscale.pipeline.OneStepSRPipeline.resume`; with ``official`` nothing is kept."""
+        return self._upscaled(picture, report, Resume(folder, self._identity))
+
+    def _upscaled(self, image: Some, report: Report, unfinished: Resume | None) -> Picture:
         picture, size = as_image(image), self._options.process_size
         if self._options.official:
             seen = visible(picture)
@@ -91,7 +99,7 @@ class OSEDiffPipeline:
             return Picture.of(result, kept(picture.info, result.size))
         larger = enlarged(picture, size or 0)
         given = picture if larger is picture else Picture.of(larger, picture.info)
-        made = upscale_image(self.model, given, self._tile, self._overlap, report, self._seed)
+        made = upscale_image(self.model, given, self._tile, self._overlap, report, self._seed, unfinished=unfinished)
         wanted = picture.width * SCALE, picture.height * SCALE
         if made.size == wanted:
             return made
@@ -105,11 +113,14 @@ class OSEDiffPipeline:
 
         if self._options.official:
             raise QartsrError("--official is for images, whose size it does not keep", str(source), "leave it out")
+        made, model = clip_options(**options), self._identity()
+        return upscale_clip(lambda frame, _: self(frame), Path(source), Path(target), made, model, report or quiet)
+
+    def _identity(self) -> dict[str, Any]:
+        """What a frame's bytes depend on, beside the frame."""
         said = {name: str(value) for name, value in asdict(self._options).items()}
         file = self._options.lora.stat()
-        model = {**said, "file": [file.st_size, file.st_mtime_ns], "torch": torch.__version__}
-        made = clip_options(**options)
-        return upscale_clip(lambda frame, _: self(frame), Path(source), Path(target), made, model, report or quiet)
+        return {**said, "file": [file.st_size, file.st_mtime_ns], "torch": torch.__version__}
 
 
 def _script_tiling(options: OSEDiffOptions) -> Tiling:

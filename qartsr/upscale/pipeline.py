@@ -24,6 +24,7 @@ from qartsr.upscale.origin import Memory, Origin, is_package, save
 from qartsr.upscale.sources import local
 from qartsr.upscale.tile_size import tile_for
 from qartsr.upscale.tiling import OVERLAP, ROUNDS, Report, silent, upscale_image, usable
+from qartsr.upscale.unfinished import Resume
 
 if TYPE_CHECKING:
     import torch
@@ -173,19 +174,28 @@ class OneStepSRPipeline:
                 _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
         return self._upscaled(picture, None, report, generator)
 
+    def resume(self, picture: Picture, folder: Path, report: Report = silent) -> Picture:
+        """As ``pipe(picture)``; a large one is kept in ``folder`` as it grows, and gone on with after a kill.
+
+        Whoever has written the result removes the folder; see :mod:`qartsr.upscale.unfinished`.
+        """
+        return self._upscaled(picture, report=report, unfinished=folder)
+
     def _upscaled(
         self,
         picture: Picture,
         memory: LatentMemory | None = None,
         report: Report = silent,
         generator: torch.Generator | None = None,
+        unfinished: Path | None = None,
     ) -> Picture:
         sides = picture.height * SCALE, picture.width * SCALE
         network, tile = network_of(self.model), self._tile
         if tile is None:
             tile = tile_for(network.load, *sides, self._overlap, self._rounds)
         seed = None if generator is None else drawn(generator)
-        return upscale_image(network, picture, tile, self._overlap, report, seed, self._rounds, memory)
+        resume = None if unfinished is None else Resume(unfinished, self._identity)
+        return upscale_image(network, picture, tile, self._overlap, report, seed, self._rounds, memory, resume)
 
     def to(self, device: str | torch.device | torch.dtype, dtype: torch.dtype | None = None) -> Self:
         """Move the model to a device (auto, cpu, cuda or cuda:N), let it compute in ``dtype``, or both.

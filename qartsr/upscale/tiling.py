@@ -11,6 +11,7 @@ not tiled and exactly the network's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from qartsr.upscale.memory import LatentMemory
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.places import Place, cut, grid, spread
 from qartsr.upscale.statistics import observe
+from qartsr.upscale.unfinished import LEAST, Resume, Row, Unfinished
 
 PROBES = 16
 """At most so many tiles, evenly spread, are run beforehand for their statistics."""
@@ -44,6 +46,7 @@ def bands(
     seed: int | None,
     rounds: int = ROUNDS,
     memory: LatentMemory | None = None,
+    unfinished: Resume | None = None,
 ) -> Iterator[Floats]:
     """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W), from the top."""
     height, width = (-(-side // network.factor) * network.factor for side in lq.shape[1:])
@@ -52,9 +55,20 @@ def bands(
     probes = [(place, place.weight) for place in spread(places, PROBES)]
     norms = network.norms()
     rounds = min(rounds, norms.count()) if len(places) > 1 else 0
-    run = _counted(_runner(network, lq, (height, width), seed, memory), rounds * len(probes) + len(places), report)
-    with norms.imposed(observe(norms, run, probes, rounds)):
-        yield from _joined(rows, run, lq.shape[1], lq.shape[2])
+    before = rounds * len(probes)
+    run = _Counted(_runner(network, lq, (height, width), seed, memory), before + len(places), report)
+    kept = Unfinished()
+    if unfinished is not None and len(places) >= LEAST:
+        settings = {"tile": tile, "overlap": overlap, "rounds": rounds, "seed": seed, "size": list(lq.shape[1:])}
+        pixels = hashlib.sha256(np.ascontiguousarray(lq).data).hexdigest()
+        kept = Unfinished(
+            unfinished.folder, {**unfinished.model(), **settings, "pixels": pixels, "type": str(lq.dtype)}
+        )
+    shared = kept.statistics(lambda: observe(norms, run, probes, rounds))
+    if run.done < before:
+        run.skip(before)
+    with norms.imposed(shared):
+        yield from _joined(rows, run, lq.shape[1], lq.shape[2], kept)
 
 
 def _runner(
@@ -81,32 +95,45 @@ def demand_finite(result: Floats) -> None:
         )
 
 
-def _counted(run: Callable[[Place], Floats], total: int, report: Report) -> Callable[[Place], Floats]:
-    done = 0
+class _Counted:
+    """Runs tiles, and reports."""
 
-    def counted(place: Place) -> Floats:
-        nonlocal done
+    def __init__(self, run: Callable[[Place], Floats], total: int, report: Report) -> None:
+        self.done = 0
+        self._run, self._total, self._report = run, total, report
+
+    def __call__(self, place: Place) -> Floats:
         try:
-            return run(place)
+            return self._run(place)
         finally:
-            done += 1
-            report(done, total)
+            self.skip(1)
 
-    return counted
+    def skip(self, runs: int) -> None:
+        """They need not be done."""
+        self.done += runs
+        self._report(self.done, self._total)
 
 
-def _joined(rows: list[list[Place]], run: Callable[[Place], Floats], height: int, width: int) -> Iterator[Floats]:
+def _joined(
+    rows: list[list[Place]], run: _Counted, height: int, width: int, unfinished: Unfinished
+) -> Iterator[Floats]:
     """Rows above the next row of tiles are final; the rest is carried over to it."""
     carried = np.zeros((3, 0, rows[0][-1].columns.stop), np.float32)
     tops = [row[0].top for row in rows[1:]] + [height]
-    for row, below in zip(rows, tops, strict=True):
-        top = row[0].top
-        joined = np.zeros((3, len(row[0].vertical), carried.shape[2]), np.float32)
-        joined[:, : carried.shape[1]] = carried
-        for place in row:
-            joined[:, :, place.columns] += run(place) * place.weight
-        yield joined[:, : below - top, :width]
-        carried = joined[:, below - top :].copy()
+    for number, (row, below) in enumerate(zip(rows, tops, strict=True)):
+        found = unfinished.row(number)
+        if found is None:
+            top = row[0].top
+            joined = np.zeros((3, len(row[0].vertical), carried.shape[2]), np.float32)
+            joined[:, : carried.shape[1]] = carried
+            for place in row:
+                joined[:, :, place.columns] += run(place) * place.weight
+            found = Row(joined[:, : below - top, :width], joined[:, below - top :].copy())
+            unfinished.add(number, found)
+        else:
+            run.skip(len(row))
+        carried = found.carried
+        yield found.band
 
 
 if TYPE_CHECKING:
@@ -131,6 +158,7 @@ def upscale_image(
     seed: int | None = None,
     rounds: int = ROUNDS,
     memory: LatentMemory | None = None,
+    unfinished: Resume | None = None,
 ) -> Picture:
     """The image, exactly 4 times as wide and high, in its own mode (L, LA, RGB or RGBA), with its metadata.
 
@@ -143,6 +171,7 @@ def upscale_image(
     seed: of a sample of the encoder's posterior; None takes its mode.
     rounds: of observing what tiles share, 0 to 2: 0 is up to three times as quick, and neighbours differ visibly.
     memory: of a model of clips, what it knows of the frame before; None: the image stands for it.
+    unfinished: where a picture of many tiles is kept as it grows, see :mod:`qartsr.upscale.unfinished`.
 
     Raises QartsrError for what is no image (:func:`qartsr.images.as_image`), for an image without pixels or with 32
     bits per channel, for a tile or overlap that cannot work, and for a result that is not a number.
@@ -151,7 +180,7 @@ def upscale_image(
     tile, overlap = usable(tile, overlap, network.multiple)
     picture = as_image(image)
     source = enlarged(picture)
-    parts = bands(network, source.lq, tile, overlap, report, seed, rounds, memory)
+    parts = bands(network, source.lq, tile, overlap, report, seed, rounds, memory, unfinished)
     restored = finish(network.align, parts, source.lq)
     cut = restored[:, source.rows, source.columns]
     del source, restored

@@ -17,6 +17,7 @@ from qartsr.cli.upscale import ENGINES, OVERLAP, ROUNDS
 from qartsr.engines import engine_names
 from qartsr.images.png import SIGNATURE, packed
 from qartsr.upscale import tiling
+from qartsr.upscale.unfinished import Row, Unfinished
 from tests.cli.conftest import Qartsr
 
 RNG = np.random.default_rng(0)
@@ -292,11 +293,32 @@ def test_ctrl_c_leaves_nothing_behind(qartsr: Qartsr, package: Path, tmp_path: P
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     said = qartsr(
-        "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package, "--tile", 32, "--overlap", 16
+        "upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package, "--tile", 256, "--overlap", 16
     )
     timer.join()
     assert (said.status, said.out, said.err) == (130, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_ctrl_c_keeps_the_rows_of_a_large_picture(
+    qartsr: Qartsr, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(60, 60).save(tmp_path / "in.png")
+    command = ("upscale", tmp_path / "in.png", tmp_path / "out.png", "--model", package, "--tile", 32, "--overlap", 8)
+    keep = Unfinished.add
+
+    def interrupted(self: Unfinished, number: int, row: Row) -> None:
+        keep(self, number, row)
+        if number == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unfinished, "add", interrupted)
+        said = qartsr(*command)
+    assert (said.status, said.out) == (130, "") and not (tmp_path / "out.png").exists()
+    assert said.err.count("\n") == 1 and "out.png.part" in said.err and "same command goes on" in said.err
+    assert qartsr(*command).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
 
 
 def test_the_help_tells_the_defaults_of_the_library() -> None:
