@@ -175,10 +175,7 @@ class OneStepSRPipeline:
         return self._upscaled(picture, None, report, generator)
 
     def resume(self, picture: Picture, folder: Path, report: Report = silent) -> Picture:
-        """As ``pipe(picture)``; a large one is kept in ``folder`` as it grows, and gone on with after a kill.
-
-        Whoever has written the result removes the folder; see :mod:`qartsr.upscale.unfinished`.
-        """
+        """As ``pipe(picture)``, which in ``folder`` outlives a kill: see :mod:`qartsr.upscale.unfinished`."""
         return self._upscaled(picture, report=report, unfinished=folder)
 
     def _upscaled(
@@ -266,13 +263,9 @@ class OneStepSRPipeline:
         from qartsr.upscale.clip import clip_options, quiet, upscale_clip
 
         options, model = clip_options(crf, fps, start, end, strip), self._identity()
-        return upscale_clip(self._restorer(), Path(source), Path(target), options, model, report or quiet)
-
-    def _restorer(self) -> Restore:
-        """Of frames: a model of clips is told the frame before."""
-        if network_of(self.model).frames > 1:
-            return ClipRestorer(self._upscaled)
-        return lambda frame, before: self(frame)
+        told = network_of(self.model).frames > 1  # of the frame before
+        restore: Restore = ClipRestorer(self._upscaled) if told else lambda frame, before: self(frame)
+        return upscale_clip(restore, Path(source), Path(target), options, model, report or quiet)
 
     def digest(self) -> str:
         """Hex SHA-256 of what was loaded; of a package that of its file. Raises QartsrError when a file is gone."""
