@@ -1,7 +1,8 @@
-"""The strips of docs/pictures.md: ``python docs/site/pictures.py BUILD OUT``, BUILD as the pipeline leaves it."""
+"""docs/pictures.md and its strips: ``python docs/site/pictures.py BUILD DOCS``, BUILD as the pipeline leaves it."""
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from qartsr.evaluate.scenes import open_scenes
 
 SIDE, GAP = 232, 6
 SUBJECTS = ("reference/bicubic", "reference/fp", "w4a4", "w3a3", "w2a2")
+_HEAD = """# Pictures at every bit-width
+
+From left to right bicubic, full precision, W4A4, W3A3, W2A2 and the original: of every test picture of `make demo` the
+window with most detail, pixel for pixel (JPEG, quality 90). Below each, PSNR of the whole picture on luma and on RGB,
+in dB, from the run's `build/evaluated`. None of these was trained on. Page and strips are written by
+`python docs/site/pictures.py build docs` after a run; credits: [data](data.md).
+"""
 
 
 def window(hr: Image.Image) -> tuple[int, int, int, int]:
@@ -26,9 +34,21 @@ def window(hr: Image.Image) -> tuple[int, int, int, int]:
     return left, top, left + SIDE, top + SIDE
 
 
-def main(build: Path, out: Path) -> None:
+def figures(build: Path, metric: str) -> dict[str, list[str]]:
+    """Of every picture, in the order of the subjects, two decimals."""
+    found: dict[str, list[str]] = {}
+    for name in SUBJECTS:
+        with (build / "evaluated" / name / "per_image.csv").open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["image"], []).append(f"{float(row[metric]):.2f}")
+    return found
+
+
+def main(build: Path, docs: Path) -> None:
     """One strip for every test picture: bicubic, FP, W4A4, W3A3, W2A2 and the original, pixel for pixel."""
+    out, page = docs / "images" / "pictures", [_HEAD]
     out.mkdir(parents=True, exist_ok=True)
+    luma, rgb = figures(build, "psnr"), figures(build, "psnr_rgb")
     scenes = open_scenes(build / "data")
     for scene in scenes.items:
         hr = scene.hr()
@@ -38,6 +58,11 @@ def main(build: Path, out: Path) -> None:
         for place, picture in enumerate([*pictures, hr]):
             strip.paste(picture.convert("RGB").crop(box), (place * (SIDE + GAP), 0))
         strip.save(out / f"{scene.name}.jpg", quality=90, subsampling=0)
+        alt = f"{scene.name}: bicubic, full precision, W4A4, W3A3, W2A2, original"
+        page.append(f"## {scene.name}\n\n![{alt}](images/pictures/{scene.name}.jpg)\n")
+        rows = [f"| {kind} | {' | '.join(of[scene.name])} |" for kind, of in (("luma", luma), ("RGB", rgb))]
+        page.append("\n".join(["| dB | bicubic | FP | W4A4 | W3A3 | W2A2 |", "|---|--:|--:|--:|--:|--:|", *rows, ""]))
+    (docs / "pictures.md").write_text("\n".join(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -92,9 +92,9 @@ _WHOLE = 512
 def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Balanced factors U sqrt(S) (m, rank) and sqrt(S) V^T (rank, n) of the best matrix of that rank; give float64.
 
-    Larger matrices by the eigenvectors of M M^T or M^T M, whichever is smaller: a twelfth of the time of a whole SVD at
-    640 x 5760, and the same to 1e-12 of the largest value, for the squares that this forms lose only what is below
-    1e-8 of it.
+    Larger matrices by the eigenvectors of M M^T or M^T M, whichever is smaller: a fraction of the work of a whole SVD.
+    The product differs by 1e-12 of the largest singular value where the last one kept is above a thousandth of it, and
+    by 1e-8 at worst: squares hold half the digits.
     """
     if min(matrix.shape) <= _WHOLE:
         u, s, vh = torch.linalg.svd(matrix, full_matrices=False)

@@ -20,17 +20,26 @@ class Copies:
     def __init__(self, target: Place, path: Path) -> None:
         self._target, self._path = target, path
         self._sent, self._last, self._parts, self._said = 0, time.monotonic(), 0, ""
+        self._run = f"{time.time_ns():020}"  # parts of two runs have different names
+        self.fetched = False
 
     def fetch(self) -> None:
-        """Begin the manifest with what an earlier run left, also one that was ended. Raises PlaceError."""
+        """Add to the manifest what earlier runs left there, also on other machines. Raises PlaceError.
+
+        Of an image that both know the copy's line counts: an old one here would take another machine's work for its
+        own. Until this has succeeded nothing that lies there is replaced.
+        """
         found = [name for name in (NAME, *self._names()) if self._target.has(name)]
-        if found:
-            write_bytes(self._path, b"".join(self._target.read(name) for name in found))
+        there = b"".join(self._target.read(name) for name in found)
+        if there:
+            here = self._path.read_bytes() if self._path.exists() else b""
+            write_bytes(self._path, here[: here.rfind(b"\n") + 1] + there)
+        self.fetched = True
 
     def begin(self) -> None:
         """Once the manifest is open, and so compact."""
         self._sent = self._path.stat().st_size
-        if self._names():
+        if self.fetched and self._names():
             self.join()
 
     def go_on(self) -> str:
@@ -47,6 +56,8 @@ class Copies:
 
     def join(self) -> None:
         """Put the whole manifest there, and away with the parts. Raises PlaceError."""
+        if not self.fetched:
+            self.fetch()
         parts = self._names()
         content = self._path.read_bytes()
         self._target.write(NAME, content)
@@ -55,14 +66,14 @@ class Copies:
             self._target.remove(name)
 
     def _send(self) -> None:
-        if self._parts >= _MOST:
+        if self._parts >= _MOST and self.fetched:
             self.join()
             return
         with self._path.open("rb") as file:
             file.seek(self._sent)
             new = file.read()
         if new:
-            self._target.write(f"{NAME}.{self._parts:06}", new)
+            self._target.write(f"{NAME}.{self._run}-{self._parts:06}", new)
             self._sent, self._parts = self._sent + len(new), self._parts + 1
 
     def _names(self) -> list[str]:

@@ -137,7 +137,7 @@ class Bucket:
     def has(self, name: str) -> bool:
         """Whether there is such an object."""
         key = self._prefix + name
-        return any(found == key for found, _ in self._store().listed(self._bucket, key))
+        return any(found == key for found in self._keys(key))
 
     def write(self, name: str, data: bytes) -> None:
         """The object."""
@@ -145,8 +145,10 @@ class Bucket:
 
     def hidden(self, beginning: str) -> list[str]:
         """Of objects."""
-        found = self._store().listed(self._bucket, self._prefix + beginning)
-        return [key.removeprefix(self._prefix) for key, _ in found]
+        return [key.removeprefix(self._prefix) for key in self._keys(self._prefix + beginning)]
+
+    def _keys(self, beginning: str) -> list[str]:
+        return _patiently(lambda: [key for key, _ in self._store().listed(self._bucket, beginning)])
 
     def remove(self, name: str) -> None:
         """The object."""
@@ -165,5 +167,8 @@ def _patiently(action: Callable[[], Result]) -> Result:
 
 
 def open_place(word: str) -> Place:
-    """A folder, or ``s3://bucket/prefix``. Raises QartsrError for an address without a bucket."""
-    return Bucket(word) if word.startswith(S3) else Folder(Path(word))
+    """A folder, or ``s3://bucket/prefix``. Raises QartsrError for an address without a bucket.
+
+    The folder's path is made absolute: processes of a cluster work elsewhere.
+    """
+    return Bucket(word) if word.startswith(S3) else Folder(Path(word).absolute())

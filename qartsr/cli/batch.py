@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SCALE = 4
 _NO_MEMORY = re.compile("out of memory|allocate memory")
 """In torch's words, for a GPU and for the CPU; each is a RuntimeError."""
-_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_HOPELESS = (*_FULL, errno.EROFS)
 """What stops one file from being written stops all."""
 
 
@@ -177,9 +178,16 @@ def _written(job: Job, result: Picture, wish: Wish) -> tuple[str, ...]:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return notes
+    kept = unfinished_of(job.target)
     try:
-        notes = write_image(job.target, result, strip=wish.strip, quality=wish.quality)
-        forget(unfinished_of(job.target))
+        try:
+            notes = write_image(job.target, result, strip=wish.strip, quality=wish.quality)
+        except QartsrError as error:
+            if getattr(error.__cause__, "errno", None) not in _FULL or not kept.exists():
+                raise
+            forget(kept)  # its rows may be what fills the disk
+            notes = write_image(job.target, result, strip=wish.strip, quality=wish.quality)
+        forget(kept)
         return notes
     except QartsrError as error:
         if getattr(error.__cause__, "errno", None) in _HOPELESS:

@@ -78,7 +78,7 @@ def run_bulk(
     bulk = Bulk(source, target, wish.outscale, args.suffix, args.format, quality, strip, wish.max_pixels)
     path = args.manifest or _manifest(bulk)
     copies = Copies(target, path) if args.manifest is None and output.startswith(_S3) else None
-    if copies and not path.exists():
+    if copies:
         try:
             copies.fetch()
         except PlaceError as error:

@@ -236,6 +236,14 @@ class Params(Config):
         return self
 
     @model_validator(mode="after")
+    def _clips_are_bicubic(self) -> Params:
+        made = {"data.degradation": self.data.degradation, "retrain.degradation": self.retrain.degradation}
+        other = [key for key, degradation in made.items() if degradation.kind != "bicubic"]
+        if other and self.backbone.kind == "sample_video":
+            raise ValueError(f"{other[0]}: moving clips are made bicubic alone; set kind: bicubic")
+        return self
+
+    @model_validator(mode="after")
     def _equal_parts(self) -> Params:
         for phase in training(self.method.phases, self.budget).phases:
             if phase.batch % phase.parts:

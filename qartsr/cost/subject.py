@@ -25,6 +25,7 @@ from qartsr.synthetic import ARCHITECTURES
 RANK = 4
 """Of the low-rank branch: the only round number that fits the parameters of Table 2 (docs/cost.md)."""
 _RANGES = {"sample": "mse", "osediff": "minmax", "tsdsr": "minmax"}
+_HEADROOM = {"sample": 1.25, "osediff": 1.0, "tsdsr": 1.0}
 _ADAPTER = {"sample": 16, "osediff": 32, "tsdsr": 32}
 _EDGES = {**EDGE_LAYERS, **DIT_EDGES}
 
@@ -45,6 +46,7 @@ def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
             },
             "edge_bits": 8,
             "edge_layers": _EDGES[profile],
+            "edge_headroom": _HEADROOM[profile],
             "float_layers": (),
         }
     )

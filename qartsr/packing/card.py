@@ -7,6 +7,7 @@ from typing import Any
 
 LICENCES = {
     "sample": "apache-2.0",
+    "sample_video": "apache-2.0",
     "osediff": "openrail++",
     "sample_dit": "apache-2.0",
     "tsdsr": "other",

@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     import torch
 
 
+def floating(model: object) -> bool:
+    """Whether it is a model of torch modules and computes in floating point throughout: nothing in it has a grid."""
+    from torch import nn
+
+    from qartsr.layer import QuantLayer
+    from qartsr.packing import PackedLayer
+
+    return isinstance(model, nn.Module) and not any(
+        isinstance(module, PackedLayer | QuantLayer) for module in model.modules()
+    )
+
+
 def choose_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; auto is the GPU where there is one. Raises QartsrError."""
     import torch

@@ -16,6 +16,7 @@ from qartsr.images import (
     Some,
     as_image,
 )
+from qartsr.upscale.device import floating
 from qartsr.upscale.diffusers_manners import Floats, More, as_array, both, drawn
 from qartsr.upscale.memory import ClipRestorer, LatentMemory
 from qartsr.upscale.network import Network, network_of
@@ -74,7 +75,7 @@ class OneStepSRPipeline:
 
         Parameters
         ----------
-        source: a path; ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` (with ``from qartsr import
+        source: a path; ``hf://USER/NAME``; ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` (``from qartsr import
             OneStepSRPipeline``) is fetched from the registry that MLFLOW_TRACKING_URI names, its SHA-256 verified.
         device: auto, cpu, cuda or cuda:N.
         engine: auto, or a name of :func:`qartsr.engines.engine_names`. What was chosen and why goes to the logger
@@ -179,13 +180,9 @@ class OneStepSRPipeline:
         return self._upscaled(picture, report=report, unfinished=folder)
 
     def _upscaled(
-        self,
-        picture: Picture,
-        memory: LatentMemory | None = None,
-        report: Report = silent,
-        generator: torch.Generator | None = None,
-        unfinished: Path | None = None,
-    ) -> Picture:
+        self, picture: Picture, memory: LatentMemory | None = None, report: Report = silent,
+        generator: torch.Generator | None = None, unfinished: Path | None = None,
+    ) -> Picture:  # fmt: skip
         sides = picture.height * SCALE, picture.width * SCALE
         network, tile = network_of(self.model), self._tile
         if tile is None:
@@ -215,7 +212,7 @@ class OneStepSRPipeline:
         return self if dtype is None else self._compute_in(dtype)
 
     def _compute_in(self, dtype: torch.dtype) -> Self:
-        name, floats = str(dtype), hasattr(self.model, "to") and not is_package(self._origin)
+        name, floats = str(dtype), not is_package(self._origin) and floating(self.model)
         if name not in ("torch.float32", *(("torch.bfloat16", "torch.float16") if floats else ())):
             do = "leave it out; floating-point models take bfloat16 and float16"
             raise QartsrError(f"{name} is not what this model is computed in", "torch_dtype", do)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 
 import pytest
@@ -52,6 +53,20 @@ def test_large_matrices_have_the_same_factors(shape: tuple[int, int], monkeypatc
         best = whole.U[:, :rank] @ (whole.S[:rank, None] * whole.Vh[:rank])
         torch.testing.assert_close(left @ right, best, atol=1e-10, rtol=0)
         torch.testing.assert_close(left.mT @ left, right @ right.mT, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("last", "apart"), [(1e-3, 1e-12), (1e-12, 1e-7)])
+def test_large_matrices_lose_what_their_squares_cannot_hold(
+    last: float, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(40, 40, generator=draw, dtype=torch.float64)).Q for _ in range(2))
+    values = torch.logspace(0, math.log10(last), 40, dtype=torch.float64)
+    monkeypatch.setattr(family, "_WHOLE", 0)
+    for rank in (1, 20, 40):
+        left, right = family.truncated_svd(u * values @ v.mT, rank)
+        best = u[:, :rank] * values[:rank] @ v[:, :rank].mT
+        torch.testing.assert_close(left @ right, best, atol=apart, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

@@ -125,8 +125,10 @@ def _mounted_read_only(folder: Path) -> Iterator[None]:
     if os.getuid():
         mode = folder.stat().st_mode
         folder.chmod(0o555)
-        yield
-        folder.chmod(mode)
+        try:
+            yield
+        finally:
+            folder.chmod(mode)
         return
     libc, bind, remount = ctypes.CDLL(None, use_errno=True), 4096, 4096 | 32 | 1
     place = os.fsencode(folder)
@@ -156,6 +158,7 @@ def damaged_lock(random: Random, folder: Path) -> None:
         refused(lambda: read_changed(project()))
     finally:
         lock.write_bytes(whole)
+    assert not read_changed(project()), "as it was, nothing is stale"
 
 
 def tracked(random: Random, folder: Path) -> None:

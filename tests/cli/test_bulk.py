@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr.bulk import NAME, Alone, Bulk, Row, Tally, open_manifest, open_place, upscale_bulk
+from qartsr.bulk import NAME, Alone, Bulk, Copies, Row, Tally, copies, open_manifest, open_place, upscale_bulk
 from qartsr.bulk import place as places
 from qartsr.bulk.place import PlaceError
 from qartsr.errors import QartsrError
@@ -127,6 +127,36 @@ def test_a_place_is_tried_again_and_given_up_when_it_fails_for_all(
     with pytest.raises(PlaceError, match="does not answer"):
         work(asked, log, "m2")
     assert len(rows(log)) == 8, "nothing is lost"
+
+
+def test_the_copy_loses_no_line_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A older cache here, newer lines there, and a place that does not answer at first."""
+
+    def line(name: str, model: str) -> str:
+        return json.dumps(Row(name, name, "1", model, "")._asdict()) + "\n"
+
+    there, here = tmp_path / "there", tmp_path / "here.jsonl"
+    there.mkdir()
+    here.write_text(line("a", "old") + line("b", "old") + '{"torn')
+    whole, part = there / copies.NAME, there / f"{copies.NAME}.0-000000"
+    whole.write_text(line("a", "new"))
+    part.write_text(line("c", "new"))
+    copy = Copies(open_place(str(there)), here)
+
+    def silent(self: Any, name: str) -> bytes:
+        raise PlaceError("does not answer", name, "try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(places.Folder, "read", silent)
+        with pytest.raises(PlaceError):
+            copy.fetch()
+        copy.begin()
+    assert whole.read_text() == line("a", "new") and part.exists(), "what was not read is not replaced"
+    copy.join()
+    with open_manifest(here):
+        pass
+    assert {row.name: row.model for row in rows(here)} == {"a": "new", "b": "old", "c": "new"}
+    assert not part.exists() and whole.read_text().count("\n") == 4
 
 
 def test_a_killed_run_is_finished_by_the_next(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:

@@ -62,6 +62,14 @@ def test_a_step_fits_its_backbone(root: Path, values: Any) -> None:
             parse_params({**flow, "retrain": {**flow["retrain"], "base": "x", **change}}, "params.yaml")
 
 
+def test_moving_clips_are_bicubic(root: Path) -> None:
+    for key in ("data", "retrain"):
+        found = yaml.safe_load((root / "configs" / "video.yaml").read_text())
+        found[key]["degradation"] = {"kind": "realesrgan"}
+        with pytest.raises(QartsrError, match=f"{key}.degradation: moving clips"):
+            parse_params(found, "params.yaml")
+
+
 def test_relatives_of_osediff_are_backbones(root: Path) -> None:
     paper = yaml.safe_load((root / "configs" / "osediff.yaml").read_text())
     for kind, align in (("omgsr", "adain"), ("hypir", "wavelet")):

@@ -18,7 +18,7 @@ from qartsr.engines import demand_known, engine_names
 from qartsr.engines.simulated import Simulated
 from qartsr.files import read_json, sha256_file, sha256_tree, write_json
 from qartsr.models import OneStepSR, save_model
-from qartsr.packing import read_header, write_package
+from qartsr.packing import load_package, read_header, write_package
 from qartsr.upscale import upscale_image
 from qartsr.upscale.sources import local, register_resolver
 from tests.packing.tiny import quantize, recipe, tiny_model
@@ -322,6 +322,8 @@ def test_dtype_generator_and_callback(floating: Path, package: Path) -> None:
     for told in (torch.float16, torch.float64):
         with pytest.raises(QartsrError, match=r"torch_dtype: torch.float.. is not what this model is computed in"):
             OneStepSRPipeline.from_pretrained(package, device="cpu", torch_dtype=told)
+        with pytest.raises(QartsrError, match="torch_dtype"):
+            OneStepSRPipeline(load_package(package)).to(told)  # handed over in memory, it is a package still
     seeds = [usual(pixels, generator=torch.Generator().manual_seed(seed)).tobytes() for seed in (1, 1, 2)]
     assert seeds[0] == seeds[1] != seeds[2] and usual(pixels).tobytes() not in seeds
     drawing = torch.Generator().manual_seed(1)

@@ -25,8 +25,12 @@ class _KilledError(Exception):
 def pipe(monkeypatch: pytest.MonkeyPatch) -> OneStepSRPipeline:
     """Three rows of two tiles, each worth keeping."""
     monkeypatch.setattr("qartsr.upscale.tiling.LEAST", 6)
+    return _pipe()
+
+
+def _pipe() -> OneStepSRPipeline:
     made = OneStepSRPipeline(tiny_model(), tile=32, overlap=8)
-    monkeypatch.setattr(made._origin, "digest", lambda: "0")
+    made._origin.digest = lambda: "0"  # type: ignore[method-assign]
     return made
 
 
@@ -79,13 +83,28 @@ def test_another_picture_or_tile_begins_anew(pipe: OneStepSRPipeline, picture: P
     assert len(steps) == total and _equal(result, pipe(other))
 
 
+def test_two_runs_at_once_do_not_mix(pipe: OneStepSRPipeline, picture: Picture, tmp_path: Path) -> None:
+    """The second begins, another picture's, when the first has made two of three rows."""
+    other, second, runs = as_image(_noise(1)), _pipe(), 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal runs
+        if done == total - 1 and not runs:
+            runs = 1
+            assert _equal(second.resume(other, tmp_path), second(other))
+
+    assert _equal(pipe.resume(picture, tmp_path, report), pipe(picture))
+    assert _equal(second.resume(other, tmp_path), second(other)) and runs
+
+
 def test_damage_costs_a_row_and_no_pixel(pipe: OneStepSRPipeline, picture: Picture, tmp_path: Path) -> None:
     whole = pipe.resume(picture, tmp_path)
-    for name in ("row-1.npz", "moments.npz"):
-        data = bytearray((tmp_path / name).read_bytes())
+    row, moments, other = (next(tmp_path.glob(f"{name}-*.npz")) for name in ("row-1", "moments", "row-2"))
+    for file in (row, moments):
+        data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 4
-        (tmp_path / name).write_bytes(bytes(data))
-    (tmp_path / "row-2.npz").write_bytes(b"")
+        file.write_bytes(bytes(data))
+    other.write_bytes(b"")
     assert _equal(pipe.resume(picture, tmp_path), whole)
 
 
@@ -111,6 +130,6 @@ def test_small_pictures_leave_nothing(pipe: OneStepSRPipeline, tmp_path: Path) -
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
-    (tmp_path / "row-1.npz").write_text("x")
+    (tmp_path / "row-1-0123456789abcdef.npz").write_text("x")
     unfinished.forget(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

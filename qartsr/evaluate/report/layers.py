@@ -38,7 +38,10 @@ def read_layers(contents: Contents) -> Layers:
 def figures(layers: Layers, order: tuple[str, ...]) -> list[Draw]:
     """Error of every layer, then the use of the codes at each bit-width."""
     shades = {bits: colour(order.index(bits)) for bits in layers}
-    return [_errors(layers, shades), *(_codes(bits, layers[bits], shades[bits]) for bits in layers)]
+    return [
+        _errors(layers, shades),
+        *(_codes(bits, layers[bits], shades[bits]) for bits in layers if any(row["codes"] for row in layers[bits])),
+    ]
 
 
 def _errors(layers: Layers, shades: dict[str, str]) -> Draw:

@@ -18,7 +18,7 @@ _TOKENS, _FEATURES, _POOLED = 4, 64, 32
 
 
 def sample_dit(vae: AutoencoderKL, align: str, seed: int) -> SD3DiT:
-    """An untrained model on a trained autoencoder: 7 blocks, 4 heads of 32; 4.2 M parameters. A function of ``seed``.
+    """An untrained model on a trained autoencoder: 7 blocks, 4 heads of 32; 4.3 M parameters. A function of ``seed``.
 
     What it predicts is 0, so it gives the autoencoder's own picture.
     """
