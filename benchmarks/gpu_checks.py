@@ -88,8 +88,8 @@ def _product(make: MakeKernels, draw: random.Random, device: torch.device) -> tu
         [None, Tiles(64, 64, 64, draw.randint(2, 8), 4, 3), Tiles(128, 256, 64), Tiles(64, 256, 128, 1, 4)]
     )
     arguments = (codes, weight, border, window, epilogue, dtype)
-    moved = _moved(arguments, device)
-    there = make({} if chosen is None else {problem: chosen}).product(*moved).cpu().double()
+    kernels = make({} if chosen is None else {problem: chosen})
+    there = kernels.product(*moved(arguments, device)).cpu().double()
     expected = _PLAIN.product(*arguments[:-1], torch.float32).double()
     error = float((there - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
     return (
@@ -101,7 +101,7 @@ def _product(make: MakeKernels, draw: random.Random, device: torch.device) -> tu
 
 def _quantize(make: MakeKernels, draw: random.Random, device: torch.device) -> tuple[float, float, str]:
     x, codes, case = _inputs(draw)
-    there = make({}).quantize(x.to(device), _moved(codes, device))
+    there = make({}).quantize(x.to(device), moved(codes, device))
     return float(not torch.equal(there.cpu(), _PLAIN.quantize(x, codes))), 0.0, case
 
 
@@ -110,7 +110,7 @@ def _group_norm(make: MakeKernels, draw: random.Random, device: torch.device) ->
     shape = (draw.randint(1, 3), draw.randint(1, 60), draw.randint(1, 60), groups * draw.randint(1, 12))
     x = torch.randn(shape) * 3 + torch.randn(()) * 30
     weight, bias = torch.randn(2, shape[-1])
-    there = make({}).group_norm(*_moved((x, groups, weight, bias, 1e-6), device))
+    there = make({}).group_norm(*moved((x, groups, weight, bias, 1e-6), device))
     grouped = x.double().reshape(shape[0], -1, groups, shape[-1] // groups)  # in float64: an independent truth
     variance, mean = torch.var_mean(grouped, dim=(1, 3), correction=0)
     gain = (variance + 1e-6).rsqrt().repeat_interleave(shape[-1] // groups, 1) * weight
@@ -127,7 +127,7 @@ def _activate(make: MakeKernels, draw: random.Random, device: torch.device) -> t
     """Share of codes that differ; by one at most, for the exponential is rounded in another order."""
     x, codes, case = _inputs(draw)
     norm = Affine(*torch.randn(2, x.shape[0], x.shape[3]))
-    there, expected = make({}).activate(*_moved((x, norm, codes, True), device)), _PLAIN.activate(x, norm, codes, True)
+    there, expected = make({}).activate(*moved((x, norm, codes, True), device)), _PLAIN.activate(x, norm, codes, True)
     apart = (there.codes.cpu().int() - expected.codes.int()).abs()
     off = (there.values.cpu().double() - expected.values.double()).abs().max() / expected.values.abs().max()
     return (
@@ -151,11 +151,12 @@ def _codes(*size: int) -> Tensor:
     return torch.randint(-128, 128, size).to(torch.int8)
 
 
-def _moved(value: Any, device: torch.device) -> Any:
+def moved(value: Any, device: torch.device | str) -> Any:
+    """Tensors, and those in tuples at any depth, on ``device``; anything else as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, tuple):
-        inner = [_moved(each, device) for each in value]
+        inner = [moved(each, device) for each in value]
         return type(value)(*inner) if hasattr(value, "_fields") else tuple(inner)
     return value
 

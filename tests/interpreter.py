@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_checks import moved
 from qartsr.kernels import Activation, Affine, Epilogue, Geometry, InputCodes, PackedWeight
 
 Ask = Callable[[str, tuple[Any, ...], dict[Any, Any]], Any]
@@ -83,16 +84,7 @@ def _call(method: str, arguments: tuple[Any, ...], table: dict[Any, Any]) -> Any
 
 
 def _on_gpu(method: str, arguments: tuple[Any, ...], table: dict[Any, Any]) -> Any:
-    return _moved(_call(method, _moved(arguments, "cuda"), table), "cpu")
-
-
-def _moved(value: Any, device: str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, tuple):
-        inner = [_moved(each, device) for each in value]
-        return type(value)(*inner) if hasattr(value, "_fields") else tuple(inner)
-    return value
+    return moved(_call(method, moved(arguments, "cuda"), table), "cpu")
 
 
 def _sealed(value: Any) -> bytes:

@@ -53,9 +53,10 @@ class Unfinished:
         if folder is None:
             return
         self._of = sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
-        for file in _files(folder):
-            if not file.name.endswith(f"-{self._of}.npz"):
-                file.unlink(missing_ok=True)
+        with suppress(OSError):
+            for file in _files(folder):
+                if not file.name.endswith(f"-{self._of}.npz"):
+                    file.unlink(missing_ok=True)
 
     def statistics(self, make: Callable[[], Statistics]) -> Statistics:
         """What an earlier run observed, or ``make()``."""
