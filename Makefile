@@ -36,7 +36,8 @@ demo: services
 	@set -a; . ./.services/env; set +a; exec $(BIN)/python -m pipelines.reproduce
 
 experiments: services
-	@set -a; . ./.services/env; set +a; exec $(BIN)/python -m pipelines.reproduce --targets experiments/dvc.yaml
+	@set -a; . ./.services/env; set +a; $(BIN)/python -m pipelines.reproduce --targets data backbone && \
+		exec $(BIN)/python -m pipelines.reproduce --workspace experiments
 
 services: $(STAMP)
 	@$(BIN)/python -m qartsr.services start
@@ -107,7 +108,7 @@ docs: $(STAMP)
 ship:
 	@test -f build/packages/w4a4/summary.json || { echo "error: build/packages/w4a4: is not there; run make demo first"; exit 1; }
 	@rm -rf weights/w4a4 && mkdir weights/w4a4
-	@cp build/packages/w4a4/model.safetensors build/packages/w4a4/summary.json build/packages/w4a4/README.md weights/w4a4/
+	@cp build/packages/w4a4/* weights/w4a4/
 	@echo "weights/w4a4: the package that comes with the repository; commit it"
 
 deps: $(STAMP)

@@ -1,1 +1,1 @@
-"""The comparison of methods, one thin file per DVC stage of experiments/dvc.yaml."""
+"""The comparison of methods, one thin file per DVC stage of dvc.yaml beside it."""

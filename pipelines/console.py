@@ -138,8 +138,9 @@ def show(folder: Path) -> None:
     for name, reason in not_measured(folder).items():
         console.print(f"{name} was not measured: it {reason}", soft_wrap=True, highlight=False)
     places = {row.model: row.uri for row in rows if row.uri}
+    pages = [folder / "build" / "report" / "index.html", *sorted(folder.glob("build/table*/table*.html"))]
     places |= {
-        "report": str(folder / "build" / "report" / "index.html"),
+        **{page.parent.name: str(page) for page in pages if page.is_file()},
         "MLflow": split_user(os.environ.get("MLFLOW_TRACKING_URI", "not in use (MLFLOW_TRACKING_URI is unset)"))[0],
         "Prefect": split_user(os.environ.get("PREFECT_API_URL", ""))[0].removesuffix("/api") or "ended with the flow",
         "stop the services": "make stop",

@@ -70,13 +70,11 @@ def stale(
 ) -> dict[str, Set[str]]:
     """The stages that may have to run, each with the stale stages it waits for, in an order that respects both.
 
-    ``targets`` limits them to these stages and what they need; ``quantize`` means ``quantize@w4a4`` and its siblings,
-    ``experiments/dvc.yaml`` all stages defined there. Without targets they are those of the root's dvc.yaml.
+    ``targets`` limits them to these stages and what they need; ``quantize`` means ``quantize@w4a4`` and its siblings.
     A ``frozen`` stage is stale when it has changed itself, never because of another, and makes no other stale; it keeps
     its place in the order. Raises QartsrError for a target that is no stage.
     """
-    names = _named(graph, targets) if targets else {name for name in graph if not _file(name)}
-    wanted = _ancestors(graph, names)
+    wanted = _ancestors(graph, _named(graph, targets) if targets else set(graph))
     chosen: dict[str, Set[str]] = {}
     for name in _ordered(graph):
         upstream = graph[name] & chosen.keys()
@@ -91,25 +89,14 @@ def base_name(stage: str) -> str:
     return stage.split("@", 1)[0]
 
 
-def _file(stage: str) -> str:
-    """``experiments/dvc.yaml`` of ``experiments/dvc.yaml:compare@lsq-w4a4``; empty for a stage of the root's file."""
-    return stage.rpartition(":")[0]
-
-
 def _named(graph: Graph, targets: Iterable[str]) -> set[str]:
     names: set[str] = set()
     for target in targets:
-        found = {name for name in graph if target in _spellings(name)}
+        found = {name for name in graph if target in (name, base_name(name))}
         if not found:
             raise QartsrError(f"there is no stage {target!r}", "dvc.yaml", f"choose from {', '.join(graph)}")
         names |= found
     return names
-
-
-def _spellings(stage: str) -> set[str]:
-    """What a target may say and mean this stage."""
-    local = stage.rpartition(":")[2]
-    return {stage, base_name(stage), local, base_name(local)} | ({_file(stage)} if _file(stage) else set())
 
 
 def _ancestors(graph: Graph, names: set[str]) -> set[str]:

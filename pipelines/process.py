@@ -36,7 +36,7 @@ class Options(NamedTuple):
 
     def prefix(self, stage: str) -> list[str]:
         """The words before the command of ``stage``: those of the longest pattern that matches it, else none."""
-        base = stage.rpartition(":")[2].split("@")[0]
+        base = stage.split("@")[0]
         pattern = max((each for each in self.launcher if fnmatchcase(base, each)), key=len, default="")
         return [word.replace("{name}", stage.replace("/", "-")) for word in shlex.split(self.launcher.get(pattern, ""))]
 

@@ -1,7 +1,7 @@
 """The pipeline as a Prefect flow: every stale stage of DVC's graph is a task, bit-widths run side by side.
 
-``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]`` in the pipeline's folder; the comparison of
-methods, which is no part of the pipeline, is asked for by name: ``--targets experiments/dvc.yaml``.
+``python -m pipelines.reproduce [--targets STAGE ...] [--lanes N]`` in the pipeline's folder. ``--workspace`` names
+another: ``experiments``, the comparison of methods, or ``weights/recipe``, which are DVC projects of their own.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pipelines.console import demand_server, keep_artifact, notify, quiet_prefect, show, unreachable, worth_reading
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
 from pipelines.process import LOST, Options, Processes, lost
+from pipelines.project import read_project
 from pipelines.table import COLUMNS, markdown, results_table
-from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.files import write_json
 from qartsr.tracking import NO_RUN, PARENT, Tracker, open_run
 
 _LAST_LINES, _PAUSE = 15, 2.0
+_MOST_LANES = 4096
+"""That of the schema."""
 _THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))  # _run counts the lanes
 
 
@@ -94,16 +96,16 @@ def reproduce(
     Parameters
     ----------
     lanes: ``compute.lanes`` of params.yaml unless given.
-    workspace: the folder of the pipeline; the current one unless given.
+    workspace: the folder of the DVC project; the current one unless given.
     share: take what other machines have made from the DVC remote, and give it what is made here.
     slot: name of a global concurrency limit; the run holds one of its slots (a GPU's) while stages run.
     """
     folder = Path(workspace) if workspace else Path.cwd()
     try:
-        compute = load_params(folder / "params.yaml").compute  # DVC's own words for a fault in it are hard to read
+        compute = read_project(folder).compute  # DVC's own words for a fault in params.yaml are hard to read
         lanes = compute.lanes if lanes is None else lanes
-        if lanes < 1:
-            raise QartsrError(f"{lanes} lanes can run nothing", "lanes", "choose 1 or more")
+        if not 1 <= lanes <= _MOST_LANES:
+            raise QartsrError(f"{lanes} is no number of lanes", "lanes", f"choose 1 to {_MOST_LANES}")
         if share:
             fetch_runs(folder)
         changed = read_changed(folder)
@@ -122,7 +124,8 @@ def reproduce(
     if failed:
         left = [name for name in plan if name not in states]
         return Failed(message="\n\n".join([*failed, *([f"not run: {', '.join(left)}"] if left else [])]))
-    keep_artifact(markdown(results_table(folder)), key="results", description="results of the pipeline")
+    if rows := results_table(folder):
+        keep_artifact(markdown(rows), key="results", description="results of the pipeline")
     return Completed(message=f"{len(states)} stages ran")
 
 
@@ -139,9 +142,9 @@ def _recorded(
     """Run the plan; in MLflow the flow is the parent of its stages' runs, with a table to compare bit-widths by."""
     python = str(Path(sys.executable).parent)
     path = os.pathsep.join([python, os.environ.get("PATH", os.defpath)])
-    profile = load_params(folder / "params.yaml").profile
+    name = read_project(folder).name
     try:
-        with open_run(profile, "reproduce", {"stages": list(plan), "lanes": lanes}) if plan else NO_RUN as run:
+        with open_run(name, "reproduce", {"stages": list(plan), "lanes": lanes}) if plan else NO_RUN as run:
             run.tags({"mlflow.source.name": "pipelines.reproduce"})
             environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", PARENT: run.run_id}
             processes = Processes(folder, environment)
@@ -160,8 +163,10 @@ def _recorded(
 
 
 def _compare(folder: Path, run: Tracker) -> None:
-    """The results as a table of MLflow's (Evaluation runs, Artifacts)."""
+    """The results, where there are any, as a table of MLflow's (Evaluation runs, Artifacts)."""
     rows = [tuple(row) for row in results_table(folder)]
+    if not rows:
+        return
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "results.json"
         write_json(file, {"columns": COLUMNS, "data": rows})
@@ -192,13 +197,14 @@ def main() -> int:
     """Run the flow, print its results; exit status 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__)
     parser.add_argument("--targets", nargs="+", metavar="STAGE", help="these stages and what they need")
+    parser.add_argument("--workspace", metavar="FOLDER", default=".", help="of the DVC project (default: this one)")
     parser.add_argument("--lanes", type=int, metavar="N", help="stages side by side (default: compute.lanes)")
     args = parser.parse_args()
     speak_anyhow()
     with quiet_prefect():
         try:
             demand_server()
-            state = reproduce(args.targets, args.lanes, return_state=True)
+            state = reproduce(args.targets, args.lanes, args.workspace, return_state=True)
         except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
             print(unreachable(error), file=sys.stderr)
             return 1
@@ -208,7 +214,7 @@ def main() -> int:
     if not state.is_completed():
         print(f"\nerror: {state.message}", file=sys.stderr)
         return 1
-    show(Path.cwd())
+    show(Path(args.workspace))
     return 0
 
 

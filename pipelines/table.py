@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from qartsr.config import load_params
+from pipelines.project import read_project
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, write_text
 
@@ -44,9 +44,9 @@ class Result(NamedTuple):
 def results_table(folder: Path) -> list[Result]:
     """Bicubic, fp, then the bit-widths of params.yaml: over all pictures of a data set, then over each of its sets.
 
-    A missing file leaves cells empty.
+    A missing file leaves cells empty. DVC projects other than the pipeline have no such table: no rows.
     """
-    subjects = ("bicubic", "fp", *load_params(folder / "params.yaml").bits)
+    subjects = ("bicubic", "fp", *read_project(folder).bits)
     metrics = {subject: _json(folder / "metrics" / f"{subject}.json") for subject in subjects}
     datasets = sorted({dataset for values in metrics.values() for dataset in values})
     return [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qartsr.cli.batch import PartlyFailedError, Wish
+from qartsr.cli.command import threads
 from qartsr.cli.show import say
 from qartsr.errors import QartsrError
 
@@ -35,7 +36,7 @@ def add_bulk_options(parser: argparse.ArgumentParser) -> None:
     actors = (
         "processes that hold the model, with --cluster (default: one for each GPU, else for each --threads processors)"
     )
-    group.add_argument("--actors", metavar="N", type=int, help=actors)
+    group.add_argument("--actors", metavar="N", type=threads, help=actors)
 
 
 def wants_bulk(words: list[str], output: str, args: argparse.Namespace) -> bool:

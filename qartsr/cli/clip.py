@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qartsr.cli.command import whole
 from qartsr.cli.show import say
 from qartsr.clips.names import is_clip, is_film
 from qartsr.errors import QartsrError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal to draw on."""
 
+_LONGEST = 10_000_000
+"""Seconds, 115 days: no clip is longer."""
+
 Upscale = Callable[["ClipOptions", Callable[["ClipProgress"], None]], "ClipResult"]
 
 
@@ -29,7 +33,7 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
     """Declare what goes with a clip only."""
     clips = parser.add_argument_group("clips", "video files and folders of frames; needs the extra [video]")
     crf = "quality of H.264, 0 to 51, less is better and larger (default: 16; .mkv is lossless FFV1 without it)"
-    clips.add_argument("--crf", metavar="N", type=_crf, help=crf)
+    clips.add_argument("--crf", metavar="N", type=whole(0, 51), help=crf)
     fps = "frames per second of a folder of frames, or of a file without time stamps: 25, 23.976, 30000/1001"
     clips.add_argument("--fps", metavar="RATE", type=_rate, help=fps)
     since, until = (
@@ -145,6 +149,8 @@ def seconds(text: str) -> Fraction:
     total = Fraction(0)
     for part in text.split(":"):
         total = 60 * total + Fraction(part)
+    if total > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is more than {_LONGEST} seconds")
     return total
 
 
@@ -156,10 +162,3 @@ def _rate(text: str) -> Fraction:
     if not 0 < rate <= 1000:
         raise argparse.ArgumentTypeError(f"{text} is no rate; write 25, 23.976 or 30000/1001")
     return rate
-
-
-def _crf(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 51:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 51")
-    return value

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import NamedTuple
-
-_THREADS = 4096
-"""More than any machine has."""
 
 
 class Command(NamedTuple):
@@ -25,30 +23,28 @@ class Command(NamedTuple):
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that reads images may be told."""
     most = "read images of up to so many pixels (default: QARTSR_MAX_PIXELS, else 536870912)"
-    parser.add_argument("--max-pixels", metavar="N", type=positive, help=most)
+    parser.add_argument("--max-pixels", metavar="N", type=pixels, help=most)
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    value = natural(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return value
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from ``least`` to ``most``; a refusal names both."""
+
+    def read(text: str) -> int:
+        digits = re.fullmatch(r"\s*[+-]?[0-9]{1,24}\s*", text)
+        if digits is None or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is no whole number in {least}..{most}")
+        return int(text)
+
+    return read
 
 
-def threads(text: str) -> int:
-    """A number of threads that a machine can have."""
-    value = positive(text)
-    if value > _THREADS:
-        raise argparse.ArgumentTypeError(f"{value} is above {_THREADS}")
-    return value
-
-
-def natural(text: str) -> int:
-    """A whole number, 0 included."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is below 0")
-    if value >> 63:
-        raise argparse.ArgumentTypeError(f"{text[:40]} is too large")
-    return value
+threads = whole(1, 4096)
+"""Also of other things that stand side by side: more than any machine has."""
+side = whole(0, 1 << 20)
+"""Pixels along one side; 0 where that means something."""
+seed = whole(0, (1 << 63) - 1)
+"""What torch's generators take."""
+version = whole(1, (1 << 31) - 1)
+"""Of a registered model: MLflow's integer."""
+pixels = whole(1, 1 << 40)
+"""Of one picture: a square of a million on a side."""

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import Command, positive
+from qartsr.cli.command import Command, whole
 from qartsr.cli.jobs import demand_file
 from qartsr.cli.show import say
 from qartsr.errors import QartsrError
@@ -71,9 +71,10 @@ def _size(words: list[str]) -> tuple[int, int] | None:
     if words == ["dynamic"]:
         return None
     try:
-        height, width = (positive(word) for word in (words if len(words) > 1 else 2 * words))
+        height, width = (whole(1, 1 << 16)(word) for word in (words if len(words) > 1 else 2 * words))
     except (ValueError, argparse.ArgumentTypeError) as error:
-        raise QartsrError(f"{' '.join(words)!r} is no size", "--size", "give one number, two, or dynamic") from error
+        do = "give one number of at most 65536, two, or dynamic"
+        raise QartsrError(f"{' '.join(words)!r} is no size", "--size", do) from error
     return height, width
 
 

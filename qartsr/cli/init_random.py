@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from qartsr.cli.command import Command, natural
+from qartsr.cli.command import Command, seed
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch", choices=("osediff", "sample", "tsdsr"), default="osediff", help="default: osediff, 950 M"
     )
-    parser.add_argument("--seed", type=natural, default=0, help="the weights are a function of it (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="the weights are a function of it (default: 0)")
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of the file (default: fp32)")
     parser.add_argument("--force", action="store_true", help="replace the model that DIR holds")
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import natural, positive
+from qartsr.cli.command import seed, side, whole
 
 if TYPE_CHECKING:
     from qartsr.upscale.osediff import OSEDiffOptions
@@ -27,17 +27,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prompt", metavar="TEXT", help="given to the text encoder as it is (default: the empty text)")
     group.add_argument("--align", choices=("none", "adain", "wavelet"), help="colour fix (default: adain)")
     group.add_argument("--posterior", choices=("sample", "mode"), help="of the encoder (default: mode)")
-    group.add_argument("--seed", metavar="S", type=natural, help="of the sample, for every image anew (default: 0)")
+    group.add_argument("--seed", metavar="S", type=seed, help="of the sample, for every image anew (default: 0)")
+    tiles = whole(1, 1 << 20)
     size = "enlarge images that x4 leaves smaller than this (default: 0, with --official 512)"
-    group.add_argument("--process-size", metavar="P", type=natural, help=size)
+    group.add_argument("--process-size", metavar="P", type=side, help=size)
     tile = "latent pixels of a tile (default: 64, with --official 96)"
-    group.add_argument("--latent-tile", metavar="N", type=positive, help=tile)
+    group.add_argument("--latent-tile", metavar="N", type=tiles, help=tile)
     overlap = "latent pixels that neighbours share (default: 8, with --official 32)"
-    group.add_argument("--latent-overlap", metavar="M", type=natural, help=overlap)
+    group.add_argument("--latent-overlap", metavar="M", type=side, help=overlap)
     encoder = "image pixels of a VAE encoder tile (with --official 1024)"
-    group.add_argument("--vae-encoder-tile", metavar="N", type=positive, help=encoder)
+    group.add_argument("--vae-encoder-tile", metavar="N", type=tiles, help=encoder)
     decoder = "latent pixels of a VAE decoder tile (with --official 224)"
-    group.add_argument("--vae-decoder-tile", metavar="M", type=positive, help=decoder)
+    group.add_argument("--vae-decoder-tile", metavar="M", type=tiles, help=decoder)
     merge = "fold the LoRA into the weights (default), or run it beside them"
     group.add_argument("--merge", action=argparse.BooleanOptionalAction, default=None, help=merge)
     official = "do what the published script does, sizes, tiles and truncation included"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from qartsr.cli.command import Command, positive
+from qartsr.cli.command import Command, version
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bits", metavar="BITS", help="bit-width, for example w4a4")
-    parser.add_argument("--version", metavar="N", type=positive, help="this version (default: the newest)")
+    parser.add_argument("--version", metavar="N", type=version, help="this version (default: the newest)")
     params = "parameters that name profile and gate (default: params.yaml)"
     parser.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help=params)
 

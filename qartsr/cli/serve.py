@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import Command, natural, positive, threads
+from qartsr.cli.command import Command, pixels, side, threads, whole
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
@@ -24,38 +24,32 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
     parser.add_argument("source", metavar="SOURCE", help=source)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=_port, default=8080, help="0: any that is free (default: 8080)")
+    parser.add_argument("--port", type=whole(0, 65535), default=8080, help="0: any that is free (default: 8080)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--engine", metavar="NAME", default="auto", help="as of `qartsr upscale` (default: auto)")
-    parser.add_argument("-t", "--tile", metavar="N", type=natural, help="as of `qartsr upscale`")
+    parser.add_argument("-t", "--tile", metavar="N", type=side, help="as of `qartsr upscale`")
     parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: one for each processor)")
     limits = parser.add_argument_group("limits")
-    pixels = f"of one request, else status 413 (default: {_PIXELS[0]}, else {_PIXELS[1]})"
-    limits.add_argument("--max-pixels", metavar="N", type=positive, help=pixels)
+    most = f"of one request, else status 413 (default: {_PIXELS[0]}, else {_PIXELS[1]})"
+    limits.add_argument("--max-pixels", metavar="N", type=pixels, help=most)
     waiting = f"requests that wait, else status 429 (default: {_WAITING[0]}, else {_WAITING[1]})"
-    limits.add_argument("--max-waiting", metavar="N", type=natural, help=waiting)
+    limits.add_argument("--max-waiting", metavar="N", type=whole(0, 1_000_000), help=waiting)
     size = f"of a body in MB, else status 413 (default: {_MEGABYTES})"
-    limits.add_argument("--max-megabytes", metavar="N", type=positive, default=_MEGABYTES, help=size)
+    limits.add_argument("--max-megabytes", metavar="N", type=whole(1, 1 << 20), default=_MEGABYTES, help=size)
     seconds = f"until an answer, else status 504 (default: {_SECONDS})"
-    limits.add_argument("--timeout", metavar="SECONDS", type=positive, default=_SECONDS, help=seconds)
+    limits.add_argument("--timeout", metavar="SECONDS", type=whole(1, 1_000_000), default=_SECONDS, help=seconds)
     token = f"file with the token that requests must bear (default: {TOKEN}; without one anybody may ask)"
     parser.add_argument("--token-file", metavar="FILE", type=Path, help=token)
     parser.add_argument("--log", choices=("text", "json"), default="text", help="lines of log (default: text)")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..65535")
-    return int(text)
 
 
 def _run(args: argparse.Namespace) -> None:
     from qartsr.server import Limits
     from qartsr.server.run import serve
 
-    pixels = args.max_pixels or _number(*_PIXELS)
+    most = args.max_pixels or _number(*_PIXELS)
     waiting = _number(*_WAITING) if args.max_waiting is None else args.max_waiting
-    limits = Limits(pixels, waiting, args.max_megabytes << 20, args.timeout)
+    limits = Limits(most, waiting, args.max_megabytes << 20, args.timeout)
     if not args.source.startswith("models:/") and not Path(args.source).exists():
         do = "give a package, a model folder or models:/NAME@ALIAS"
         raise QartsrError("cannot be read (No such file or directory)", args.source, do)

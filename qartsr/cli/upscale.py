@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qartsr.cli.batch import SCALE, Outcome, PartlyFailedError, Wish, as_json, enough_memory, tell, upscale_all
 from qartsr.cli.bulk import add_bulk_options, run_bulk, wants_bulk
 from qartsr.cli.clip import add_clip_options, demand_no_clip_options, run_clip, wants_clip
-from qartsr.cli.command import Command, add_image_options, natural, threads
+from qartsr.cli.command import Command, add_image_options, side, threads, whole
 from qartsr.cli.jobs import Jobs, Naming, plan_jobs
 from qartsr.cli.osediff_options import add_options, given, osediff_options
 from qartsr.cli.show import bar, say, some
@@ -45,11 +45,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     _add_naming(parser.add_argument_group("files"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     tile = "side of a tile in output pixels, less needs less memory, 0: no tiles (default: the cheapest that fits)"
-    parser.add_argument("-t", "--tile", metavar="N", type=natural, help=tile)
+    parser.add_argument("-t", "--tile", metavar="N", type=side, help=tile)
     overlap = f"output pixels that neighbouring tiles share at least (default: {OVERLAP})"
-    parser.add_argument("--overlap", metavar="N", type=natural, help=overlap)
+    parser.add_argument("--overlap", metavar="N", type=side, help=overlap)
     rounds = f"of observing what tiles share; fewer are quicker and show seams (default: {ROUNDS})"
-    parser.add_argument("--rounds", type=int, choices=range(ROUNDS + 1), help=rounds)
+    parser.add_argument("--rounds", metavar="N", type=whole(0, ROUNDS), help=rounds)
     engine = f"what executes the model: {', '.join(ENGINES)}; a given one says why (default: auto)"
     parser.add_argument("--engine", metavar="NAME", help=engine)
     parser.add_argument("--threads", metavar="N", type=threads, help="CPU threads (default: one for each processor)")
@@ -69,7 +69,7 @@ def _add_naming(group: argparse._ArgumentGroup) -> None:
     form = "format of files in a folder, and of standard output (default: as the input, else png)"
     group.add_argument("-f", "--format", choices=FORMATS, help=form)
     quality = "of JPEG, AVIF and WebP, 1 to 100 (default: 95, WebP lossless)"
-    group.add_argument("--quality", metavar="Q", type=_quality, help=quality)
+    group.add_argument("--quality", metavar="Q", type=whole(1, 100), help=quality)
     scale = "times as wide and high: above 4 or between, resampled after the network (default: 4)"
     group.add_argument("-s", "--outscale", metavar="S", type=_scale, default=SCALE, help=scale)
     existing = group.add_mutually_exclusive_group()
@@ -78,12 +78,6 @@ def _add_naming(group: argparse._ArgumentGroup) -> None:
     existing.add_argument("--skip-existing", action="store_true", help="leave out images whose output exists")
     strip = "leave out EXIF (date, place, camera), XMP, colour profile and all else that is no pixel"
     group.add_argument("--strip-metadata", action="store_true", help=strip)
-
-
-def _quality(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not in 1..100")
-    return int(text)
 
 
 def _scale(text: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from qartsr.cli.command import Command, positive
+from qartsr.cli.command import Command, pixels, whole
 from qartsr.errors import QartsrError
 
 HOST = "127.0.0.1"
@@ -20,18 +20,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fp", metavar="FOLDER", help=fp)
     host = f"who may come: {HOST} is this machine, 0.0.0.0 everybody (default: {HOST})"
     parser.add_argument("--host", metavar="ADDRESS", default=HOST, help=host)
-    parser.add_argument("--port", metavar="N", type=positive, help="(default: the first free one from 7860 on)")
+    parser.add_argument("--port", metavar="N", type=whole(1, 65535), help="(default: the first free one from 7860 on)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--engine", metavar="NAME", default="auto", help="what executes the models (default: auto)")
     limits = parser.add_argument_group("what one visitor may ask for")
-    for flag, value, words in (
-        ("--max-pixels", 1 << 20, "of a picture"),
-        ("--max-models", 4, "side by side"),
-        ("--max-files", 50, "of a batch"),
-        ("--max-frames", 500, "of a clip"),
-        ("--max-waiting", 8, "visitors in the queue"),
+    for flag, value, kind, words in (
+        ("--max-pixels", 1 << 20, pixels, "of a picture"),
+        ("--max-models", 4, whole(1, 64), "side by side"),
+        ("--max-files", 50, whole(1, 100_000), "of a batch"),
+        ("--max-frames", 500, whole(1, 10_000_000), "of a clip"),
+        ("--max-waiting", 8, whole(1, 100_000), "visitors in the queue"),
     ):
-        limits.add_argument(flag, metavar="N", type=positive, default=value, help=f"{words} (default: {value})")
+        limits.add_argument(flag, metavar="N", type=kind, default=value, help=f"{words} (default: {value})")
     gate = "visitors may make a version champion, if it passes the gate of this file; else the page only reads"
     parser.add_argument("--allow-promote", metavar="PARAMS", type=Path, help=gate)
 

@@ -216,8 +216,9 @@ class OneStepSRPipeline:
         if name not in ("torch.float32", *(("torch.bfloat16", "torch.float16") if floats else ())):
             do = "leave it out; floating-point models take bfloat16 and float16"
             raise QartsrError(f"{name} is not what this model is computed in", "torch_dtype", do)
-        if floats:
+        if floats and dtype != self.model.dtype:  # type: ignore[union-attr]
             self.model.to(dtype)  # type: ignore[union-attr]
+            self._origin = Memory(self.model)  # rounded, also back in float32: no longer what the files hold
         return self
 
     def upscale_folder(self, source: str | Path, target: str | Path, report: Report = silent) -> list[Path]:

@@ -37,8 +37,6 @@ def test_what_cannot_be_counted_is_one_sentence(qartsr: Qartsr, words: tuple[str
     assert sentence in said.err and len(said.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("rank", ["-1", "1025", "four"])
-def test_impossible_ranks_are_refused(qartsr: Qartsr, rank: str) -> None:
-    said = qartsr("cost", "--rank", rank)
-    assert said.status == 2
-    assert f"{rank} is not in 0..1024" in said.err or rank.startswith("-")
+def test_an_impossible_rank_is_refused_with_both_ends(qartsr: Qartsr) -> None:
+    said = qartsr("cost", "--rank", "1025")
+    assert said.status == 2 and "argument --rank: 1025 is no whole number in 0..1024" in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ from typing import IO
 
 import pytest
 
+from qartsr.cli.command import Command
 from qartsr.cli.dispatch import COMMANDS
 from tests.cli.conftest import Qartsr
 
+NUMBERS = ("N", "M", "P", "S", "Q", "SECONDS", "RATE", "TIME")
 HEAVY = ("torch", "diffusers", "numpy", "PIL", "pydantic", "rich", "boto3")
 _HELP = """
 import json, sys
@@ -51,6 +54,19 @@ def test_the_version_is_that_of_the_project(qartsr: Qartsr, root: Path) -> None:
 def test_wrong_usage_is_status_2(words: tuple[str, ...], qartsr: Qartsr) -> None:
     said = qartsr(*words)
     assert said.status == 2 and said.err.startswith("usage: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_number_has_two_ends(command: Command) -> None:
+    """A thread or pixel too many is refused at once, not by what runs out of memory later."""
+    parser = argparse.ArgumentParser()
+    command.arguments(parser)
+    numbers = [action for action in parser._actions if action.metavar in NUMBERS or action.type in (int, float)]
+    for action in numbers:
+        for text in ("-1", "1" * 19 + "0" * 5, "9" * 5000, "1e9999", "nan", "", "four"):
+            with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+                assert callable(action.type), action.option_strings
+                action.type(text)
 
 
 def test_python_m_is_the_same_and_an_error_is_one_line(tmp_path: Path) -> None:

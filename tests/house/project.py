@@ -1,10 +1,11 @@
-"""What the house tests read: the two files of DVC stages, the stage files, the import graph."""
+"""What the house tests read: the two files of DVC stages, the stage files, the import graph. Paths are the root's."""
 
 from __future__ import annotations
 
 import ast
 import functools
 from pathlib import Path
+from posixpath import normpath, relpath
 from typing import Any
 
 import grimp
@@ -15,29 +16,42 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PIPELINES = {"stages": "dvc.yaml", "experiments": "experiments/dvc.yaml"}
 """Package of stage files -> the file that defines its stages. Names are unique over both."""
-CODE = ("qartsr/", *(f"{package}/" for package in PIPELINES))
-"""What dependencies on code begin with."""
+CODE = ".py"
+"""What dependencies on code end with."""
 
 
 @functools.cache
 def stages(package: str = "") -> dict[str, dict[str, Any]]:
-    """Stage name -> its definition, templates unresolved; of one package, or of both."""
-    chosen = [file for name, file in PIPELINES.items() if package in ("", name)]
+    """Stage name -> its definition, templates unresolved, ``deps`` as paths of the root; of one package, or of both."""
     return {
-        name: stage for file in chosen for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items()
+        name: {**stage, "deps": [from_root(dep, file) for dep in stage["deps"]], "file": file}
+        for owner, file in PIPELINES.items()
+        if package in ("", owner)
+        for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items()
     }
+
+
+def from_root(path: str, file: str) -> str:
+    """A path that stands in the DVC file ``file``, as one of the root."""
+    return normpath(f"{Path(file).parent}/{path}")
+
+
+def from_file(path: str, file: str) -> str:
+    """A path of the root as it stands in the DVC file ``file``."""
+    return relpath(path, Path(file).parent)
 
 
 def outputs(stage: str) -> list[str]:
     """Paths of outs, plots and metrics of a stage."""
-    listed = [entry for kind in ("outs", "plots", "metrics") for entry in stages()[stage].get(kind, [])]
-    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in listed]
+    found = stages()[stage]
+    listed = [entry for kind in ("outs", "plots", "metrics") for entry in found.get(kind, [])]
+    return [from_root(entry if isinstance(entry, str) else next(iter(entry)), found["file"]) for entry in listed]
 
 
 def parameters(stage: str) -> list[str]:
-    """Keys of the stage's parameter file: params.yaml, or the one it names."""
-    listed = stages()[stage].get("params", [])
-    return [key for entry in listed for key in ([entry] if isinstance(entry, str) else next(iter(entry.values())))]
+    """Keys of the stage's parameters."""
+    keys: list[str] = stages()[stage].get("params", [])
+    return keys
 
 
 def stage_files() -> dict[str, Path]:

@@ -47,14 +47,6 @@ def test_targets_bring_what_they_need_and_a_plain_name_means_all_lanes() -> None
     assert list(stale(DIAMOND, {"a", "alone"}, ["b"])) == ["a", "b@x", "b@y"]
 
 
-def test_another_file_of_stages_runs_only_when_it_is_asked_for() -> None:
-    both: Graph = {"a": set(), "b": {"a"}, "more/dvc.yaml:c@x": {"a"}, "more/dvc.yaml:d": {"more/dvc.yaml:c@x"}}
-    assert list(stale(both, set(both))) == ["a", "b"]
-    assert list(stale(both, set(both), ["more/dvc.yaml"])) == ["a", "more/dvc.yaml:c@x", "more/dvc.yaml:d"]
-    for target in ("c", "c@x", "more/dvc.yaml:c", "more/dvc.yaml:c@x"):
-        assert list(stale(both, set(both), [target])) == ["a", "more/dvc.yaml:c@x"]
-
-
 def test_an_unknown_target_is_refused_by_name() -> None:
     with pytest.raises(QartsrError, match=r"no stage 'quantise'.*b@x"):
         stale(DIAMOND, {"a"}, ["quantise"])

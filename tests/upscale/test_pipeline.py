@@ -311,14 +311,19 @@ def test_what_a_program_sets_for_all_of_torch_changes_nothing(package: Path, flo
             np.testing.assert_array_equal(one, other)
 
 
-def test_dtype_generator_and_callback(floating: Path, package: Path) -> None:
+def test_dtype_generator_and_callback(floating: Path, package: Path, tmp_path: Path) -> None:
     pixels = photo(6, 5, 3)
     usual = OneStepSRPipeline.from_pretrained(floating, device="cpu")
     half = OneStepSRPipeline.from_pretrained(floating, device="cpu", torch_dtype=torch.bfloat16)
     assert isinstance(half.model, OneStepSR) and half.model.dtype == torch.bfloat16
     difference = np.abs(np.asarray(half(pixels)).astype(int) - np.asarray(usual(pixels)))
     assert 0 < difference.max() < 32
-    assert half.to("cpu", torch.float32)(pixels).size == half.to(torch.bfloat16)(pixels).size == (20, 24)
+    rounded = half.to("cpu", torch.float32)  # the weights stay rounded: another model than the files'
+    assert rounded.digest() != usual.digest()
+    rounded.save_pretrained(tmp_path / "rounded")
+    again = OneStepSRPipeline.from_pretrained(tmp_path / "rounded", device="cpu")
+    assert again(pixels).tobytes() == rounded(pixels).tobytes()
+    assert half.to(torch.bfloat16)(pixels).size == (20, 24)
     for told in (torch.float16, torch.float64):
         with pytest.raises(QartsrError, match=r"torch_dtype: torch.float.. is not what this model is computed in"):
             OneStepSRPipeline.from_pretrained(package, device="cpu", torch_dtype=told)
