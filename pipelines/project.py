@@ -11,7 +11,10 @@ from qartsr.config.experiment import Experiments
 from qartsr.config.recipe import RecipeConfig
 from qartsr.config.schema import ComputeConfig
 
-_OTHERS = {"methods": ("experiments", Experiments), "autoencoder": ("recipe", RecipeConfig)}
+_OTHERS: dict[str, tuple[str, type[Experiments | RecipeConfig]]] = {
+    "methods": ("experiments", Experiments),
+    "autoencoder": ("recipe", RecipeConfig),
+}
 """Key that only one project's params.yaml has -> name of the project, schema."""
 
 
