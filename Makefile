@@ -8,7 +8,8 @@
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   a real Slurm and a Ray cluster of two nodes on this machine (installs Debian packages, as root)
 #   make database-test  the tests of services with PostgreSQL instead of SQLite (installs Debian's, as root)
-#   make images stack   the images of docker/, and the whole stack of compose.yaml (docker/README.md)
+#   make images stack   the images of docker/, and the whole stack of compose.yaml (docker/README.md); first `make base`
+#                    where there is no registry of images
 #   make chaos       damage, forgery, kills and full disks for an hour (SECONDS_OF_CHAOS), see docs/reliability.md
 #   make audit       known vulnerabilities of the versions in constraints.txt
 #   make check       formatting, types, import order, spelling: what pre-commit and CI run
@@ -29,7 +30,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: release licences demo experiments services stop venv test test-slow cluster-test database-test web-test images stack docs ship check deps format
+.PHONY: release licences demo experiments services stop venv test test-slow cluster-test database-test web-test base images stack chaos audit docs ship check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -74,6 +75,18 @@ BUILD  := $(ENGINE) build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE
 	$(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)) \
 	$(if $(UV_DEFAULT_INDEX),--build-arg UV_DEFAULT_INDEX=$(UV_DEFAULT_INDEX)) $(BUILD_ARGS)
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
+
+# For BASE_IMAGE=localhost/base:bookworm, where there is no registry of images: Debian's packages, and the certificates that
+# this machine trusts, so that a mirror behind a private authority is reached.
+base:
+	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	@mkdir -p build
+	mmdebstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
+		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' bookworm build/base.tar $(MIRROR)
+	printf 'FROM scratch\nADD base.tar /\nENV %s %s\n' PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+		SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt > build/base.Dockerfile
+	$(ENGINE) build -f build/base.Dockerfile -t localhost/base:bookworm build
+	@rm build/base.tar build/base.Dockerfile
 
 images:
 	@test -n "$(ENGINE)" || { echo "error: no docker, podman or buildah here; install one"; exit 1; }

@@ -37,6 +37,8 @@ RUN pip install --no-cache-dir uv -c constraints.txt \
         -r pyproject.toml --extra "$ENGINE" ${EXTRA:+--extra "$EXTRA"} -c constraints.txt
 
 COPY README.md LICENSE ./
+COPY configs configs
+COPY experiments/params.yaml experiments/params.yaml
 COPY qartsr qartsr
 RUN uv pip install --no-cache --no-deps .
 

@@ -44,6 +44,7 @@ RUN pip install --no-cache-dir uv -c constraints.txt \
 COPY --chown=qartsr:qartsr README.md LICENSE dvc.yaml params.yaml prefect.yaml .dvcignore ./
 COPY --chown=qartsr:qartsr .dvc/config .dvc/config
 COPY --chown=qartsr:qartsr configs configs
+COPY --chown=qartsr:qartsr experiments/params.yaml experiments/params.yaml
 COPY --chown=qartsr:qartsr deploy/automations.yaml deploy/automations.yaml
 COPY --chown=qartsr:qartsr weights weights
 COPY --chown=qartsr:qartsr photographs photographs

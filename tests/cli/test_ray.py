@@ -32,17 +32,21 @@ COUNT = int(os.environ.get("QARTSR_RAY_IMAGES", "500"))
 HEAD, OTHER, PORT = "127.0.0.3", "127.0.0.2", 16379
 
 
-def _ray(*words: str) -> None:
-    said = subprocess.run(
-        [str(Path(sys.executable).with_name("ray")), *words], capture_output=True, text=True, check=False
-    )
-    assert said.returncode == 0, said.stdout + said.stderr
-
-
 def _node(address: str, ports: int, *words: str) -> None:
+    """Ray gives a node 30 seconds to start, which are too few on a busy machine: three tries."""
     memory = ["--num-cpus=2", "--object-store-memory=100000000"]
     places = [f"--min-worker-port={ports}", f"--max-worker-port={ports + 99}", f"--node-ip-address={address}"]
-    _ray("start", *words, *memory, *places, "--disable-usage-stats")
+    program = str(Path(sys.executable).with_name("ray"))
+    for _ in range(3):
+        said = subprocess.run(
+            [program, "start", *words, *memory, *places, "--disable-usage-stats"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if said.returncode == 0:
+            return
+        for pid in _pids(f"--node_ip_address={address}"):
+            os.kill(pid, signal.SIGKILL)
+    raise AssertionError(said.stdout + said.stderr)
 
 
 def _pids(*parts: str) -> list[int]:

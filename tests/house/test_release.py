@@ -18,10 +18,11 @@ from qartsr.api import OneStepSRPipeline
 from qartsr.export import skeleton
 from qartsr.files import read_json, sha256_file
 from qartsr.packing import add_graphs, load_package, write_package
-from tests.house.project import ROOT
+from tests.house.project import ROOT, stages
 from tests.packing.tiny import quantize, recipe, tiny_model
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+_TOML = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = _TOML["project"]
 
 
 def canonical(name: str) -> str:
@@ -54,6 +55,32 @@ def test_the_package_in_the_repository_is_the_one_its_summary_describes() -> Non
     assert summary["sha256"] == sha256_file(folder / "model.safetensors") and summary["bits"] == "w4a4"
     assert summary["sha256"] in (folder / "README.md").read_text()
     assert OneStepSRPipeline.from_pretrained(folder, engine="simulated")(np.zeros((4, 6, 3), np.uint8)).size == (24, 16)
+
+
+@pytest.mark.parametrize("image", ["serve", "train"])
+def test_an_image_gets_what_it_is_built_of(image: str) -> None:
+    """What the Dockerfile copies, the wheel brings and the stages read passes .dockerignore and is copied."""
+    lines = re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", (ROOT / f"docker/{image}.Dockerfile").read_text(), re.MULTILINE)
+    copied = [ROOT / word for line in lines for word in line.split()]
+    patterns = [each for files in _TOML["tool"]["setuptools"]["data-files"].values() for each in files]
+    needed = [*copied, *(path for pattern in patterns for path in ROOT.glob(pattern))]
+    if image == "train":
+        listed = (ROOT / dep for stage in stages("stages").values() for dep in stage.get("deps", []) if "$" not in dep)
+        needed += [path for path in listed if path.exists() and "build" not in path.relative_to(ROOT).parts]
+    for path in needed:
+        assert path.exists(), path
+        assert any(path.is_relative_to(source) for source in copied), f"{path}: is not copied"
+        assert _sent(path), f"{path}: stays behind, .dockerignore"
+
+
+def _sent(path: Path) -> bool:
+    """Whether the engine gets it: the last pattern of .dockerignore that names it or a folder above it counts."""
+    sent, name = True, path.relative_to(ROOT).as_posix()
+    for pattern in (ROOT / ".dockerignore").read_text().splitlines():
+        bare = pattern.removeprefix("!")
+        if bare == "*" or name == bare or name.startswith(f"{bare}/") or bare.startswith(f"{name}/"):
+            sent = pattern.startswith("!")
+    return sent
 
 
 @pytest.mark.slow
