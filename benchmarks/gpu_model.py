@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.gpu_timing import Clock, Run, interleaved, ratio, spread
 from qartsr.artifact.spec import LayerSpec
-from qartsr.engines.triton_engine import Triton
+from qartsr.engines.triton import Triton
 from qartsr.layer import op_of
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer, pack_bits

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-from qartsr.engines.family import Engine
 from qartsr.engines.integer import Integer
+from qartsr.engines.interface import Engine, Simulated
 from qartsr.engines.openvino import OpenVINO
-from qartsr.engines.simulated import Simulated
-from qartsr.engines.triton_engine import Triton
+from qartsr.engines.triton import Triton
 from qartsr.errors import QartsrError
 from qartsr.models import Backbone
 

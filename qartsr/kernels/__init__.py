@@ -4,7 +4,7 @@ The two implementations of :class:`Kernels` are :mod:`qartsr.kernels.plain`, whi
 :mod:`qartsr.kernels.compiled`, which imports Triton and is therefore not imported here.
 """
 
-from qartsr.kernels.family import Activation, Affine, Epilogue, Geometry, InputCodes, Kernels, PackedWeight
+from qartsr.kernels.interface import Activation, Affine, Epilogue, Geometry, InputCodes, Kernels, PackedWeight
 
 __all__ = [
     "Activation",

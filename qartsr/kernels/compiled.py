@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from qartsr.kernels import device_product, device_quantize, device_unpack
-from qartsr.kernels.family import Activation, Affine, Epilogue, Geometry, InputCodes, PackedWeight, batch_rows
+from qartsr.kernels import device
+from qartsr.kernels.interface import Activation, Affine, Epilogue, Geometry, InputCodes, PackedWeight, batch_rows
 from qartsr.kernels.tiles import Problem, Table, Tiles, rule
 
 _UNPACK_BLOCK = 1024
@@ -38,7 +38,7 @@ class TritonKernels:
         outputs, channels, rows, columns = weight.shape
         count = math.prod(weight.shape)
         out = torch.empty(outputs, rows, columns, channels, dtype=torch.int8, device=weight.stream.device)
-        device_unpack.unpack[(-(-count // _UNPACK_BLOCK),)](
+        device.unpack[(-(-count // _UNPACK_BLOCK),)](
             weight.stream, weight.zero, out, count, weight.stream.numel(),
             C=channels, TAPS=rows * columns, BITS=weight.bits, BLOCK=_UNPACK_BLOCK, **_EXACT,
         )  # fmt: skip
@@ -51,12 +51,12 @@ class TritonKernels:
         chunks, block = -(-pixels // _CHUNK), _block_channels(channels)
         means, squares = torch.empty(2, batch, chunks, channels, device=x.device)
         affine = Affine(*torch.empty(2, batch, channels, device=x.device))
-        device_quantize.moments[(chunks, -(-channels // block), batch)](
+        device.moments[(chunks, -(-channels // block), batch)](
             x, means, squares, pixels, C=channels, CHUNK=_CHUNK, BLOCK_M=min(_CHUNK, 4096 // block), BLOCK_C=block,
             **_EXACT,
         )  # fmt: skip
         size = channels // groups
-        device_quantize.normaliser[(groups, batch)](
+        device.normaliser[(groups, batch)](
             means, squares, weight, bias, *affine, pixels, chunks, eps,
             C=channels, GROUPS=groups, CHUNK=_CHUNK, BLOCK_M=64, BLOCK_C=_power(size), **_EXACT,
         )  # fmt: skip
@@ -77,7 +77,7 @@ class TritonKernels:
         rows, block = batch * height * width, _block_channels(channels)
         block_rows = min(2048 // block, _power(rows))
         out = torch.empty(x.shape, dtype=torch.int8, device=x.device)
-        device_quantize.quantize[(-(-rows // block_rows), -(-channels // block))](
+        device.quantize[(-(-rows // block_rows), -(-channels // block))](
             x, *norm, codes.delta, codes.phi, codes.grid, out, values,
             rows, height * width, float(codes.levels), codes.zero,
             C=channels, ACTIVATED=norm.gain.numel() > 0, KEEP=values.numel() > 0, BASIS=codes.phi.numel() > 0,
@@ -118,7 +118,7 @@ def _launch(
         "RESIDUAL": epilogue.residual.numel() > 0,
     }
     programs = -(-problem.rows // tiles.rows) * -(-problem.outputs // tiles.outputs)
-    device_product.product[(programs, tiles.splits)](
+    device.product[(programs, tiles.splits)](
         codes, weight, border, out, partial, partial_rows, *parts,
         problem.rows, problem.outputs, height, width, *sides,
         channels, *geometry.kernel, *geometry.stride, *geometry.padding, *geometry.dilation,
@@ -127,7 +127,7 @@ def _launch(
         num_warps=tiles.warps, num_stages=tiles.stages, **_EXACT,
     )  # fmt: skip
     if split:
-        device_product.gather[(-(-problem.rows // 32), -(-problem.outputs // 64))](
+        device.gather[(-(-problem.rows // 32), -(-problem.outputs // 64))](
             partial, partial_rows, out, *parts, problem.rows, problem.outputs, math.prod(sides), **flags,
             BLOCK_M=32, BLOCK_N=64, SPLITS=tiles.splits, **_EXACT,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qartsr.kernels.family import Activation, Affine, Epilogue, Geometry, InputCodes, PackedWeight, batch_rows
+from qartsr.kernels.interface import Activation, Affine, Epilogue, Geometry, InputCodes, PackedWeight, batch_rows
 
 
 class PlainKernels:

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks import gpu, gpu_checks, gpu_kernels, gpu_model, gpu_training
 from benchmarks.gpu_timing import interleaved, wall_clock
 from qartsr.config import load_params
-from qartsr.engines.triton_engine import Triton
+from qartsr.engines.triton import Triton
 from qartsr.kernels.plain import PlainKernels
 from qartsr.models import OneStepSR
 

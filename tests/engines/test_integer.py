@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qartsr.engines import Integer, choose, engine_names
-from qartsr.engines.integer_layer import IntegerLayer
+from qartsr.engines.integer import IntegerLayer
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer, load_package, write_package

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qartsr.artifact.spec import LayerSpec
-from qartsr.engines.integer_layer import INTEGERS, IntegerLayer, NoWindowSum, WindowSum
+from qartsr.engines.integer import INTEGERS, IntegerLayer, NoWindowSum, WindowSum
 from qartsr.errors import QartsrError
 from qartsr.layer import Conv2dOp, LayerOp, LinearOp
 from qartsr.packing.bits import pack_bits

@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qartsr.engines import choose, openvino_parts
-from qartsr.engines.openvino import OpenVINO
-from qartsr.engines.openvino_parts import fingerprint
+from qartsr.engines import choose, openvino
+from qartsr.engines.openvino import OpenVINO, fingerprint
 from qartsr.models import OneStepSR
 from qartsr.packing import load_package, write_package
 from qartsr.runtime.moments import Moments, Norms
@@ -125,7 +124,7 @@ def test_the_second_start_compiles_nothing(file: Path, fast: OneStepSR, monkeypa
     def never(*_: object) -> None:
         raise AssertionError("a graph was made again")
 
-    monkeypatch.setattr(openvino_parts, "skeleton", never)
+    monkeypatch.setattr(openvino, "skeleton", never)
     assert torch.equal(OpenVINO().prepare(load_package(file))(network_input()), expected)
 
 

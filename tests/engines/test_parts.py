@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qartsr.engines import Integer
-from qartsr.engines.integer_layer import IntegerLayer, TokenLayer
+from qartsr.engines.integer import IntegerLayer, TokenLayer
 from qartsr.engines.openvino import OpenVINO
 from qartsr.engines.triton_layer import convertible
 from qartsr.models import OneStepSR

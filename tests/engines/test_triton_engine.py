@@ -12,8 +12,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from qartsr.engines import choose, engine_names
-from qartsr.engines.triton_block import FusedBlock
-from qartsr.engines.triton_engine import Triton, Typed
+from qartsr.engines.triton import FusedBlock, Triton, Typed
 from qartsr.engines.triton_layer import KernelLayer
 from qartsr.errors import QartsrError
 from qartsr.kernels.plain import PlainKernels

@@ -62,19 +62,19 @@ def compiled(kernel: Any, constants: dict[str, Any], capability: int, types: dic
     ids=["sm_80", "sm_90"],
 )
 def test_the_product_runs_on_integer_tensor_cores(capability: int, instruction: str, tmp_path: Path) -> None:
-    from qartsr.kernels import device_product
+    from qartsr.kernels import device
 
-    made = compiled(device_product.product, SHAPE | PARTS | TILE, capability, {}, num_warps=8, num_stages=3)
+    made = compiled(device.product, SHAPE | PARTS | TILE, capability, {}, num_warps=8, num_stages=3)
     assert re.search(instruction, made.asm["ptx"])
     assert "cp.async" in made.asm["ptx"]
     assert local_bytes(made.asm["cubin"], tmp_path) == 0
 
 
 def test_the_quantization_reads_and_writes_wide_and_divides_correctly(tmp_path: Path) -> None:
-    from qartsr.kernels import device_quantize
+    from qartsr.kernels import device
 
     constants = {"C": 256, "ACTIVATED": True, "KEEP": True, "BASIS": True, "BLOCK_M": 16, "BLOCK_C": 128}
-    made = compiled(device_quantize.quantize, constants, 90, {"levels": "fp32"})
+    made = compiled(device.quantize, constants, 90, {"levels": "fp32"})
     assert "div.rn.f32" in made.asm["ptx"]
     assert re.search(r"ld\.global\S*\.v4", made.asm["ptx"])
     assert local_bytes(made.asm["cubin"], tmp_path) == 0
@@ -84,20 +84,18 @@ PER_GROUP = {"C": 320, "GROUPS": 32, "CHUNK": 512, "BLOCK_M": 64, "BLOCK_C": 16,
 
 
 @pytest.mark.parametrize(
-    ("room", "name", "constants", "types"),
+    ("name", "constants", "types"),
     [
-        ("device_unpack", "unpack", {"C": 128, "TAPS": 9, "BITS": 3, "BLOCK": 1024}, {"stream": "*u8", "zero": "*i32"}),
-        ("device_quantize", "moments", {"C": 128, "CHUNK": 512, "BLOCK_M": 32, "BLOCK_C": 128}, {}),
-        ("device_quantize", "normaliser", PER_GROUP, {"weight": "*fp16", "bias": "*fp16", "eps": "fp32"}),
-        ("device_product", "gather", SHAPE | PARTS | TILE | {"BLOCK_M": 32, "BLOCK_N": 64, "SPLITS": 4}, {}),
+        ("unpack", {"C": 128, "TAPS": 9, "BITS": 3, "BLOCK": 1024}, {"stream": "*u8", "zero": "*i32"}),
+        ("moments", {"C": 128, "CHUNK": 512, "BLOCK_M": 32, "BLOCK_C": 128}, {}),
+        ("normaliser", PER_GROUP, {"weight": "*fp16", "bias": "*fp16", "eps": "fp32"}),
+        ("gather", SHAPE | PARTS | TILE | {"BLOCK_M": 32, "BLOCK_N": 64, "SPLITS": 4}, {}),
     ],
     ids=["unpack", "moments", "normaliser", "gather"],
 )  # fmt: skip
-def test_the_others_compile(
-    room: str, name: str, constants: dict[str, Any], types: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_others_compile(name: str, constants: dict[str, Any], types: dict[str, str], tmp_path: Path) -> None:
     """A number that is 1 is a constant to Triton: ``chunks`` here."""
-    kernel = getattr(importlib.import_module(f"qartsr.kernels.{room}"), name)
+    kernel = getattr(importlib.import_module("qartsr.kernels.device"), name)
     known = {key: value for key, value in constants.items() if key in kernel.arg_names}
     assert local_bytes(compiled(kernel, known, 90, types).asm["cubin"], tmp_path) == 0
 

@@ -15,7 +15,7 @@ from torch import nn
 from qartsr.config import Bits
 from qartsr.config.parts import MethodConfig
 from qartsr.engines import Integer
-from qartsr.engines.integer_layer import TokenLayer
+from qartsr.engines.integer import TokenLayer
 from qartsr.engines.openvino import OpenVINO
 from qartsr.errors import QartsrError
 from qartsr.models import Backbone, State, constants, fold_constants, load_model, run_segments, save_model

@@ -15,7 +15,7 @@ from PIL import Image
 
 from qartsr import OneStepSRPipeline, QartsrError
 from qartsr.engines import demand_known, engine_names
-from qartsr.engines.simulated import Simulated
+from qartsr.engines.interface import Simulated
 from qartsr.files import read_json, sha256_file, sha256_tree, write_json
 from qartsr.models import OneStepSR, save_model
 from qartsr.packing import load_package, read_header, write_package

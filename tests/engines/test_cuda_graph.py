@@ -9,8 +9,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-from qartsr.engines import triton_graph
-from qartsr.engines.triton_graph import Cast, Replay
+from qartsr.engines import triton
+from qartsr.engines.triton import Cast, Replay
 
 
 def test_the_component_sees_its_precision_and_the_caller_keeps_his() -> None:
@@ -45,7 +45,7 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(tuple(value.shape for value in inputs))
         return Recorded(self._forward, inputs, torch.empty_like(inputs[0]))
 
-    monkeypatch.setattr(triton_graph.Replay, "_capture", capture)
+    monkeypatch.setattr(triton.Replay, "_capture", capture)
     return made
 
 

@@ -1,4 +1,4 @@
-"""What an engine is."""
+"""What an engine is, and the one that needs nothing."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ class Engine(Protocol):
         ``model`` lies on the device :meth:`refusal` was asked about, and the result must.
         """
         ...
+
+
+class Simulated:
+    """The model as loaded: packed layers decode their codes and compute in fp32; any device."""
+
+    name: ClassVar[str] = "simulated"
+
+    def refusal(self, model: Backbone, device: torch.device) -> str | None:
+        """Never refuses."""
+        return None
+
+    def prepare(self, model: Backbone) -> OneStepSR:
+        """The model itself."""
+        return model
