@@ -8,8 +8,8 @@ from qartsr.config import load_params
 from qartsr.files import read_json, sha256_file, write_json, write_text
 from qartsr.models import Backbone, load_model
 from qartsr.packing import PackedLayer, add_graphs, inspect, load_package, model_card, prove_equal, write_package
-from qartsr.packing.layer_table import layer_facts
 from qartsr.packing.supports import unsupported_reason
+from qartsr.packing.verify import layer_facts
 from qartsr.quantize import load_state
 from qartsr.tracking import open_run
 from qartsr.training.determinism import prepare

@@ -1,4 +1,7 @@
-"""The head of a package: recognised, bounded, verified and parsed before anything is allocated."""
+"""The head of a package: recognised, bounded, verified and parsed before anything is allocated.
+
+The table of tensors, which is safetensors', is judged here as far as it can be before a byte of them is read.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,55 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from qartsr.artifact.base import Config
 from qartsr.artifact.spec import LayerSpec
-from qartsr.artifact.table import Table, read_table
 from qartsr.errors import QartsrError, short
 from qartsr.files import reading
+
+_AGAIN = "fetch or make the package again"
+
+
+class TensorEntry(Config):
+    """Where one tensor lies, and what the file claims it is."""
+
+    dtype: str
+    shape: tuple[int, ...] = Field(max_length=8)
+    data_offsets: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.data_offsets[1] - self.data_offsets[0]
+
+
+Table = dict[str, TensorEntry]
+_TABLE = TypeAdapter(Table)
+
+
+def read_table(raw: dict[str, Any], size: int, where: str) -> Table:
+    """Check that the tensors lie one behind the other and fill ``size`` bytes, so nobody believes an absurd one.
+
+    Raises QartsrError otherwise. Shapes are what the file claims; whoever uses them compares them with the structure.
+    """
+    try:
+        table = _TABLE.validate_python(raw)
+    except ValidationError as error:
+        raise _unusable(where) from error
+    position = 0
+    for start, end in sorted(entry.data_offsets for entry in table.values()):
+        if not position == start <= end:
+            raise _unusable(where)
+        position = end
+    if position != size:
+        raise QartsrError(f"holds {size} bytes of tensors where {position} are announced", where, _AGAIN)
+    return table
+
+
+def _unusable(where: str) -> QartsrError:
+    return QartsrError("is damaged: its table of tensors is unusable", where, _AGAIN)
+
 
 SCHEMA_VERSION = 2
 """What is written; 1, without rotations, ranges per token and graphs, is read too."""
@@ -24,7 +69,6 @@ MAGIC = b'{"__metadata__":{"qartsr":"{\\"checksum\\":\\"'
 
 _LENGTH, _DIGITS, _LIMIT = 8, 64, 64 << 20
 _BLANK = "0" * _DIGITS
-_AGAIN = "fetch or make the package again"
 
 
 class LayerEntry(Config):

@@ -10,7 +10,7 @@ A recipe is a base and changes, joined by ``|``:
 
     turned                  matrix transposed
     negative                times -1
-    phase A B               (O, C, 3, 3) -> (O, C, 2, 2), see :mod:`qartsr.export.upsampled`
+    phase A B               (O, C, 3, 3) -> (O, C, 2, 2), see :mod:`qartsr.export.polyphase`
     heads H                 (1, N, H d) -> (1, H, N, d)
     shape A,B,...           reshaped
 """

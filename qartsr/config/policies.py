@@ -20,7 +20,7 @@ class STCAConfig(Config):
 
     Every calibration image, or clip, votes: +1 where the complexity is at or above the ``upper`` quantile over all
     layers and images, -1 at or below the ``lower``; of a clip the spatial and the temporal one must both be. Layers
-    whose input has one position ask for the minimum and do not count. See :mod:`qartsr.quantize.ranks`.
+    whose input has one position ask for the minimum and do not count. See :mod:`qartsr.quantize.budgets`.
     """
 
     kind: Literal["stca"] = "stca"

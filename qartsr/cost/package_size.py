@@ -20,8 +20,7 @@ from qartsr.branches import branch_layout
 from qartsr.config.parts import HadamardConfig, TransformConfig
 from qartsr.layer import weight_groups
 from qartsr.models import Backbone, architecture
-from qartsr.packing.plans import entries
-from qartsr.packing.structure import structure
+from qartsr.packing.structure import entries, structure
 from qartsr.quantize import LayerPlan, Plan, quantizable
 from qartsr.tensor_file import Entry, file_size
 from qartsr.transforms import block_order

@@ -13,8 +13,8 @@ from qartsr.export.graph import Graph, Ref
 from qartsr.export.layers import write_float, write_layer
 from qartsr.export.norms import Norm, NormWriter
 from qartsr.export.ops import ATTENTION, BY_RANK, WRITERS, write_attention
+from qartsr.export.polyphase import fuses, write_upsampled
 from qartsr.export.trace import Trace
-from qartsr.export.upsampled import fuses, write_upsampled
 from qartsr.layer import Conv2dOp, LinearOp
 from qartsr.packing import PackedLayer
 

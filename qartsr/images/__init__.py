@@ -1,10 +1,8 @@
 """Image files, bytes, arrays and Pillow images in, image files out: the same for every door of the project."""
 
-from qartsr.images.inputs import Some, as_image
-from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque
+from qartsr.images.inputs import SCALE, Some, as_image, read_rgb, upsample
+from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque, resized
 from qartsr.images.read import READABLE, TooLargeError, decode_image, is_image, read_image
-from qartsr.images.resize import resized
-from qartsr.images.rgb import SCALE, read_rgb, upsample
 from qartsr.images.write import check_target, demand_format, encode_like, encode_png, target_name, write_image
 
 __all__ = [

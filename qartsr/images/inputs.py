@@ -1,4 +1,4 @@
-"""What a pipeline takes for an image: a picture, Pillow's, an array, or the path of a file."""
+"""What is taken for an image: by a pipeline a picture, Pillow's, an array, or a path; in training RGB files only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from qartsr.errors import QartsrError
-from qartsr.images.picture import Picture, as_picture, narrowed
+from qartsr.images.picture import Picture, as_picture, narrowed, opaque
 from qartsr.images.read import decode_image, read_image
 from qartsr.images.wide import depth
 
@@ -84,3 +84,27 @@ def _of_array(pixels: np.ndarray[Any, Any]) -> Picture:
         wide = np.ascontiguousarray(shaped)
         return Picture.of(narrowed(wide), {}, wide)
     return Picture.of(Image.fromarray(np.ascontiguousarray(shaped[..., 0] if shaped.shape[2] == 1 else shaped)), {})
+
+
+SCALE = 4
+
+
+def read_rgb(path: Path, round_wide: bool = False, max_pixels: int | None = None) -> Image.Image:
+    """A file as 8-bit RGB, upright. Grey, palette and CMYK images are converted, an opaque alpha channel is dropped.
+
+    Raises QartsrError for an unreadable file, for pixels that are transparent, hence without a colour, and, unless
+    ``round_wide``, for 16 bits per channel: rounding them changes results, so it is left to the owner of the data.
+    """
+    image = read_image(path, max_pixels=max_pixels)
+    if not round_wide and (image.wide is not None or any("16 bits" in note for note in image.notes)):
+        raise QartsrError(
+            f"is not an 8-bit image (16 bits, {image.mode})", str(path), "convert it to 8 bits per channel"
+        )
+    if not opaque(image):
+        raise QartsrError("has transparent pixels", str(path), "flatten it onto a background")
+    return image.convert("RGB")
+
+
+def upsample(lr: Image.Image) -> Image.Image:
+    """x4, Pillow bicubic on 8-bit: the network's input (OSEDiff)."""
+    return lr.resize((lr.width * SCALE, lr.height * SCALE), Image.Resampling.BICUBIC)

@@ -1,13 +1,12 @@
 """Integer codes, packed layers, and the package file they travel in."""
 
 from qartsr.packing.bits import pack_bits, packed_size, unpack_bits
-from qartsr.packing.card import model_card
-from qartsr.packing.convert import pack_layer, pack_model
-from qartsr.packing.inventory import Inventory, inspect
-from qartsr.packing.layer_table import layer_facts
+from qartsr.packing.model_card import model_card
+from qartsr.packing.pack import pack_layer, pack_model
 from qartsr.packing.package import add_graphs, load_package, open_package, read_header, write_package
 from qartsr.packing.packed_layer import PackedLayer
-from qartsr.packing.proof import prove_equal
+from qartsr.packing.size_breakdown import Inventory, inspect
+from qartsr.packing.verify import layer_facts, prove_equal
 
 __all__ = [
     "Inventory",

@@ -16,9 +16,8 @@ from qartsr.errors import QartsrError, short
 from qartsr.files import write_bytes
 from qartsr.models import Backbone, architecture, constants
 from qartsr.models.defaults import usual_defaults
-from qartsr.packing.convert import pack_model
-from qartsr.packing.plans import entries
-from qartsr.packing.structure import structure
+from qartsr.packing.pack import pack_model
+from qartsr.packing.structure import entries, structure
 from qartsr.quantize import Plan
 
 _BESIDE = {TENSOR}

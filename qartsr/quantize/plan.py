@@ -16,8 +16,7 @@ from qartsr.config.policies import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.models import Backbone
-from qartsr.quantize.precision import allocate_bits
-from qartsr.quantize.ranks import allocate_ranks, as_voted, complexities, votes
+from qartsr.quantize.budgets import allocate_bits, allocate_ranks, as_voted, complexities, votes
 from qartsr.quantize.select import matching, quantizable
 from qartsr.transforms import TRANSFORMS
 

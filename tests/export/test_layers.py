@@ -10,7 +10,7 @@ from qartsr.artifact.spec import LayerSpec
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph
 from qartsr.export.layers import GRAPHS, write_layer
-from qartsr.export.upsampled import fuses, write_upsampled
+from qartsr.export.polyphase import fuses, write_upsampled
 from qartsr.layer import Conv2dOp, LinearOp
 from qartsr.packing import PackedLayer, pack_bits, pack_layer
 from qartsr.packing.supports import unsupported_reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from qartsr.config.schema import BackboneConfig
-from qartsr.packing.card import LICENCES
+from qartsr.packing.model_card import LICENCES
 
 
 def test_every_kind_of_backbone_has_a_licence() -> None:

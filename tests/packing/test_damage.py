@@ -19,7 +19,7 @@ from qartsr.artifact.header import SCHEMA_VERSION, read_head, sealed
 from qartsr.errors import QartsrError
 from qartsr.packing import inspect, load_package, write_package
 from qartsr.packing import package as package_module
-from qartsr.packing.plans import plan_of
+from qartsr.packing.structure import plan_of
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 FAST = settings(max_examples=50)

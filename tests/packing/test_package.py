@@ -17,7 +17,7 @@ from qartsr.artifact.header import MAGIC, metadata, read_head, sealed
 from qartsr.errors import QartsrError
 from qartsr.models import is_folded
 from qartsr.packing import inspect, load_package, read_header, write_package
-from qartsr.packing.plans import plan_of
+from qartsr.packing.structure import plan_of
 from tests.packing.tiny import network_input, quantize, quantized, recipe, tiny_model
 
 NONE = {"kind": "none"}

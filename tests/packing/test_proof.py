@@ -12,7 +12,7 @@ from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer, layer_facts, load_package, prove_equal, write_package
 from qartsr.packing.packed_layer import PackedTensor
-from qartsr.packing.proof import seeded_images
+from qartsr.packing.verify import seeded_images
 from qartsr.quantize import quant_layers
 from tests.packing.tiny import quantize, recipe, tiny_model
 

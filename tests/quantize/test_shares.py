@@ -17,8 +17,15 @@ from qartsr.config.policies import STCAConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.quantize import Plan, plan
-from qartsr.quantize.precision import allocate_bits, scheduled_bits
-from qartsr.quantize.ranks import allocate_ranks, as_voted, complexities, complexity, votes
+from qartsr.quantize.budgets import (
+    allocate_bits,
+    allocate_ranks,
+    as_voted,
+    complexities,
+    complexity,
+    scheduled_bits,
+    votes,
+)
 from qartsr.quantizers import KAPPA
 from tests.quantize.small import batches, method, small
 
