@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from qartsr.errors import QartsrError
+from qartsr.upscale.model_source import register_resolver
 from qartsr.upscale.pipeline import OneStepSRPipeline
-from qartsr.upscale.sources import register_resolver
 
 __all__ = ["OneStepSRPipeline", "QartsrError"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from qartsr.config import load_params
 from qartsr.files import sha256_tree
 from qartsr.models import load_model, save_model
-from qartsr.models.osediff import load_osediff
 from qartsr.models.peft import load_hypir, load_omgsr
 from qartsr.models.sd3_dit import sample_dit
 from qartsr.models.sd3_dit.tsdsr import load_tsdsr
+from qartsr.models.sd_unet.osediff import load_osediff
 from qartsr.models.sd_unet.video import video_backbone
 from qartsr.tracking import open_run
 from stages._stage import arguments, stage

@@ -133,7 +133,7 @@ def _done(
 def _package(model: str, digest: str) -> bytes:
     """The file, which other machines need not have."""
     from qartsr.files import reading, sha256_bytes
-    from qartsr.upscale.sources import local
+    from qartsr.upscale.model_source import local
 
     path = local(model)
     file = path / "model.safetensors" if path.is_dir() else path

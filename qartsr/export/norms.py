@@ -1,6 +1,6 @@
 """GroupNorm in a graph, in three ways: by itself, with moments observed, with moments imposed.
 
-An image in tiles shares the moments of every GroupNorm (:mod:`qartsr.upscale.statistics`); a graph has no modules to
+An image in tiles shares the moments of every GroupNorm (:mod:`qartsr.upscale.shared_norms`); a graph has no modules to
 hook into, so what is observed is an output and what is imposed is an input, by the norm's name.
 """
 

@@ -5,7 +5,7 @@
           Pillow does
     pad   the picture continued by mirroring, to the sides the network takes; sides of a few pixels are first continued
           at both ends
-    fix   cut, clamp, colour fix (:mod:`qartsr.models.align`), clamp
+    fix   cut, clamp, colour fix (:mod:`qartsr.models.colour_fix`), clamp
 
 Everything equals :func:`qartsr.upscale.upscale_image` of an 8-bit RGB picture that is no larger than a tile, up to
 fp32 rounding, where sides are known; where they vary they are continued to larger multiples.

@@ -20,7 +20,6 @@ from qartsr.export.layers import input_of
 from qartsr.export.norms import Norm, NormWriter, imposed, observed, plain
 from qartsr.export.parts import PARTS, step, trace_part, write_part
 from qartsr.models import Backbone
-from qartsr.models.load import load_of
 from qartsr.packing import PackedLayer
 
 Array = NDArray[Any]
@@ -57,7 +56,7 @@ class _Met(NamedTuple):
 
 def facts(model: Backbone) -> dict[str, Any]:
     """Numbers of :class:`qartsr.artifact.graphs.Facts`, but for norms and graphs."""
-    load = load_of(model)
+    load = model.facts.load
     return {
         "linear": load.linear,
         "square": load.square,

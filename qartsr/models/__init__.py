@@ -1,7 +1,7 @@
 """One-step networks: what they are to everybody else, their kinds (a folder each), colour fix and storage."""
 
 from qartsr.artifact.header import is_folded
-from qartsr.models.align import align
+from qartsr.models.colour_fix import align
 from qartsr.models.constants import Constant, constants, fold_constants, place_constants
 from qartsr.models.folder import architecture, blank, load_model, save_model, skeleton
 from qartsr.models.interface import Backbone, Facts, OneStepSR, Segment, State, Step, run_segments

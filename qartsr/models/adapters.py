@@ -5,13 +5,28 @@ An adapted component has the parameter names that peft gives it, so the keys of 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.models.lora import ALPHA, PUBLISHED, Adapters
 
+ALPHA = 8.0
+"""peft's default ``lora_alpha``, which OSEDiff never sets: W + (8 / rank) B A."""
+PUBLISHED = "use the published osediff.pkl"
 _TOGETHER = "check that base and LoRA belong together"
+
+
+class Adapters(NamedTuple):
+    """The trained weights of one component."""
+
+    rank: int
+    state: dict[str, Tensor]
+    """by the checkpoint's own keys, which are those of the adapted component"""
+    where: str
+    """file and field, for errors"""
+    alpha: float = ALPHA
 
 
 class Adapted(nn.Module):

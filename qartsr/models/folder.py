@@ -1,6 +1,7 @@
 """One model folder: diffusers' own layout for each part (``unet/`` and ``vae/``), the context, and qartsr.json.
 
-Models of another kind than Stable Diffusion's say so in qartsr.json and in a package's architecture: ``kind``.
+The kinds of backbones are known here. Models of another kind than Stable Diffusion's say so in qartsr.json and in a
+package's architecture: ``kind``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from qartsr.errors import QartsrError
 from qartsr.files import read_object, replacing_folder, write_json
 from qartsr.models.defaults import usual_defaults
 from qartsr.models.interface import Backbone
-from qartsr.models.kinds import DEFAULT, kind_of
+from qartsr.models.sd3_dit.model import SD3DiT
+from qartsr.models.sd_unet.model import SDUNet
 
 SETTINGS, CONTEXT = "qartsr.json", "context.safetensors"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -124,3 +126,17 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise QartsrError(f"cannot be read ({error})", str(path), "make the model again, or check the path") from error
+
+
+KINDS: Mapping[str, type[Backbone]] = {kind.kind: kind for kind in (SDUNet, SD3DiT)}
+DEFAULT = SDUNet.kind
+"""of a model that does not say: those made before there were others"""
+
+
+def kind_of(stored: Mapping[str, Any]) -> type[Backbone]:
+    """The class of a model from its architecture or its qartsr.json. Raises QartsrError for an unknown kind."""
+    name = stored.get("kind", DEFAULT)
+    if name not in KINDS:
+        what = f"is of the unknown kind {name!r}; known: {', '.join(KINDS)}"
+        raise QartsrError(what, "the model", "update qartsr, or make the model again")
+    return KINDS[name]

@@ -15,7 +15,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from qartsr.models.align import align
+from qartsr.artifact.load import Load
+from qartsr.models.colour_fix import align
+
+_FLOAT, _LIVE, _SCORES = 4, 3, 2
 
 
 class Step(NamedTuple):
@@ -71,6 +74,12 @@ class Facts(NamedTuple):
     """longest side of an output that it is meant for, a transformer's own size; 0: any"""
     frames: int = 1
     """consecutive frames whose latents the denoiser sees: 2 of a model of clips, that of the frame before first"""
+
+    @property
+    def load(self) -> Load:
+        """Three activations of the widest layer at full size, and two matrices of scores of the largest attention."""
+        square = self.attention * _SCORES * _FLOAT / self.factor**4
+        return Load(self.widest * _FLOAT * _LIVE, square, self.window)
 
 
 class OneStepSR(nn.Module, ABC):
@@ -173,7 +182,7 @@ class Backbone(OneStepSR, ABC):
     """A network of torch modules, all of whose parts have a name.
 
     A new kind is one folder: a final class with these members, the models of that kind that we know by name, and a
-    line in :mod:`qartsr.models.kinds`. ``context``: (1, N, D) fixed prompt embedding; no text encoder is in the model.
+    line in :mod:`qartsr.models.folder`. ``context``: (1, N, D) fixed prompt embedding; no text encoder is in the model.
     """
 
     kind: ClassVar[str]

@@ -17,12 +17,9 @@ from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_object
-from qartsr.models.adapters import attach, fold
-from qartsr.models.base import base_folder
-from qartsr.models.components import load_components
-from qartsr.models.lora import Adapters
+from qartsr.models.adapters import Adapters, attach, fold
 from qartsr.models.sd_unet.model import SDUNet
-from qartsr.models.text import prompt_embedding
+from qartsr.models.sd_unet.pretrained import base_folder, load_components, prompt_embedding
 
 OMGSR_TIMESTEP, HYPIR_TIMESTEP = 273, 200
 _DO = "use the files that are published"
@@ -38,7 +35,7 @@ def load_omgsr(
     revision: str | None = None,
     sha256: Mapping[str, str] | None = None,
 ) -> SDUNet:
-    """OMGSR-S at 512 pixels, as :func:`qartsr.models.osediff.load_osediff` gives OSEDiff.
+    """OMGSR-S at 512 pixels, as :func:`qartsr.models.sd_unet.osediff.load_osediff` gives OSEDiff.
 
     ``lora``: folder with ``unet_lora_adapter`` and ``vae_encoder_lora_adapter``, each with adapter_config.json and
     adapter_model.safetensors. Raises QartsrError naming what is missing or unfitting.

@@ -19,10 +19,9 @@ from qartsr.config.schema import ComputeConfig
 from qartsr.config.training import CropPhase
 from qartsr.models import Backbone, load_model, save_model
 from qartsr.models.adapters import fold
-from qartsr.models.components import load_unet, load_vae
 from qartsr.models.folder import CONTEXT
 from qartsr.models.sd_unet import SDUNet
-from qartsr.models.text import has_text_encoder, prompt_embedding
+from qartsr.models.sd_unet.pretrained import has_text_encoder, load_unet, load_vae, prompt_embedding
 from qartsr.training.adapter_layers import adapt_model, save_adapters
 from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import Source, source

@@ -2,7 +2,7 @@
 
 Doing it after the tiles are joined, on the whole image, also removes most of what tiles disagree on: a tile's own
 brightness is a low frequency, and low frequencies come from the input. The fixes are those of
-:mod:`qartsr.models.align`, which trains with them.
+:mod:`qartsr.models.colour_fix`, which trains with them.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _adain(bands: Iterable[Floats], lq: NDArray[Any]) -> Iterator[Floats]:
 
 
 class _Moments:
-    """Mean and standard deviation per channel, (3, 1, 1) float64, with the epsilon of :mod:`qartsr.models.align`."""
+    """Mean and standard deviation per channel, (3, 1, 1) float64, epsilon as in :mod:`qartsr.models.colour_fix`."""
 
     def __init__(self) -> None:
         self._count, self._total, self._squares = 0, np.zeros(3), np.zeros(3)

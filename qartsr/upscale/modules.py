@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from qartsr.artifact.load import Load
 from qartsr.models import OneStepSR
 from qartsr.models.defaults import usual_defaults
-from qartsr.models.load import load_of
 from qartsr.models.moments import ModuleNorms
 from qartsr.runtime.moments import Norms
 from qartsr.upscale.memory import LatentMemory
@@ -31,7 +30,7 @@ class ModuleNetwork:
     @property
     def load(self) -> Load:
         """What a run needs of memory."""
-        return load_of(self._model)
+        return self._model.facts.load
 
     @usual_defaults()
     def runner(self, size: tuple[int, int], seed: int | None, memory: LatentMemory | None = None) -> Run:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qartsr.errors import QartsrError
+from qartsr.upscale.model_source import WEIGHTS, Origin, Package, is_floating, open_source
 from qartsr.upscale.network import Network
-from qartsr.upscale.origin import WEIGHTS, Origin, Package, is_floating, open_source
 
 if TYPE_CHECKING:
     from qartsr.models import OneStepSR

@@ -13,12 +13,12 @@ from qartsr.errors import QartsrError
 from qartsr.images import SCALE, Picture, Some, as_image
 from qartsr.images.metadata import kept
 from qartsr.models import OneStepSR
-from qartsr.models.base import MIRROR
-from qartsr.models.osediff import load_osediff
+from qartsr.models.sd_unet.osediff import load_osediff
+from qartsr.models.sd_unet.pretrained import MIRROR
 from qartsr.upscale.device import choose_device
 from qartsr.upscale.enlarge import visible
 from qartsr.upscale.official import Tiling, restore_image
-from qartsr.upscale.official.sizes import enlarged
+from qartsr.upscale.official.image import enlarged
 from qartsr.upscale.tiling import OVERLAP, TILE, Report, silent, upscale_image, usable
 from qartsr.upscale.unfinished import Resume
 

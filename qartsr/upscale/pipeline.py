@@ -17,12 +17,11 @@ from qartsr.images import (
     as_image,
 )
 from qartsr.upscale.device import floating
-from qartsr.upscale.diffusers_manners import Floats, More, as_array, both, drawn
+from qartsr.upscale.diffusers_calls import Floats, More, as_array, both, drawn
 from qartsr.upscale.memory import ClipRestorer, LatentMemory
+from qartsr.upscale.model_source import Memory, Origin, is_package, local, save
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.opened import open_model
-from qartsr.upscale.origin import Memory, Origin, is_package, save
-from qartsr.upscale.sources import local
 from qartsr.upscale.tile_size import tile_for
 from qartsr.upscale.tiling import OVERLAP, ROUNDS, Report, silent, upscale_image, usable
 from qartsr.upscale.unfinished import Resume

@@ -1,9 +1,9 @@
 """How large a tile should be: none at all while the memory allows it, else the one that costs least.
 
 A tiled picture is run through the network up to three times: in two rounds of at most 16 tiles to observe
-(:mod:`qartsr.upscale.statistics`), and once for the picture. So tiles cost about three times what they save until there
-are many more than 16; what makes a whole picture expensive is the memory of attention, which grows with its square.
-The choice depends on model and picture only, never on the machine, so that results do not.
+(:mod:`qartsr.upscale.shared_norms`), and once for the picture. So tiles cost about three times what they save until
+there are many more than 16; what makes a whole picture expensive is the memory of attention, which grows with its
+square. The choice depends on model and picture only, never on the machine, so that results do not.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ LR image -> bicubic x4 -> overlapping tiles, faded into each other -> colour fix
 a band of its height, an output pixel costs about 10 bytes of memory, 16 with the AdaIN fix.
 
 What tiling changes: GroupNorm would see one tile only, so tiles share the statistics of up to PROBES tiles that are run
-beforehand (:mod:`qartsr.upscale.statistics`). Convolutions see zeros beyond a tile's edge and attention sees one tile:
+beforehand (:mod:`qartsr.upscale.shared_norms`). Convolutions see zeros beyond a tile's edge, attention sees one tile:
 the fading hides that. A tiled image is close to the untiled one, not equal to it; an image no larger than one tile is
 not tiled and exactly the network's.
 """
@@ -25,13 +25,13 @@ from qartsr.upscale.enlarge import enlarged, like
 from qartsr.upscale.memory import LatentMemory
 from qartsr.upscale.network import Network, network_of
 from qartsr.upscale.places import Place, cut, grid, spread
-from qartsr.upscale.statistics import observe
+from qartsr.upscale.shared_norms import observe
 from qartsr.upscale.unfinished import LEAST, Resume, Row, Unfinished
 
 PROBES = 16
 """At most so many tiles, evenly spread, are run beforehand for their statistics."""
 ROUNDS = 2
-"""How often: see :mod:`qartsr.upscale.statistics`."""
+"""How often: see :mod:`qartsr.upscale.shared_norms`."""
 
 Report = Callable[[int, int], None]
 """Called after each run of the network with the number of runs done and their total."""

@@ -23,7 +23,7 @@ from qartsr.evaluate.pictures import error_map, fitted
 from qartsr.images import SCALE, Picture, check_target, read_image, target_name, upsample, write_image
 from qartsr.metrics.luma import psnr_y
 from qartsr.release.leaderboard import leaderboard
-from qartsr.upscale.sources import local
+from qartsr.upscale.model_source import local
 
 BICUBIC, ORIGINAL, FP = "bicubic", "original", "floating point"
 Load = Callable[[str], OneStepSRPipeline]

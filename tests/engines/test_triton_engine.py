@@ -19,7 +19,7 @@ from qartsr.kernels.plain import PlainKernels
 from qartsr.models import OneStepSR
 from qartsr.packing import PackedLayer, load_package, write_package
 from qartsr.upscale.network import network_of
-from qartsr.upscale.statistics import observe
+from qartsr.upscale.shared_norms import observe
 from tests.packing.tiny import network_input, quantize, recipe, tiny_model
 
 PLAIN = PlainKernels()

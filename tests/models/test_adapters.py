@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from qartsr.models.adapters import Adapted, attach, fold
-from qartsr.models.components import load_unet, load_vae
-from qartsr.models.lora import ALPHA, read_lora
-from qartsr.models.osediff import load_osediff
+from qartsr.models.adapters import ALPHA, Adapted, attach, fold
+from qartsr.models.sd_unet.osediff import load_osediff, read_lora
+from qartsr.models.sd_unet.pretrained import load_unet, load_vae
 
 LAYERS = [
     nn.Linear(6, 4),

@@ -11,7 +11,7 @@ import pytest
 from qartsr.config.schema import OSEDiffBackboneConfig
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
-from qartsr.models.base import MIRROR, PARTS, PUBLISHED, base_folder
+from qartsr.models.sd_unet.pretrained import MIRROR, PARTS, PUBLISHED, base_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

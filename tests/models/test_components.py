@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qartsr.errors import QartsrError
-from qartsr.models.components import load_components
-from qartsr.models.text import prompt_embedding, text_encoder, tokens
+from qartsr.models.sd_unet.pretrained import load_components, prompt_embedding, text_encoder, tokens
 from tests.models.little import write_base
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from qartsr.errors import QartsrError
 from qartsr.models.adapters import attach
-from qartsr.models.components import load_unet
-from qartsr.models.lora import read_lora
+from qartsr.models.sd_unet.osediff import read_lora
+from qartsr.models.sd_unet.pretrained import load_unet
 from tests.models.little import checkpoint
 
 Content = dict[str, Any]

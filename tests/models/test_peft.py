@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.models.components import load_unet, load_vae
 from qartsr.models.peft import load_hypir, load_omgsr
+from qartsr.models.sd_unet.pretrained import load_unet, load_vae
 from qartsr.models.sd_unet.schedule import alphas_cumprod
 
 ENDS = ("to_k", "to_q", "to_v", "to_out.0", "conv1", "proj_in")

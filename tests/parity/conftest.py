@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.models import OneStepSR
-from qartsr.models.osediff import load_osediff
+from qartsr.models.sd_unet.osediff import load_osediff
 from qartsr.upscale import read_image
 from qartsr.upscale.official import Trace, restore
+from qartsr.upscale.official.image import network_input, network_size
 from qartsr.upscale.official.network import draw
-from qartsr.upscale.official.sizes import network_input, network_size
 from tests.parity.cases import PROCESS_SIZE, PROMPT, Case, seed
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from qartsr.models import OneStepSR
-from qartsr.models.text import text_encoder, tokens
+from qartsr.models.sd_unet.pretrained import text_encoder, tokens
 from qartsr.upscale.official import Tiling, restore
 from tests.parity.cases import CASES, PROMPT, RELATIVE, relative, tensors
 

@@ -15,7 +15,7 @@ from qartsr.cli.osediff_options import add_options, osediff_options
 from qartsr.data.pairs import image_tensor
 from qartsr.models import OneStepSR
 from qartsr.upscale import read_image
-from qartsr.upscale.official.colour import finish
+from qartsr.upscale.official.image import finish
 from qartsr.upscale.osediff import OSEDiffPipeline
 from tests.parity.cases import CASES, FOUR, GREY, IDS, PAIRS, PROCESS_SIZE, PROMPT, SHARE, Case, levels, seed
 from tests.parity.conftest import Run

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.models import OneStepSR
-from qartsr.models.text import text_encoder, tokens
+from qartsr.models.sd_unet.pretrained import text_encoder, tokens
 from qartsr.upscale.official import restore
+from qartsr.upscale.official.image import network_input, network_size
 from qartsr.upscale.official.network import draw
-from qartsr.upscale.official.sizes import network_input, network_size
 from tests.parity.cases import CASES, IDS, PAIRS, PROCESS_SIZE, PROMPT, Case, close, relative, seed, tensors
 from tests.parity.conftest import Run
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from qartsr.models import OneStepSR
 from qartsr.models.adapters import Adapted
-from qartsr.models.text import prompt_embedding
-from qartsr.upscale.official.latent_tiles import weights
+from qartsr.models.sd_unet.pretrained import prompt_embedding
+from qartsr.upscale.official.tiled_unet import weights
 from tests.parity.cases import RELATIVE, prompts, relative
 
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from qartsr.config.retrain import AdaptersConfig
-from qartsr.models.adapters import Adapted, attach, fold
-from qartsr.models.lora import Adapters
+from qartsr.models.adapters import Adapted, Adapters, attach, fold
 from qartsr.models.sd_unet.model import SDUNet, lora_targets
 from qartsr.training.adapter_layers import adapt, adapt_model, save_adapters
 from qartsr.training.determinism import generator

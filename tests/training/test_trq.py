@@ -14,10 +14,9 @@ from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.data import write_dataset
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR, load_model, save_model
-from qartsr.models.adapters import attach, fold
-from qartsr.models.components import load_unet, load_vae
-from qartsr.models.lora import Adapters
-from qartsr.models.osediff import load_osediff
+from qartsr.models.adapters import Adapters, attach, fold
+from qartsr.models.sd_unet.osediff import load_osediff
+from qartsr.models.sd_unet.pretrained import load_unet, load_vae
 from qartsr.training.batches import source
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.distributed import MicroBatching, World

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qartsr.errors import QartsrError
-from qartsr.upscale.official import Tiling, latent_tiles, lockstep, restore
-from qartsr.upscale.official.sizes import enlarged, network_size
-from qartsr.upscale.official.vae_tiles import spans
+from qartsr.upscale.official import Tiling, restore, tiled_unet, tiled_vae
+from qartsr.upscale.official.image import enlarged, network_size
+from qartsr.upscale.official.tiled_vae import spans
 from tests.packing.tiny import tiny_model
 
 
@@ -62,7 +62,7 @@ def test_vae_tiles_of_the_published_defaults() -> None:
 @settings(max_examples=200)
 def test_latent_tiles_cover(size: int, tile: int, overlap: int) -> None:
     tile = min(tile, size)
-    begins = latent_tiles.starts(size, tile, min(overlap, tile - 1))
+    begins = tiled_unet.starts(size, tile, min(overlap, tile - 1))
     assert begins[0] == 0 and begins[-1] == size - tile
     assert all(0 < after - before <= tile for before, after in itertools.pairwise(begins))
 
@@ -72,15 +72,15 @@ def test_one_tile_more_than_the_threshold() -> None:
     model, calls = tiny_model(), list[int]()
     model.unet.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
-        untiled = latent_tiles.predict_noise(model, torch.zeros(1, 4, 8, 18), 12, 4)
+        untiled = tiled_unet.predict_noise(model, torch.zeros(1, 4, 8, 18), 12, 4)
         assert (len(calls), untiled.shape) == (1, (1, 4, 8, 18))
-        latent_tiles.predict_noise(model, torch.zeros(1, 4, 8, 19), 12, 4)
-    assert len(calls) == 1 + len(latent_tiles.starts(19, 8, 4))
+        tiled_unet.predict_noise(model, torch.zeros(1, 4, 8, 19), 12, 4)
+    assert len(calls) == 1 + len(tiled_unet.starts(19, 8, 4))
 
 
 def test_latent_tiles_that_never_end_are_refused() -> None:
     with pytest.raises(QartsrError, match="tiles of 8 cannot overlap by 8"):
-        latent_tiles.predict_noise(tiny_model(), torch.zeros(1, 4, 8, 90), 20, 8)
+        tiled_unet.predict_noise(tiny_model(), torch.zeros(1, 4, 8, 90), 20, 8)
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +92,16 @@ def vae() -> AutoencoderKL:
         return AutoencoderKL(**blocks, block_out_channels=(32, 64), norm_num_groups=32).eval().requires_grad_(False)
 
 
-def test_lockstep_of_one_tile_is_the_network(vae: AutoencoderKL) -> None:
+def test_tiled_vae_of_one_tile_is_the_network(vae: AutoencoderKL) -> None:
     x = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
     z = torch.randn(1, 4, 9, 7, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(lockstep.run(lockstep.encoder(vae), [x])[0], vae.encoder(x), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(lockstep.run(lockstep.decoder(vae), [z])[0], vae.decoder(z), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tiled_vae.run(tiled_vae.encoder(vae), [x])[0], vae.encoder(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tiled_vae.run(tiled_vae.decoder(vae), [z])[0], vae.decoder(z), rtol=1e-4, atol=1e-4)
 
 
-def test_lockstep_of_equal_tiles_is_the_network_on_each(vae: AutoencoderKL) -> None:
+def test_tiled_vae_of_equal_tiles_is_the_network_on_each(vae: AutoencoderKL) -> None:
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    for output in lockstep.run(lockstep.encoder(vae), [x, x, x]):
+    for output in tiled_vae.run(tiled_vae.encoder(vae), [x, x, x]):
         torch.testing.assert_close(output, vae.encoder(x), rtol=1e-4, atol=1e-4)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from qartsr.cli.osediff_options import _NAMES, add_options, osediff_options
 from qartsr.cli.upscale import UPSCALE
 from qartsr.errors import QartsrError
-from qartsr.models.osediff import load_osediff
+from qartsr.models.sd_unet.osediff import load_osediff
 from qartsr.upscale import OVERLAP, TILE, upscale_image
 from qartsr.upscale.osediff import OSEDiffOptions, OSEDiffPipeline
 from tests.models.little import checkpoint, write_base

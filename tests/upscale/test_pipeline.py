@@ -20,7 +20,7 @@ from qartsr.files import read_json, sha256_file, sha256_tree, write_json
 from qartsr.models import OneStepSR, save_model
 from qartsr.packing import load_package, read_header, write_package
 from qartsr.upscale import upscale_image
-from qartsr.upscale.sources import local, register_resolver
+from qartsr.upscale.model_source import local, register_resolver
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 RNG = np.random.default_rng(0)
@@ -252,7 +252,7 @@ def test_addresses(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(address)
         return package
 
-    monkeypatch.setattr("qartsr.upscale.sources._RESOLVERS", {})
+    monkeypatch.setattr("qartsr.upscale.model_source._RESOLVERS", {})
     register_resolver("hub", resolve)
     assert OneStepSRPipeline.from_pretrained("hub:/NAME").engine and asked == ["hub:/NAME"]
     assert local("C:/models") == Path("C:/models")

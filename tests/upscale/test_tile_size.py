@@ -9,7 +9,6 @@ from PIL import Image
 from qartsr import OneStepSRPipeline
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
-from qartsr.models.load import load_of
 from qartsr.models.sd_unet import sample_backbone
 from qartsr.synthetic import ARCHITECTURES, blank
 from qartsr.upscale import tile_size, upscale_image
@@ -24,7 +23,7 @@ def model(request: pytest.FixtureRequest) -> OneStepSR:
 
 def test_the_choice_is_the_cheapest_that_fits(model: OneStepSR) -> None:
     """Brute force over every side that is tried."""
-    load = load_of(model)
+    load = model.facts.load
     for height, width in ((512, 512), (1024, 1024), (3000, 4000), (12000, 16000)):
         chosen = tile_for(load, height, width, 64, 2)
         fitting = [side for side in range(LEAST, 4096, 64) if side == LEAST or load.bytes(side**2) <= BUDGET]
@@ -33,13 +32,13 @@ def test_the_choice_is_the_cheapest_that_fits(model: OneStepSR) -> None:
             assert chosen == 0 and cost(height, width, 1 << 20, 64, 2) <= best
         else:
             assert chosen in fitting and cost(height, width, chosen, 64, 2) <= 1.15 * best
-    assert tile_for(load_of(model), 512, 512, 64, 2) == 0
+    assert tile_for(model.facts.load, 512, 512, 64, 2) == 0
 
 
 def test_no_tile_is_longer_than_the_network_is_meant_for() -> None:
     """A transformer sees no more places at once than it was trained on, however much memory there is."""
-    load = load_of(blank(ARCHITECTURES["tsdsr"]()))
-    assert load.window == 1024 and load_of(sample_backbone(1, "none", 0)).window == 0
+    load = blank(ARCHITECTURES["tsdsr"]()).facts.load
+    assert load.window == 1024 and sample_backbone(1, "none", 0).facts.load.window == 0
     assert tile_for(load, 512, 512, 64, 2) == 0
     for sides in ((1024, 1040), (320, 4000), (3000, 4000)):
         assert LEAST <= tile_for(load, *sides, 64, 2) <= 1024

@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.models.adapters import attach, fold
-from qartsr.models.components import load_part
+from qartsr.models.adapters import Adapters, attach, fold
 from qartsr.models.folder import architecture, blank
-from qartsr.models.lora import Adapters
 from qartsr.models.sd3_dit.model import SD3DiT, joined_prompt
 from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, SD3Transformer2DModel
+from qartsr.models.sd_unet.pretrained import load_part
 
 TIMESTEP = 1000
 """What the transformer is told."""

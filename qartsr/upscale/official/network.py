@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from qartsr.models import OneStepSR
-from qartsr.upscale.official import lockstep
-from qartsr.upscale.official.latent_tiles import predict_noise
-from qartsr.upscale.official.vae_tiles import Tile, tiles
+from qartsr.upscale.official import tiled_vae
+from qartsr.upscale.official.tiled_unet import predict_noise
+from qartsr.upscale.official.tiled_vae import Tile, tiles
 
 ENCODER_PAD, DECODER_PAD = 32, 11
 """Pixels, and latent pixels, that a VAE tile sees beyond what it keeps."""
@@ -64,7 +64,7 @@ def _encode(model: OneStepSR, lq: Tensor, tile: int) -> tuple[Tensor, Tensor]:
     vae: Any = model.get_submodule("vae")
     factor = model.facts.factor
     places = tiles(lq.shape[2], lq.shape[3], tile, ENCODER_PAD)
-    features = _joined(lockstep.encoder(vae), lq, places, lambda pixel: pixel // factor)
+    features = _joined(tiled_vae.encoder(vae), lq, places, lambda pixel: pixel // factor)
     mean, logvar = (features if vae.quant_conv is None else vae.quant_conv(features)).chunk(2, dim=1)
     return mean, logvar.clamp(-30, 20)
 
@@ -77,7 +77,7 @@ def _decode(model: OneStepSR, z_h: Tensor, tile: int) -> Tensor:
     hidden = z_h / model.facts.scaling
     hidden = hidden if vae.post_quant_conv is None else vae.post_quant_conv(hidden)
     places = tiles(z_h.shape[2], z_h.shape[3], tile, DECODER_PAD)
-    return _joined(lockstep.decoder(vae), hidden, places, lambda pixel: pixel * factor)
+    return _joined(tiled_vae.decoder(vae), hidden, places, lambda pixel: pixel * factor)
 
 
 def _tiled(x: Tensor, tile: int, pad: int) -> bool:
@@ -85,10 +85,10 @@ def _tiled(x: Tensor, tile: int, pad: int) -> bool:
 
 
 def _joined(
-    network: Callable[[Tensor], lockstep.Steps], x: Tensor, places: list[Tile], scaled: Callable[[int], int]
+    network: Callable[[Tensor], tiled_vae.Steps], x: Tensor, places: list[Tile], scaled: Callable[[int], int]
 ) -> Tensor:
     """The network's output for ``x``, put together from its tiles; ``scaled`` maps input to output positions."""
-    outputs = lockstep.run(network, [x[:, :, place.rows.seen, place.columns.seen] for place in places])
+    outputs = tiled_vae.run(network, [x[:, :, place.rows.seen, place.columns.seen] for place in places])
     size = scaled(x.shape[2]), scaled(x.shape[3])
     joined = torch.zeros((1, outputs[0].shape[1], *size), dtype=x.dtype, device=x.device)
     for place, output in zip(places, outputs, strict=True):

@@ -1,6 +1,7 @@
-"""OSEDiff's checkpoint (``osediff.pkl``): read without running code, checked key by key.
+"""Stable Diffusion 2.1-base with OSEDiff's LoRA, as a :class:`SDUNet`.
 
-Layout, as the official code saves it: lists of module names ``{vae_lora_encoder,unet_lora_encoder,unet_lora_decoder,
+OSEDiff's checkpoint (``osediff.pkl``) is read without running code and checked key by key. Its layout, as the official
+code saves it: lists of module names ``{vae_lora_encoder,unet_lora_encoder,unet_lora_decoder,
 unet_lora_others}_modules`` (with repetitions), ranks ``rank_unet`` and ``rank_vae``, and ``state_dict_unet`` /
 ``state_dict_vae`` with ``MODULE.lora_A.ADAPTER.weight``, ``MODULE.lora_B.ADAPTER.weight`` and, for the UNet's conv_in,
 which OSEDiff trains whole, ``conv_in.base_layer.{weight,bias}``.
@@ -8,6 +9,7 @@ which OSEDiff trains whole, ``conv_in.base_layer.{weight,bias}``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +17,43 @@ import torch
 from torch import Tensor
 
 from qartsr.errors import QartsrError
+from qartsr.models.adapters import PUBLISHED, Adapters, attach, fold
+from qartsr.models.sd_unet.model import SDUNet
+from qartsr.models.sd_unet.pretrained import base_folder, load_components, prompt_embedding
 
-ALPHA = 8.0
-"""peft's default ``lora_alpha``, which OSEDiff never sets: W + (8 / rank) B A."""
-PUBLISHED = "use the published osediff.pkl"
+TIMESTEP = 999
+"""OSEDiff's scheduler index."""
+
+
+def load_osediff(
+    base: str | Path,
+    lora: Path,
+    align: str,
+    prompt: str = "",
+    *,
+    merge: bool = True,
+    revision: str | None = None,
+    sha256: Mapping[str, str] | None = None,
+) -> SDUNet:
+    """The model in evaluation mode, fp32, without gradients. Raises QartsrError naming what is missing or unfitting.
+
+    Parameters
+    ----------
+    base: a folder in diffusers layout, or a hub id; ``revision`` and ``sha256`` as in :func:`base_folder`.
+    lora: OSEDiff's checkpoint.
+    prompt: the text of the fixed embedding; "" is PassionSR's.
+    merge: fold the LoRA into the weights; else it stays as low-rank paths (:mod:`qartsr.models.adapters`).
+    """
+    checkpoint = read_lora(lora)
+    folder = base_folder(base, revision, sha256)
+    unet, vae = load_components(folder)
+    for part, adapters in ((unet, checkpoint.unet), (vae, checkpoint.vae)):
+        attach(part, adapters)
+        if merge:
+            fold(part)
+    return SDUNet(unet, vae, prompt_embedding(folder, prompt), TIMESTEP, align).eval().requires_grad_(False)
+
+
 _LISTS = {
     "unet": {
         "unet_lora_encoder_modules": "default_encoder",
@@ -32,17 +67,6 @@ _TRAINED_WHOLE = {"unet": ("conv_in.weight", "conv_in.bias"), "vae": ()}
 _FIELDS = {"rank_unet": int, "rank_vae": int, "state_dict_unet": dict, "state_dict_vae": dict} | {
     name: list for lists in _LISTS.values() for name in lists
 }
-
-
-class Adapters(NamedTuple):
-    """The trained weights of one component."""
-
-    rank: int
-    state: dict[str, Tensor]
-    """by the checkpoint's own keys, which are those of the adapted component (:mod:`qartsr.models.adapters`)"""
-    where: str
-    """file and field, for errors"""
-    alpha: float = ALPHA
 
 
 class Checkpoint(NamedTuple):

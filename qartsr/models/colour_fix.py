@@ -41,12 +41,16 @@ def _wavelet(image: Tensor, lq: Tensor) -> Tensor:
 
 
 def low_frequencies(x: Tensor) -> Tensor:
-    """Five a-trous blurs of ``x`` (B, 3, H, W) with radius 1, 2, 4, 8, 16 and replicate padding."""
-    kernel = _KERNEL.to(x).expand(x.shape[1], 1, 3, 3)
+    """Five blurs of ``x`` (B, C, H, W) with radius 1, 2, 4, 8, 16."""
     for level in range(LEVELS):
-        radius = 2**level
-        x = F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), kernel, groups=x.shape[1], dilation=radius)
+        x = blur(x, 2**level)
     return x
+
+
+def blur(x: Tensor, radius: int) -> Tensor:
+    """An a-trous blur of ``x`` (B, C, H, W): (1, 2, 1) / 4 along both axes, ``radius`` apart, borders repeated."""
+    kernel = _KERNEL.to(x).expand(x.shape[1], 1, 3, 3)
+    return F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), kernel, groups=x.shape[1], dilation=radius)
 
 
 _FIXES = {"none": _none, "adain": _adain, "wavelet": _wavelet}

@@ -1,14 +1,16 @@
-"""VAE encoder and decoder on many tiles in lockstep: every group norm waits for all tiles and pools their statistics.
+"""VAE encoder and decoder on many tiles at once: every group norm waits for all tiles and pools their statistics.
 
 A tile is a generator. It runs the network up to the next group norm, hands out the features it wants normalised, and
 goes on with what it is sent. The script's group norm has 32 groups and epsilon 1e-6 whatever the model says; mean and
-biased variance are averaged over tiles, weighted by pixels, without the variance between tiles.
+biased variance are averaged over tiles, weighted by pixels, without the variance between tiles. What each tile sees,
+and which part of its output is kept, is :func:`tiles`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -123,3 +125,44 @@ def _tail(net: Any, x: Tensor) -> Steps:
     hidden = yield net.conv_norm_out, x
     output: Tensor = net.conv_out(F.silu(hidden))
     return output
+
+
+class Span(NamedTuple):
+    """One tile along one axis, in pixels of the component's input."""
+
+    seen: slice
+    kept: slice
+
+
+class Tile(NamedTuple):
+    """One tile of an image."""
+
+    rows: Span
+    columns: Span
+
+
+def tiles(height: int, width: int, tile: int, pad: int) -> list[Tile]:
+    """Tiles in rows, each seeing ``pad`` pixels beyond what it keeps. Raises QartsrError if ``tile`` is too small."""
+    return [Tile(rows, columns) for rows in spans(height, tile, pad) for columns in spans(width, tile, pad)]
+
+
+def spans(size: int, tile: int, pad: int) -> list[Span]:
+    """Cores of equal size between the two pads; the first and last core keep the image's border too."""
+    count = max(1, math.ceil((size - 2 * pad) / tile))
+    side = _rounded(math.ceil((size - 2 * pad) / count), tile)
+    found = []
+    for index in range(count):
+        begin, end = pad + index * side, min(pad + (index + 1) * side, size)
+        kept = slice(begin if begin > pad else 0, end if end < size - pad else size)
+        found.append(Span(slice(max(0, begin - pad), min(size, end + pad)), kept))
+        if kept.start >= kept.stop:
+            raise QartsrError(f"tiles of {tile} leave nothing of {size} pixels", "VAE tiles", "choose a larger tile")
+    return found
+
+
+def _rounded(side: int, most: int) -> int:
+    """Up to the next multiple of the largest of 32, 16, 8, 4, 2 that keeps it at most ``most``."""
+    for divisor in (32, 16, 8, 4, 2):
+        if (candidate := math.ceil(side / divisor) * divisor) <= most or candidate == side:
+            return candidate
+    return side
