@@ -122,7 +122,7 @@ class NoBranch(nn.Module):
 
     @staticmethod
     def layout(config: NoBranchConfig, shape: tuple[int, ...]) -> Layout:
-        """Nothing."""
+        """Nothing, ()."""
         return Layout(0, 0, 0)
 
     def __init__(self, config: NoBranchConfig, shape: tuple[int, ...], name: str) -> None:
@@ -140,5 +140,5 @@ class NoBranch(nn.Module):
         return x.new_zeros(())
 
     def factors(self) -> tuple[Tensor, ...]:
-        """Nothing."""
+        """Nothing, ()."""
         return ()

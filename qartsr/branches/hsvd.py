@@ -129,7 +129,7 @@ class HSVD(nn.Module):
         self.block_right.copy_((right / factor).reshape(self.block_right.shape))
 
     def matrix(self) -> Tensor:
-        """L1 L2 and the blocks, like the weight."""
+        """L1 L2 and the blocks, shaped like the weight."""
         whole = product(self.left, self.right)
         if not self.rows:
             return whole

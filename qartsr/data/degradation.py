@@ -70,7 +70,7 @@ def bell_kernel(kind: str, size: int, sigma: tuple[float, float], angle: float, 
 
 
 def sinc_kernel(cutoff: float, size: int) -> Tensor:
-    """The circular low-pass filter w J1(w r) / (2 pi r), padded to 21; ``cutoff`` w in radians per pixel."""
+    """(21, 21): the circular low-pass filter w J1(w r) / (2 pi r), ``size`` wide; ``cutoff`` w in radians per pixel."""
     axis = torch.arange(size, dtype=torch.float64) - size // 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     radius = (x.square() + y.square()).sqrt()

@@ -29,7 +29,7 @@ class RandomDraws:
         return int(torch.multinomial(torch.tensor(shares), 1, generator=self.generator))
 
     def normal(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        """Standard normal numbers."""
+        """Standard normal numbers of that shape, fp32."""
         return torch.randn(shape, generator=self.generator)
 
     def poisson(self, rates: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class RotatedBranch(nn.Module):
         return self.branch.apply(rotated(x, self.order, self.dim), op)
 
     def factors(self) -> tuple[Tensor, ...]:
-        """Those of the branch within."""
+        """Those of the branch within, shaped as there."""
         return self.branch.factors()
 
 

@@ -47,7 +47,7 @@ class PackedTensor(nn.Module):
         return codes.reshape(self._shape).to(self.codes.device)
 
     def forward(self) -> Tensor:
-        """Codes * scale + offset, fp32."""
+        """``codes * scale + offset``, fp32, shaped as the specification says."""
         device = self.grid.device
         if device not in self._decoded:
             self._decoded = {device: decode(self.integers(), self._spread_grid())}
@@ -71,7 +71,7 @@ class FloatTensor(nn.Module):
         self.register_buffer("value", torch.zeros(shape))
 
     def forward(self) -> Tensor:
-        """The tensor."""
+        """The tensor, fp32, shaped as the specification says."""
         return self.value
 
 
@@ -141,7 +141,7 @@ class InputAffine(nn.Module):
 
 
 class InputRotation(nn.Module):
-    """X H over the channels, block by block."""
+    """``x H`` over the channels, block by block."""
 
     def __init__(self, order: int, dim: int) -> None:
         super().__init__()

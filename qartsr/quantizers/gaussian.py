@@ -56,7 +56,7 @@ class Gaussian(nn.Module):
         return gaussian_grid(self.sigma, self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x))
 
 
@@ -78,7 +78,7 @@ class TokenGaussian(nn.Module):
         return gaussian_grid(x.detach().square().mean(-1 - self.tail, keepdim=True).sqrt(), self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x))
 
 

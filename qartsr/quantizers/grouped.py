@@ -48,7 +48,7 @@ class Grouped(nn.Module):
         return Grid(grid.scale.reshape(shape), grid.offset.reshape(shape), grid.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return self.inner(self._rows(x)).reshape(x.shape)
 
 
@@ -89,7 +89,7 @@ class Sliced(nn.Module):
         return Grid(grid.scale[:, 0], grid.offset[:, 0], grid.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x), getattr(self.inner, "beyond", 0.0))
 
 
@@ -113,5 +113,5 @@ class SlicedOwn(nn.Module):
         return Grid(scale, offset, first.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x))

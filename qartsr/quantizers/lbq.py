@@ -44,5 +44,5 @@ class LBQ(nn.Module):
         return range_grid(self.lower, self.upper, self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x), self.beyond)

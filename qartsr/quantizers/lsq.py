@@ -121,5 +121,5 @@ class LSQ(nn.Module):
         return Grid(step, self.offset(step, factor), self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x), self.beyond)

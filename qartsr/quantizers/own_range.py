@@ -32,7 +32,7 @@ class OwnRange(nn.Module):
         return range_grid(*usable(values.amin(), values.amax()), self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x))
 
 

@@ -43,7 +43,7 @@ class Static(nn.Module):
         return self._make(self.lower, self.upper, self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake quantization."""
+        """``x`` rounded to its grid, shaped like ``x``."""
         return fake_quantize(x, self.grid(x))
 
 

@@ -70,7 +70,7 @@ def source(data: Path, degradation: DegradationConfig, seed: int, loaders: int, 
 
 
 def calibration(source: Source, crop: int, device: torch.device) -> list[Tensor]:
-    """Four batches of eight network inputs, for the ranges of the probe's activations."""
+    """Four batches of network inputs, (8, 3, crop, crop) in [-1, 1], for the ranges of the probe's activations."""
     with source("probe") as batch:
         return [batch(Share(number, 8, crop, 0, 8))[1].to(device) for number in range(4)]
 

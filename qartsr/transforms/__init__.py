@@ -1,10 +1,9 @@
 """Changes of basis between the input and the weight of a layer that preserve the layer's function."""
 
-from qartsr.transforms.channel import FLOOR, ChannelAffine, ChannelScale, initial_phi, phi_candidates
+from qartsr.transforms.channel import FLOOR, ChannelAffine, ChannelScale, ChannelSearch, initial_phi, phi_candidates
 from qartsr.transforms.family import TRANSFORMS, Transform
 from qartsr.transforms.hadamard import Hadamard, block_order, rotated
 from qartsr.transforms.none import NoTransform
-from qartsr.transforms.search import ChannelSearch
 
 __all__ = [
     "FLOOR",

@@ -33,13 +33,13 @@ class Transform(Protocol):
         """(x - delta) / phi, or rotated; ``x`` is (B, C, H, W) for a convolution, (..., C) for a linear layer."""
 
     def weight(self, weight: Tensor) -> Tensor:
-        """The weight in the new basis, V phi; shape of ``weight``: (O, C, k, k) or (O, C)."""
+        """The weight in the new basis, ``V phi``, shaped like ``weight``: (O, C, k, k) or (O, C)."""
 
     def bias(self, weight: Tensor) -> Tensor:
-        """V delta, (O,)."""
+        """``V delta``, (O,)."""
 
     def input_factors(self) -> tuple[Tensor, Tensor]:
-        """Phi > 0 and delta, both (C,)."""
+        """``phi`` > 0 and ``delta``, both (C,)."""
 
 
 TRANSFORMS: Registry[Transform] = Registry("transform")

@@ -54,7 +54,7 @@ class Hadamard(nn.Module):
         """Nothing to set."""
 
     def candidates(self, absmax: Tensor, weight: Tensor) -> Tensor:
-        """None."""
+        """(0, C)."""
         return no_candidates(weight)
 
     def adopt(self, phi: Tensor) -> None:
@@ -62,11 +62,11 @@ class Hadamard(nn.Module):
         raise ValueError("a rotation has no phi to set")
 
     def input(self, x: Tensor) -> Tensor:
-        """X H over the channels."""
+        """``x H`` over the channels, shaped like ``x``."""
         return rotated(x, self.order, self.dim)
 
     def weight(self, weight: Tensor) -> Tensor:
-        """V H over the input channels."""
+        """``V H`` over the input channels, shaped like ``V``."""
         return rotated(weight, self.order, 1)
 
     def bias(self, weight: Tensor) -> Tensor:
@@ -74,5 +74,5 @@ class Hadamard(nn.Module):
         return weight.new_zeros(weight.shape[0])
 
     def input_factors(self) -> tuple[Tensor, Tensor]:
-        """Ones and zeros."""
+        """Ones and zeros, both (C,)."""
         return self.phi, self.delta

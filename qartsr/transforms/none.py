@@ -30,7 +30,7 @@ class NoTransform(nn.Module):
         """Nothing to set."""
 
     def candidates(self, absmax: Tensor, weight: Tensor) -> Tensor:
-        """None."""
+        """(0, C)."""
         return no_candidates(weight)
 
     def adopt(self, phi: Tensor) -> None:
@@ -50,5 +50,5 @@ class NoTransform(nn.Module):
         return weight.new_zeros(weight.shape[0])
 
     def input_factors(self) -> tuple[Tensor, Tensor]:
-        """Ones and zeros."""
+        """Ones and zeros, both (C,)."""
         return self.phi, self.delta

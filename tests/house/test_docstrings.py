@@ -1,4 +1,4 @@
-"""One style of docstrings: prose, at most a section ``Parameters``; and who takes tensors says of what shape."""
+"""One style of docstrings: prose, at most a section ``Parameters``; who takes or gives tensors says of what shape."""
 
 from __future__ import annotations
 
@@ -42,9 +42,12 @@ def _public(path: Path) -> Iterator[Method]:
                     yield Method(inner, node)
 
 
-def _takes_tensors(function: ast.FunctionDef) -> bool:
+def _has_tensors(function: ast.FunctionDef) -> bool:
+    """Among its arguments, or as its result: one, or several in a tuple or list."""
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    return any(each.annotation and re.search(r"\bTensor\b", ast.unparse(each.annotation)) for each in arguments)
+    taken = any(each.annotation and re.search(r"\bTensor\b", ast.unparse(each.annotation)) for each in arguments)
+    given = function.returns is not None and re.match(r"((tuple|list)\[)?Tensor\b", ast.unparse(function.returns))
+    return taken or bool(given)
 
 
 def _says(node: ast.FunctionDef | ast.ClassDef | None) -> bool:
@@ -64,18 +67,18 @@ def _promised(room: Path) -> frozenset[str]:
 
 
 def silent(path: Path) -> list[str]:
-    """Public functions of a file that take tensors and say no shape; nor does their class, nor their interface."""
+    """Public functions that take or give tensors and say no shape; nor does their class, nor their interface."""
     return [
         f"{each.owner.name + '.' if each.owner else ''}{each.function.name}"
         for each in _public(path)
-        if _takes_tensors(each.function)
+        if _has_tensors(each.function)
         and not (_says(each.function) or _says(each.owner))
         and not (each.owner and each.function.name in _promised(path.parent))
     ]
 
 
 @pytest.mark.parametrize("room", sorted({path.parent for path in FILES}), ids=lambda room: str(room.relative_to(ROOT)))
-def test_who_takes_tensors_says_their_shape(room: Path) -> None:
+def test_who_takes_or_gives_tensors_says_their_shape(room: Path) -> None:
     found = {path.name: silent(path) for path in sorted(room.glob("*.py"))}
     assert {name: functions for name, functions in found.items() if functions} == {}
 
@@ -97,6 +100,7 @@ def test_a_silent_function_is_found(tmp_path: Path) -> None:
         'class Part(Protocol):\n    def told(self, x: Tensor) -> None:\n        """``x`` (B, C)."""\n\n'
         'class Mine:\n    def told(self, x: Tensor) -> None:\n        """Here."""\n\n'
         '    def untold(self, x: Tensor) -> None:\n        """Something."""\n\n'
-        'def also(x: Tensor) -> Tensor:\n    """Of any shape."""\n\ndef plain(x: int) -> int:\n    """A number."""\n'
+        'def also(x: Tensor) -> Tensor:\n    """Of any shape."""\n\ndef plain(x: int) -> int:\n    """A number."""\n\n'
+        'def gives() -> tuple[Tensor, int]:\n    """Something."""\n\ndef state() -> dict[str, Tensor]:\n    """A."""\n'
     )
-    assert silent(tmp_path / "part.py") == ["Mine.untold"]
+    assert silent(tmp_path / "part.py") == ["Mine.untold", "gives"]
