@@ -49,8 +49,11 @@ def photo(width: int, height: int, texture: float = 0.0) -> Image.Image:
     return Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 1), (3, 5), (8, 8), (13, 6)])
-@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [*(((1, 1), kind) for kind in ("none", "adain", "wavelet")), ((1, 7), "adain"), ((2, 1), "wavelet")]
+    + [((3, 5), "wavelet"), ((8, 8), "none"), ((13, 6), "adain")],
+)
 def test_the_result_is_exactly_four_times_as_large(size: tuple[int, int], kind: str) -> None:
     result = upscale_image(tiny_model(kind), photo(*size), tile=16, overlap=8)
     assert result.size == (4 * size[0], 4 * size[1])
