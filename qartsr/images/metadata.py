@@ -40,7 +40,7 @@ def of_png(parts: Parts, notes: list[str]) -> Info:
     """From the chunks of a PNG file."""
     info: Info = {}
     if parts.damaged:
-        notes.append("metadata with a wrong checksum is left out")
+        notes.append("metadata or transparency of a wrong checksum or size is left out")
     for name, content in parts.others:
         key = {b"iCCP": "icc_profile", b"eXIf": "exif"}.get(name) or _of_text(name, content)
         if key:

@@ -38,16 +38,16 @@ class Parts(NamedTuple):
     bits: int
     """per channel, before a palette"""
     damaged: bool
-    """whether some of the others were left out"""
+    """whether some of the others, or a transparency that does not fit, were left out"""
 
 
 def parse(data: bytes) -> Parts:
     """Take a file apart. It may be damaged or end early: then so do the pixels, and their decoder complains."""
     pixels, others, frames, damaged = [SIGNATURE], list[Chunk](), 1, False
     for name, content, whole, sound in _chunks(data):
-        if name in _PIXELS:
+        if name in _PIXELS and (name != b"tRNS" or (sound and _transparent(data, content))):
             pixels.append(whole)
-        elif not sound:
+        elif not sound or name == b"tRNS":
             damaged = True
         elif name == b"acTL" and len(content) == 8:
             frames = struct.unpack(">I", content[:4])[0]
@@ -67,6 +67,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
         if name == b"IEND":
             return
         place += 12 + length
+
+
+def _transparent(data: bytes, content: bytes) -> bool:
+    """Whether a tRNS chunk fits the kind of picture: a number, three, or up to 256 bytes; else it is left out."""
+    fitting = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
+    return len(content) in fitting.get(data[25] if len(data) > 25 else -1, ())
 
 
 def _checksum(data: bytes) -> bytes:

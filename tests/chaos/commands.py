@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +33,7 @@ _TRACE = "Traceback (most recent call last)"
 def site() -> Path:
     """A package, pictures, and what an undisturbed run makes of them; kept while the campaign lasts."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "model.safetensors").write_bytes(real())
     (folder / "in").mkdir()
     rng = np.random.default_rng(0)
@@ -54,6 +57,7 @@ def _command(*words: object, before: Callable[[], object] | None = None) -> subp
 def site_package() -> Path:
     """The package alone, for the run that makes the rest."""
     file = Path(tempfile.mkdtemp(prefix="chaos-")) / "model.safetensors"
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
     file.write_bytes(real())
     return file
 

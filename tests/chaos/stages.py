@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import os
@@ -29,6 +30,8 @@ from tests.pipelines.alive import until
 _TRACE = "Traceback (most recent call last)"
 _LEFT_OUT = ("publish", "report")
 """Stages that need services, or publish's receipts."""
+_TOOK: dict[str, float] = {}
+"""Seconds of each stage, undisturbed."""
 _FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -37,10 +40,12 @@ def project() -> Path:
     """The pipeline, once run undisturbed; kept while the campaign lasts."""
     folder = copy_project(Path(tempfile.mkdtemp(prefix="chaos-")), {**tiny(), "bits": ["w4a4"]})
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--force"], cwd=folder, check=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in _order(folder):
-        done = _repro(folder, name)
-        _, errors = done.communicate(timeout=900)
-        assert done.returncode == 0, errors
+        begun = time.monotonic()
+        said, _ = (done := _repro(folder, name)).communicate()
+        assert done.returncode == 0, said
+        _TOOK[name] = time.monotonic() - begun
     shutil.copy(folder / "dvc.lock", folder / "whole.lock")
     return folder
 
@@ -70,7 +75,7 @@ def _repro(folder: Path, name: str, before: Callable[[], object] | None = None, 
 
 def _heals(name: str) -> None:
     """Run again, the stage ends with the bytes of an undisturbed run: dvc.lock has their hashes."""
-    said, _ = (done := _repro(project(), name)).communicate(timeout=900)
+    said, _ = (done := _repro(project(), name)).communicate()
     assert done.returncode == 0, said
     assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
 
@@ -79,7 +84,7 @@ def killed(random: Random, folder: Path) -> None:
     """kill -9 of DVC and the stage at any moment."""
     name = random.choice(_order(project()))
     process = _repro(project(), name)
-    time.sleep(random.random() * 20)
+    time.sleep(random.random() * _TOOK[name])
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     _heals(name)
@@ -145,7 +150,7 @@ def other_clock(random: Random, folder: Path) -> None:
     name, days = random.choice(_order(project())), random.choice((-9000, -1, 1, 3000))
     said, _ = (
         done := _repro(project(), name, LD_PRELOAD=str(_FAKETIME), FAKETIME=f"{days:+}d", FAKETIME_NO_CACHE="1")
-    ).communicate(timeout=900)
+    ).communicate()
     assert done.returncode == 0, said
     assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
 
@@ -167,11 +172,11 @@ def tracked(random: Random, folder: Path) -> None:
     environment = start(services, ("s3", "mlflow"))
     name = random.choice([name for name in _order(project()) if name.startswith(("retrain", "quantize", "probe"))])
     process = _repro(project(), name, **{**environment, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"})
-    time.sleep(random.random() * 20)
+    time.sleep(random.random() * _TOOK[name])
     record = read_record(services, "mlflow")
     assert record is not None
     record.end()
-    said, _ = process.communicate(timeout=900)
+    said, _ = process.communicate()
     assert process.returncode == 0 and _TRACE not in said, said
     assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
     assert until(lambda: not record.alive(), 30)
@@ -179,8 +184,6 @@ def tracked(random: Random, folder: Path) -> None:
 
 @functools.cache
 def _services() -> Path:
-    import atexit
-
     folder = Path(tempfile.mkdtemp(prefix="chaos-services-"))
     atexit.register(stop, folder)
     return folder

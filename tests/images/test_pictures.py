@@ -193,6 +193,9 @@ def test_what_is_no_pixel_decides_over_none(tmp_path: Path) -> None:
         assert name not in costs or costs[name] in picture.notes[0]
     damaged = with_chunks(plain.getvalue(), [(b"gAMA", b"\0\1\0\0")]).replace(b"gAMA\0\1", b"gAMA\0\2")
     assert "checksum" in decode_image(damaged, "x").notes[0]
+    for odd in (b"", b"\0", bytes(7)):  # as libpng does: a transparency that cannot be is none
+        picture = decode_image(with_chunks(plain.getvalue(), [(b"tRNS", odd)]), "x")
+        assert "checksum" in picture.notes[0] and picture.mode == "RGB"
     for bad in (b"garbage", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff"):
         jpeg = io.BytesIO()
         Image.fromarray(pixels).save(jpeg, "JPEG", exif=PREFIX + bad)
