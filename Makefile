@@ -55,18 +55,22 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	@$(PYTEST) -m "not gpu"
 
+# $(call debian,FILES,PACKAGES): Debian's packages, where one of the files (patterns) that they bring is missing.
+debian = for each in $(1); do ls $$each >/dev/null 2>&1 || missing=$$each; done; \
+	test -z "$$missing" || { apt-get update --quiet && apt-get install --yes --no-install-recommends $(2); }
+
 cluster-test: $(STAMP)
-	@command -v slurmctld >/dev/null || PATH=$$PATH:/usr/sbin command -v slurmctld >/dev/null || \
-		apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
+	@$(call debian,/usr/sbin/slurmctld /usr/sbin/slurmd /usr/bin/srun /usr/bin/munge /usr/lib/*/slurm*/select_cons_tres.so,\
+		slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge)
 	@$(BIN)/python -m pytest -m cluster -ra tests/pipelines/test_slurm.py tests/cli/test_ray.py
 
 database-test: $(STAMP)
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install --yes --no-install-recommends postgresql
+	@$(call debian,/usr/lib/postgresql/*/bin/initdb,postgresql)
 	@QARTSR_TEST_DATABASE=postgresql $(BIN)/python -m pytest -ra -m "services or pipeline" \
 		tests/services tests/tracking tests/release tests/pipelines/test_reproduce.py tests/pipelines/test_deployments.py
 
 web-test: $(STAMP)
-	@command -v chromium >/dev/null || apt-get install --yes --no-install-recommends chromium
+	@$(call debian,/usr/bin/chromium,chromium)
 	@$(BIN)/python -m pytest -m browser -ra tests/web
 
 # docker, podman or buildah. BASE_IMAGE: a base that is here, where there is no registry of images (docker/README.md).
@@ -79,7 +83,7 @@ COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docke
 # For BASE_IMAGE=localhost/base:bookworm, where there is no registry of images: Debian's packages, and the certificates that
 # this machine trusts, so that a mirror behind a private authority is reached.
 base:
-	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	@$(call debian,/usr/bin/mmdebstrap,mmdebstrap)
 	@mkdir -p build
 	mmdebstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
 		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' bookworm build/base.tar $(MIRROR)
@@ -100,6 +104,8 @@ stack:
 SECONDS_OF_CHAOS ?= 3600
 
 chaos: $(STAMP)
+	@$(call debian,/usr/lib/*/faketime/libfaketime.so.1,libfaketime) || \
+		echo "libfaketime is not installed: another clock is not tried"
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS_OF_CHAOS)
 
 # Asks the package index for what it knows; --strict, for without it an index that knows nothing counts as all well.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from tests.chaos.commands import COMMANDS, site
 from tests.chaos.damage import IN_PROCESS, Trial
 from tests.chaos.services import SERVICES, services
-from tests.chaos.stages import STAGES, project
+from tests.chaos.stages import STAGES, one_more
 
 _HANG = int(os.environ.get("QARTSR_CHAOS_HANG", "600"))
 """Seconds after which a trial counts as hanging; QARTSR_CHAOS_HANG on a machine that is busy."""
@@ -29,9 +29,9 @@ _HANG = int(os.environ.get("QARTSR_CHAOS_HANG", "600"))
 _READY: dict[str, Callable[[], object]] = {
     **dict.fromkeys(COMMANDS, site),
     **dict.fromkeys(SERVICES, services),
-    **dict.fromkeys(STAGES, project),
+    **dict.fromkeys(STAGES, one_more),
 }
-"""What must be there before a kind's first trial, and is no part of its time: minutes on a busy machine."""
+"""What is made before each trial of a kind, where it is not there yet, and is no part of its time."""
 
 
 class Finding(NamedTuple):
@@ -70,9 +70,9 @@ def campaign(kinds: dict[str, Trial], seconds: float, seed: int) -> dict[str, Fi
     """Every kind for an equal share of the time; what failed is told with the seed that repeats it."""
     found = {}
     for kind, trial in kinds.items():
-        _READY.get(kind, Finding)()
         end, tally, number = time.monotonic() + seconds / len(kinds), Finding(), seed * 1_000_000
         while time.monotonic() < end or not tally.tried:
+            _READY.get(kind, Finding)()
             took, why = attempt(kind, trial, number)
             if why:
                 print(f"FAILED {kind}, --only {kind!r} --repeat {number}\n{why}", file=sys.stderr, flush=True)
