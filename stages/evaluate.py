@@ -13,7 +13,7 @@ from stages._stage import arguments, stage
 
 def main() -> None:
     """Write images, error maps and scores of one bit-width."""
-    args = arguments(__doc__, "--model", "--state", "--data", "--reference", "--out", "--metrics", bits=True)
+    args = arguments(__doc__, "--model", "--state", "--data", "--reference", "--out", "--metrics", "--shown", bits=True)
     params = load_params(args.params)
     with open_run(params.profile, f"evaluate@{args.bits}", params.evaluate.model_dump()) as run:
         run.data("data", args.data, "testing")
@@ -22,7 +22,7 @@ def main() -> None:
         load_state(model, args.state)
         measure = meter(params.evaluate.metrics, params.lpips, device)
         scores = evaluate_quantized(model.to(device), args.data, args.reference, args.out, measure)
-        scores.write(args.out, args.metrics)
+        scores.write(args.out, args.metrics, args.shown)
         run.metrics(scores.tracked(), 0)
         run.artifact(args.out / "grid.png")
         run.artifact(args.out / "per_image.csv")

@@ -12,16 +12,16 @@ from stages._stage import arguments, stage
 
 def main() -> None:
     """Write images, error maps and scores of both."""
-    args = arguments(__doc__, "--model", "--data", "--out", "--bicubic", "--fp")
+    args = arguments(__doc__, "--model", "--data", "--out", "--bicubic", "--bicubic-shown", "--fp", "--fp-shown")
     params = load_params(args.params)
     with open_run(params.profile, "reference", params.evaluate.model_dump()) as run:
         run.data("data", args.data, "testing")
         device = prepare(params.compute, params.compute.threads)
         measure = meter(params.evaluate.metrics, params.lpips, device)
-        subjects = ("bicubic", "fp")
+        files = {"bicubic": (args.bicubic, args.bicubic_shown), "fp": (args.fp, args.fp_shown)}
         scores = evaluate_reference(load_model(args.model).to(device), args.data, args.out, measure)
-        for subject, result, metrics in zip(subjects, scores, (args.bicubic, args.fp), strict=True):
-            result.write(args.out / subject, metrics)
+        for (subject, (metrics, shown)), result in zip(files.items(), scores, strict=True):
+            result.write(args.out / subject, metrics, shown)
             run.metrics({f"{subject}_{name}": value for name, value in result.tracked().items()}, 0)
             run.artifact(args.out / subject / "grid.png", subject)
             run.artifact(args.out / subject / "per_image.csv", subject)

@@ -61,15 +61,23 @@ class Scores(NamedTuple):
         writer.writerows([row.image, *(round(value, DIGITS) for value in row.scores.values())] for row in self.rows)
         return text.getvalue()
 
-    def write(self, folder: Path, metrics: Path) -> None:
-        """``per_image.csv`` and ``unavailable.json`` in ``folder``; means as ``metrics``.
+    def shown(self) -> dict[str, float]:
+        """The means over all as DVC shows them, one column each: units in the names, as many digits as one compares."""
+        return {
+            f"{name}_db" if name.startswith("psnr") else name: round(value, 3 if name.startswith("psnr") else 4)
+            for name, value in self.averages().items()
+        }
 
-        That file is {dataset: {metric: mean over all, …, "sets": {set: {"pictures": n, metric: mean over them, …}}}}.
+    def write(self, folder: Path, metrics: Path, shown: Path) -> None:
+        """``per_image.csv`` and ``unavailable.json`` in ``folder``; means as ``metrics``, and ``shown`` to people.
+
+        ``metrics``: {dataset: {metric: mean over all, …, "sets": {set: {"pictures": n, metric: mean over them, …}}}}.
         """
         means: dict[str, Any] = {**self.averages(), "sets": self.by_set()}
         write_text(folder / "per_image.csv", self.as_csv())
         write_json(folder / "unavailable.json", dict(self.unavailable))
         write_json(metrics, {self.dataset: means})
+        write_json(shown, self.shown())
 
 
 def _means(rows: Iterable[Row]) -> dict[str, float]:

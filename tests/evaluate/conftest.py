@@ -55,7 +55,7 @@ def _subject(test_set: Path, folder: Path, metrics: Path, noise: float, fp: bool
         scores = {"psnr": 30.0 - noise + number, "ssim": 0.8, **({} if fp else {"psnr_to_fp": 40.0})}
         rows.append(Row(name, SETS[name], scores))
     unavailable = {"musiq": "needs a file; fetch with `qartsr fetch-metric-weights musiq`"}
-    Scores("photographs", tuple(rows), unavailable).write(folder, metrics)
+    Scores("photographs", tuple(rows), unavailable).write(folder, metrics, metrics.parent / "dvc" / metrics.name)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from qartsr.errors import QartsrError
@@ -106,6 +107,19 @@ def test_curves_tell_their_values(page: str) -> None:
             steps = [step for step, _ in line["at"]]
             assert steps[0] == (figure is figures[0]) and figure["span"][0] <= steps[0] < steps[-1] <= figure["span"][1]
     assert figures[3]["lines"][0]["at"][0][1] == 0.2 and figures[0]["lines"][1]["at"] == [[1, 0.1], [2, 0.1], [3, 0.1]]
+
+
+def test_dvc_finds_the_columns_that_it_draws(report: Path, root: Path) -> None:
+    plots = yaml.safe_load((root / "dvc.yaml").read_text())["plots"]
+    drawn = {Path(file): drawing for entry in plots if isinstance(entry, dict) for file, drawing in entry.items()}
+    assert {file.name for file in drawn} == {file.name for file in report.glob("*.csv")}
+    for file, drawing in drawn.items():
+        columns, *lines = (report / file.name).read_text().splitlines()
+        template = (root / ".dvc" / "plots" / f"{drawing['template']}.json").read_text()
+        named = set(re.findall(r'"field": "(bits|model)"', template)) | {drawing["x"], drawing["y"]}
+        assert named == set(columns.split(",")) and len(named) == 3
+        assert lines or file.name == "results.csv"  # these scores lack PSNR on RGB
+    assert (report / "et.csv").read_text().splitlines()[-1] == "w2a2,3,0.2"
 
 
 def test_layers_have_bits_codes_and_errors(page: str) -> None:

@@ -56,7 +56,8 @@ def test_scores_are_those_of_the_written_images(
     model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path
 ) -> None:
     bicubic, _ = evaluate_reference(model, test_set, tmp_path / "reference", measure)
-    bicubic.write(tmp_path / "reference" / "bicubic", tmp_path / "metrics" / "bicubic.json")
+    files = [tmp_path / folder / "bicubic.json" for folder in ("metrics", "shown")]
+    bicubic.write(tmp_path / "reference" / "bicubic", *files)
     rows = read_rows(tmp_path / "reference" / "bicubic" / "per_image.csv")
     assert [row["image"] for row in rows] == list(SCENES)
     for row in rows:
@@ -90,7 +91,7 @@ def test_an_equal_model_is_80_db_from_fp_and_another_is_not(
 def test_same_inputs_same_bytes(model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path) -> None:
     for run in ("a", "b"):
         scores = evaluate_reference(model, test_set, tmp_path / run, measure)[1]
-        scores.write(tmp_path / run / "fp", tmp_path / run / "fp.json")
+        scores.write(tmp_path / run / "fp", tmp_path / run / "fp.json", tmp_path / run / "shown.json")
     assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
 
 
@@ -114,7 +115,8 @@ def test_sets_have_their_own_means(tmp_path: Path) -> None:
     rows = tuple(Row(name, sets[name], {"psnr": value}) for name, value in zip("abc", (20.0, 30.0, 33.0), strict=True))
     scores = Scores("photographs", rows, {})
     means = {"one": {"pictures": 1, "psnr": 20.0}, "two": {"pictures": 2, "psnr": 31.5}}
-    scores.write(tmp_path, tmp_path / "metrics.json")
+    scores.write(tmp_path, tmp_path / "metrics.json", tmp_path / "shown.json")
+    assert read_json_file(tmp_path / "shown.json") == {"psnr_db": 27.667}  # 83 / 3, as DVC shows it
     assert read_json_file(tmp_path / "metrics.json") == {"photographs": {"psnr": pytest.approx(83 / 3), "sets": means}}
     assert scores.tracked()["two/psnr"] == 31.5 and scores._replace(rows=rows[1:]).tracked() == {"psnr": 31.5}
 

@@ -89,4 +89,4 @@ def test_gate_promotion_and_use(ran: Path) -> None:
 def test_dvc_lists_the_metrics(ran: Path) -> None:
     output = _run(ran, "dvc", "metrics", "show")
     for name in ("bicubic", "fp", "w4a4", "w2a2"):
-        assert f"metrics/{name}.json" in output.replace(os.sep, "/")
+        assert f"metrics/dvc/{name}.json" in output.replace(os.sep, "/")

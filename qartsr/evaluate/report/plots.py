@@ -57,6 +57,15 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return smoothed
 
 
+def running(rows: Table) -> list[tuple[int, float]]:
+    """Step and running mean of the total loss; of a long curve some three hundred points."""
+    if not rows:
+        return []
+    total = smooth(np.array([float(row["total"]) for row in rows]))
+    chosen = range(0, len(rows), max(1, len(rows) // 300))
+    return [(int(rows[at]["step"]), float(f"{total[at]:.4g}")) for at in chosen]
+
+
 def _modules(axes: Axes, rows: Table) -> None:
     """A hairline where the next module enters; the component's name where it begins."""
     if "module" not in rows[0]:

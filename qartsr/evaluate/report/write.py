@@ -12,7 +12,7 @@ from PIL import Image
 from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import plots, theme
 from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri, lossy_uri
-from qartsr.evaluate.report.inputs import Inputs, Table, read, read_table
+from qartsr.evaluate.report.inputs import Contents, Inputs, Table, read, read_table
 from qartsr.evaluate.report.layers import bits_rows, figures, layer_rows, read_layers
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
 from qartsr.files import write_bytes, write_text
@@ -23,6 +23,8 @@ _ENLARGED = 2
 
 def write_report(inputs: Inputs, out: Path) -> None:
     """``out/index.html`` (needs no other file) and ``comparison.png``, ``rate_quality.png``, ``curves.png``.
+
+    Also what ``dvc plots`` draws: ``results.csv``, ``rpq.csv``, ``et.csv``, with a column that names the bit-width.
 
     Raises QartsrError when an evaluation is missing. Curves, probe, packages and receipts are shown where they exist.
     """
@@ -62,6 +64,21 @@ def write_report(inputs: Inputs, out: Path) -> None:
     write_bytes(out / "rate_quality.png", theme.png([rate]))
     if losses:
         write_bytes(out / "curves.png", theme.png(losses))
+    for name, lines in _for_dvc(contents).items():
+        write_text(out / name, "".join(f"{','.join(map(str, line))}\n" for line in lines))
+
+
+def _for_dvc(contents: Contents) -> dict[str, list[tuple[object, ...]]]:
+    """Name of a CSV file -> its lines. DVC draws none of one that has a heading only."""
+    sized = [subject for subject in contents.subjects if subject.bytes and "psnr_rgb" in subject.scores]
+    points = [(each.title, each.bytes / 1e6, each.scores["psnr_rgb"]) for each in sized]
+    found: dict[str, list[tuple[object, ...]]] = {"results.csv": [("model", "mb", "psnr_rgb_db"), *points]}
+    for phase, name in (("quantize", "rpq.csv"), ("extend", "et.csv")):
+        found[name] = [("bits", "step", "loss")]
+        for bits in contents.inputs.bits:
+            table = read_table(contents.inputs.curves / f"{phase}-{bits}.csv")
+            found[name] += [(bits, step, loss) for step, loss in plots.running(table)]
+    return found
 
 
 def _text(name: str) -> str:
