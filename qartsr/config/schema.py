@@ -19,7 +19,7 @@ AlignKind = Literal["none", "adain", "wavelet"]
 class ComputeConfig(Config):
     """How a stage computes. Not a DVC dependency: changing it makes nothing stale."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,4})?)$")
     threads: int = Field(
         1, ge=1, le=4096, description="CPU threads of one stage; results are reproducible for a fixed count"
     )
@@ -159,10 +159,20 @@ class EvaluateConfig(Config):
         return metrics
 
 
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+
+
 class PublishConfig(Config):
     """Where packages go. Address and credentials of the store come from the AWS environment variables."""
 
-    bucket: str = Field("qartsr", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    bucket: str = Field("qartsr", min_length=3, max_length=63, pattern=rf"^{_LABEL}(\.{_LABEL})*$")
+
+    @field_validator("bucket")
+    @classmethod
+    def _no_address(cls, bucket: str) -> str:
+        if bucket.replace(".", "").isdigit() and bucket.count(".") == 3:
+            raise ValueError("a bucket is not named like an IP address")
+        return bucket
 
 
 class PromoteConfig(Config):
@@ -183,7 +193,7 @@ class PromoteConfig(Config):
 class Params(Config):
     """Everything a run depends on."""
 
-    profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    profile: str = Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
     seed: Seed
     compute: ComputeConfig = ComputeConfig()
     bits: tuple[BitName, ...] = Field(min_length=1)

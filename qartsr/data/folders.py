@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +12,8 @@ from qartsr.errors import QartsrError
 from qartsr.images import is_image
 
 Split = Literal["train", "test"]
+_LR_END = re.compile(r"_LR\d?$|_?x[2348]$", re.IGNORECASE)
+"""How the names of LR end where they stand beside their HR."""
 
 
 class Found(NamedTuple):
@@ -69,7 +72,16 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _plain(root: Path, split: Split) -> list[Found]:
-    return [Found(path.stem, path, None) for path in _images(root)]
+    """Raises QartsrError for pairs of HR and LR: LR would be taken for HR, and other LR made of both."""
+    images = _images(root)
+    stems = {path.stem for path in images}
+    for path in images:
+        stem = _LR_END.sub("", path.stem)
+        high = {stem, f"{stem}_HR", f"{stem}_x1"} & stems if stem != path.stem else set()
+        if high:
+            what = f"looks like the LR of {min(high)}{path.suffix}, and layout plain takes every image for HR"
+            raise QartsrError(what, str(path), "choose the layout of these pairs, or move the LR files elsewhere")
+    return [Found(path.stem, path, None) for path in images]
 
 
 def _div2k(root: Path, split: Split) -> list[Found]:

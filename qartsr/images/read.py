@@ -224,7 +224,8 @@ def _bare_jpeg(data: bytes, exif_only: bool) -> bytes:
 
 def _demand_size(size: tuple[int, int], most: int, where: str) -> None:
     if size[0] * size[1] > most:
-        what = f"has {size[0] * size[1] / 1e6:.0f} million pixels, more than the {most / 1e6:.0f} million allowed"
+        has, may = (f"{n / 1e6:.0f} million" if n >= 1e7 else f"{n:,}" for n in (size[0] * size[1], most))
+        what = f"has {has} pixels, more than the {may} allowed"
         do = f"allow more with --max-pixels or {ALLOWANCE} if you trust it, or cut it into parts"
         raise TooLargeError(what, where, do)
 

@@ -37,10 +37,10 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
     """
     import boto3.session  # half a second, which a run without a store need not pay
     from botocore.config import Config
-    from botocore.exceptions import InvalidRegionError
+    from botocore.exceptions import InvalidRegionError, ProfileNotFound
 
-    told = (endpoint, *(os.environ.get(name, "").strip() for name in _ENDPOINTS))
-    address = next((each for each in told if each), "")
+    address = next((each for each in (endpoint, *map(_told, _ENDPOINTS)) if each), "")
+    region = region or _told("AWS_DEFAULT_REGION")
 
     def client(read: float, attempts: int) -> Any:
         retries = {"mode": "standard", "total_max_attempts": attempts}
@@ -51,13 +51,31 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
     shown = split_user(address)[0] or "the S3 store"
     with _sentences(shown):
         try:
-            session = boto3.session.Session(key or None, secret or None, region_name=region or None)
+            session = boto3.session.Session(*_credentials(key, secret), region_name=region or None)
             return Store(client(30, 3), client(5, 1), shown)
         except InvalidRegionError as error:
-            name = session.region_name
-            raise QartsrError(f"{name!r} is not the name of a region", "AWS_DEFAULT_REGION", _REGION) from error
+            raise QartsrError(
+                f"{region or session.region_name!r} is not the name of a region", "AWS_DEFAULT_REGION", _REGION
+            ) from error
+        except ProfileNotFound as error:
+            name = _told("AWS_PROFILE") or _told("AWS_DEFAULT_PROFILE")
+            do = "unset it, or write the profile into ~/.aws/config"
+            raise QartsrError(f"there is no profile {name!r}", "AWS_PROFILE", do) from error
         except ValueError as error:
             raise QartsrError("is not the address of an S3 store", shown, _SCHEME) from error
+
+
+def _told(variable: str) -> str:
+    """An environment variable without the line's end that a secret's file brings along."""
+    return os.environ.get(variable, "").strip()
+
+
+def _credentials(key: str, secret: str) -> tuple[str | None, ...]:
+    """Key, secret and session token: those given, or those of the environment; nothing leaves the search to boto3."""
+    if key:
+        return key, secret or None
+    told = [_told(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+    return tuple(each or None for each in told) if told[0] and told[1] else ()
 
 
 class Store:

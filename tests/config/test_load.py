@@ -123,8 +123,11 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("profile", each) for each in ("o'brien", "team/exp1", "exp#1", "my run", "Sample", "a\n", "")]
-    + [("bucket", each) for each in ("s3://qartsr/x", "qartsr/models", "Qartsr", "a")],
+    [("profile", each) for each in ("o'brien", "team/exp1", "exp#1", "my run", "Sample", "a\n", "", "a" * 65)]
+    + [
+        ("bucket", each)
+        for each in ("s3://qartsr/x", "qartsr/models", "Qartsr", "a", "a..b", "a-.b", "10.0.0.1", "x" * 64)
+    ],
 )
 def test_names_are_matched_whole(key: str, value: str, values: Any) -> None:
     """The registry and the store would refuse them at the last stage, hours later."""

@@ -145,6 +145,9 @@ def test_pictures_for_elsewhere_stand_beside_it(report: Path) -> None:
         "comparison.png",
         "rate_quality.png",
         "curves.png",
+        "results.csv",
+        "rpq.csv",
+        "et.csv",
     }
     comparison = read_image(report / "comparison.png")
     assert comparison.width > 2 * comparison.height

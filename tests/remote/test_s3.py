@@ -195,6 +195,27 @@ def test_no_credentials(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
         open_store().demand(BUCKET)
 
 
+def test_the_environment_may_come_from_secret_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose last line ends; and a profile that is not there is not the store's fault."""
+    for name in ("AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    told = {
+        "ACCESS_KEY_ID": "me",
+        "SECRET_ACCESS_KEY": "word",
+        "DEFAULT_REGION": "eu-west-3",
+        "ENDPOINT_URL_S3": "http://h:9",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"AWS_{name}", f"{value}\n")
+    signed = open_store()._client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+    assert signed.startswith("http://h:9/b/k?") and "=me" in signed and "%0A" not in signed
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(QartsrError, match="AWS_PROFILE: there is no profile 'nobody'"):
+        open_store()
+
+
 def test_nobody_there(servers: dict[str, str]) -> None:
     with closed_port() as address, refused(f"{address}: the S3 store does not answer .*AWS_ENDPOINT_URL_S3"):
         open_store(address).demand(BUCKET)
