@@ -37,6 +37,14 @@ class OneStepConfig(SchoolingConfig):
         0.25, ge=0, le=1, description="share of the crops that Real-ESRGAN degrades; else bicubic"
     )
     loss: ImageLossConfig
+    latent: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the error of Z_H to the latent of HR: the decoder does not hold its scale",
+    )
+    copying: float = Field(
+        1.0, gt=0, le=1, description="share of the rate for the layers that copy Z_L: Eq. 6 multiplies their errors"
+    )
 
 
 class VideoConfig(SchoolingConfig):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from qartsr.config.training import CropPhase, ImageLossConfig, LPIPSConfig
@@ -39,6 +40,11 @@ class Recipe(NamedTuple):
     betas: tuple[float, float] = (0.9, 0.99)
     autocast: str = "none"
     clamp: bool = False
+    latent: float = 0.0
+    """weight of the squared error of Z_H to the latent of HR, over that latent's variance"""
+    slow: tuple[str, ...] = ()
+    """beginnings of names of parameters whose rate is ``slowness`` times ``lr``"""
+    slowness: float = 1.0
 
 
 def train_backbone(
@@ -57,10 +63,13 @@ def train_backbone(
         model.enable_gradient_checkpointing()
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     schedule = level(recipe.warmup) if recipe.schedule == "constant" else cosine(recipe.steps, recipe.warmup)
+    slow = [(name, parameter) for name, parameter in trained if name.startswith(recipe.slow)]
+    quick = [(name, parameter) for name, parameter in trained if not name.startswith(recipe.slow)]
+    groups = [Group(quick, recipe.lr), Group(slow, recipe.lr * recipe.slowness)]
     optimizers = Optimizers(
         *(
-            Optimizer([Group(part, recipe.lr)], recipe.weight_decay, schedule, recipe.betas, means.world)
-            for part in (trained, regulariser.trained())
+            Optimizer(part, recipe.weight_decay, schedule, recipe.betas, means.world)
+            for part in (groups, [Group(regulariser.trained(), recipe.lr)])
         )
     )
     run = Run(recipe.title, recipe.steps, optimizers, {}, shown=means.world.is_main_process)
@@ -109,12 +118,20 @@ class _Turn:
             on_latent = self._regulariser.score(z_h, share)
         losses: dict[str, Tensor] = self._image_loss(align(self._recipe.align, image, lq[:, -3:]), hr.to(self._device))
         total = sum((self._regulariser.weight * loss for loss in on_latent.values()), start=losses["total"])
+        if self._recipe.latent:
+            losses["latent"] = self._to_latent(z_h, hr)
+            total = total + self._recipe.latent * losses["latent"]
         (total / count).backward()
         with self._autocast:
             own = self._regulariser.follow(z_h.detach(), share)
         for loss in own.values():
             (loss / count).backward()
         return {**losses, **on_latent, **own, "total": total}
+
+    def _to_latent(self, z_h: Tensor, hr: Tensor) -> Tensor:
+        with torch.no_grad(), self._autocast:
+            target = self._model.encode(hr.to(self._device, memory_format=torch.channels_last)).float()
+        return F.mse_loss(z_h, target) / target.var()
 
     def _forward(self, lq: Tensor) -> tuple[Tensor, Tensor]:
         """Z_H and the image, both fp32: Eq. 6 would lose the small part of Z_H in 8 bits of mantissa."""

@@ -6,11 +6,12 @@ The GroupNorms of an AutoencoderKL take the absolute level of a picture away, an
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL
+from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.sd_unet.sample import LATENTS
 
 _REFERENCE = 20.0
@@ -173,3 +174,72 @@ def _cross(norm: nn.GroupNorm, conv: nn.Conv2d, before: nn.Conv2d, pairs: list[t
             _REFERENCE * width**-0.5,
             -_REFERENCE * width**-0.5,
         )
+
+
+_TAP, _CARRY = 0.5, 0.8
+"""weights of conv_in and of the last shortcut on the copied latent: no larger than their neighbours' sum"""
+_STEADY, _SPARE = 16.0, 0.1
+"""two constant channels of +- 16 make the last GroupNorm's deviation one of no picture: the latent is at 0.4"""
+
+
+@torch.no_grad()
+def start_as_copy(unet: UNet2DConditionModel, gain: float, timestep: int) -> None:
+    """Set ``unet`` so that it predicts ``gain`` times its input latent, whatever its size; the rest comes by training.
+
+    At a late timestep Eq. 6 multiplies an error of the noise by sqrt(1 - a) / sqrt(a), 14.6 at 999, so the prediction
+    has to hold Z_L to some percent, across a GroupNorm that takes the size away. A network that has to find this itself
+    finds latents 500 times too large, which the decoder's own norms shrink again, or, held to the right size, is at 15
+    dB after 300 steps; from here training begins at the enlargement's. The latent goes through conv_in, the last skip
+    connection and its 1 x 1 shortcut; in every group of the last norm stand, of 12 channels, two latents as +v and -v
+    (silu(v) - silu(-v) = v), two constants, and six channels of what the network does otherwise.
+    """
+    last: Any = unet.up_blocks[-1].resnets[-1]
+    before, norm, out, first = last.conv_shortcut, unet.conv_norm_out, unet.conv_out, unet.conv_in
+    groups, latents = norm.num_groups, first.in_channels
+    width, own = norm.num_channels // groups, latents // groups
+    assert latents == own * groups and width >= 2 * own + 3
+    _pass(first, latents)
+    first.weight[:latents] *= _TAP
+    spare = torch.tensor([c % width > 2 * own + 1 for c in range(norm.num_channels)])
+    for writer in (before, last.conv2):
+        writer.weight[~spare] = 0
+        writer.bias[~spare] = 0
+    out.weight.zero_()
+    out.bias.zero_()
+    skip = before.in_channels - first.out_channels
+    deviation = _STEADY * (2 / width) ** 0.5
+    norm.weight[~spare], norm.bias[~spare] = deviation / (2 * _TAP * _CARRY), 0.0
+    for latent in range(latents):
+        group, place = divmod(latent, own)
+        plus = group * width + 2 * place
+        for channel, sign in ((plus, 1.0), (plus + 1, -1.0)):
+            before.weight[channel, skip + latent] = sign * _CARRY
+            out.weight[latent, channel, 1, 1] = sign * 2 * gain
+        if place == 0:
+            for channel, sign in ((group * width + 2 * own, 1.0), (group * width + 2 * own + 1, -1.0)):
+                before.bias[channel] = sign * _STEADY
+                norm.weight[channel] = 0.0
+    _even(unet, spare, deviation, timestep)
+
+
+def copying_layers(unet: UNet2DConditionModel) -> tuple[str, ...]:
+    """Beginnings of the names of the layers that :func:`start_as_copy` sends the latent through."""
+    last = f"unet.up_blocks.{len(unet.up_blocks) - 1}.resnets.{len(unet.up_blocks[-1].resnets) - 1}"
+    return "unet.conv_in.", f"{last}.conv2.", f"{last}.conv_shortcut.", "unet.conv_norm_out.", "unet.conv_out."
+
+
+def _even(unet: UNet2DConditionModel, spare: Tensor, deviation: float, timestep: int) -> None:
+    """Make the ``spare`` channels before the last norm so small that its means are nearly none, and 1 behind it."""
+    seen: list[Tensor] = []
+    hook = unet.conv_norm_out.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    dice = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, unet.conv_in.in_channels, 16, 16, generator=dice)
+    unet(noise, timestep, torch.zeros(4, 1, unet.config["cross_attention_dim"]))
+    hook.remove()
+    size = seen[0].transpose(0, 1).flatten(1).std(1)
+    last: Any = unet.up_blocks[-1].resnets[-1]
+    for writer in (last.conv_shortcut, last.conv2):
+        writer.weight[spare] *= (_SPARE / size[spare]).view(-1, 1, 1, 1)
+        writer.bias[spare] *= _SPARE / size[spare]
+    last.conv2.bias[spare] -= seen[0].mean((0, 2, 3))[spare] * _SPARE / size[spare]
+    unet.conv_norm_out.weight[spare] = deviation / _SPARE

@@ -12,6 +12,7 @@ from qartsr.training.backbone import Recipe, train_backbone
 from qartsr.training.batches import mixed
 from qartsr.training.distributed import MicroBatching, World
 from qartsr.training.recipe_figures import restored
+from qartsr.training.transform_start import copying_layers, start_as_copy
 from qartsr.training.vsd import NoRegulariser
 from stages._stage import arguments, stage
 from stages.recipe._step import PROFILE, opened
@@ -24,10 +25,13 @@ def main() -> None:
     config, seed = step.config.one_step, step.config.seed
     model = load_model(args.model).requires_grad_(False)
     model.timestep = config.timestep
+    at = model.step
+    start_as_copy(model.unet, (1 - at.latent) / at.prediction, config.timestep)  # Z_H = Z_L: no gain, no loss
     model.unet.requires_grad_(True)
     recipe = Recipe(
         "one_step", config.steps, config.phases, config.lr, config.warmup, config.weight_decay, config.loss,
-        LPIPSConfig(), "none", autocast=config.autocast,
+        LPIPSConfig(), "none", autocast=config.autocast, latent=config.latent,
+        slow=copying_layers(model.unet), slowness=config.copying,
     )  # fmt: skip
     batches = mixed(step.pairs, RealESRGANConfig(), config.realesrgan, seed, "one_step")
     with open_run(PROFILE, "one_step", config.model_dump()) as run:

@@ -13,9 +13,13 @@ from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
 from qartsr.losses import ImageLoss
 from qartsr.training.adapter_layers import adapt_model
+from qartsr.training.backbone import train_backbone
+from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.determinism import generator
 from qartsr.training.distributed import MicroBatching, Share, World
-from tests.training.tiny import ADAPTERS, BATCH, CPU, CROP, batches, one_step, recipe, run, vsd
+from qartsr.training.loop import Curves
+from qartsr.training.vsd import NoRegulariser
+from tests.training.tiny import ADAPTERS, ALONE, BATCH, CPU, CROP, batches, one_step, recipe, run, vsd
 
 
 class KilledError(Exception):
@@ -108,6 +112,25 @@ def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     assert len({sha256_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts")}) == 1
+
+
+def test_the_latents_error_is_counted_and_slow_layers_take_shorter_steps(tmp_path: Path) -> None:
+    """AdamW's first step is as long as the rate, whatever the gradient; the reference is the loss written out."""
+    model, curves = one_step().requires_grad_(False), Curves(lambda values, step: None)
+    model.unet.requires_grad_(True)
+    before = {name: value.detach().clone() for name, value in model.unet.named_parameters()}
+    hr, lq = batches(Share(0, BATCH, CROP, 0, BATCH))
+    with torch.no_grad():
+        target = model.encode(hr)
+        expected = float((model.denoise(model.encode(lq)) - target).square().mean() / target.var())
+    plan = recipe(1)._replace(latent=0.1, slow=("unet.conv_out.",), slowness=0.1, weight_decay=0.0)
+    train_backbone(model, batches, plan, NoRegulariser(), ALONE, curves, Checkpoint(tmp_path, 0.0))
+    row = {name: float(value) for name, value in curves.rows[0].items()}
+    assert row["latent"] == pytest.approx(expected, rel=1e-3)
+    assert row["total"] == pytest.approx(row["mse"] + row["l1"] + 0.1 * expected, rel=1e-3)
+    moved = {name: float((value.detach() - before[name]).abs().max()) for name, value in model.unet.named_parameters()}
+    assert moved["conv_out.weight"] == pytest.approx(0.5e-4, rel=0.01)
+    assert moved["conv_in.weight"] == pytest.approx(0.5e-3, rel=0.01)
 
 
 def test_a_batch_without_equal_parts_is_refused() -> None:

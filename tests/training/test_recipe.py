@@ -15,13 +15,13 @@ from qartsr.config.load import load_config
 from qartsr.config.recipe import AutoencoderConfig, RecipeConfig, SchoolingConfig
 from qartsr.data import Pair
 from qartsr.models import OneStepSR
-from qartsr.models.sd_unet import sample_backbone
+from qartsr.models.sd_unet import SDUNet, sample_backbone
 from qartsr.training.autoencoder import Lesson, latents, train_autoencoder, train_prior
 from qartsr.training.batches import Batches, cropped, mixed
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.distributed import Share
 from qartsr.training.loop import Curves
-from qartsr.training.transform_start import level, start_as_transform, transform
+from qartsr.training.transform_start import level, start_as_copy, start_as_transform, transform
 
 
 @pytest.fixture()
@@ -82,6 +82,20 @@ def test_no_channel_between_the_layers_carries_all_the_light(fresh: OneStepSR) -
     for name, value in seen.items():
         channels = value.mean((1, 2)).abs()
         assert channels.max() < 4 * channels.square().mean().sqrt(), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [0.3, 1.0, 3.0])
+def test_the_one_step_model_starts_as_a_copy_of_whatever_size(fresh: OneStepSR, size: float) -> None:
+    """Flat, smooth and rough latents: the prediction is within some percent of ``gain`` times the latent."""
+    assert isinstance(fresh, SDUNet)
+    start_as_copy(fresh.unet, 0.93, 999)
+    dice = torch.Generator().manual_seed(3)
+    for side in (1, 4, 24):
+        coarse = torch.randn(2, 16, side, side, generator=dice) * size
+        z_l = F.interpolate(coarse, size=(24, 24), mode="bilinear")
+        error = (fresh.predict(z_l) - 0.93 * z_l).square().mean().sqrt()
+        assert error < 0.03 * z_l.square().mean().sqrt(), side
 
 
 def test_autoencoder_and_prior_learn(fresh: OneStepSR, batches: Batches, tmp_path: Path) -> None:
