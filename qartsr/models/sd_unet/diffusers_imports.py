@@ -8,7 +8,8 @@ environment, before a stage or a command begins. None of it runs here. So, while
   :class:`_Promise`, which loads the package when it is first used;
 - the packages that list all networks (``diffusers.models.unets``, ...) are deferred: their code runs when somebody
   asks them for a name, and their submodules can be imported at once;
-- what diffusers tells TorchDynamo while it loads is said when TorchDynamo is loaded.
+- what diffusers tells TorchDynamo while it loads is said when TorchDynamo is loaded;
+- the hub's interface is promised too, and the list of all installed packages is made when somebody looks into it.
 
 Afterwards nothing is hidden: ``import transformers`` and ``from diffusers import StableDiffusionPipeline`` find the
 real ones, whole, in the same process. Where a diffusers needs a package at once, it is imported the ordinary way.
@@ -22,15 +23,16 @@ import importlib.metadata
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 import torch
 
-_PROMISED = ("accelerate", "bitsandbytes", "peft", "scipy", "torchao", "torchvision", "transformers")
+_PROMISED = ("accelerate", "bitsandbytes", "peft", "requests", "scipy", "torchao", "torchvision", "transformers")
 _DEFERRED = (
     "diffusers.hooks",
     "diffusers.models.autoencoders",
@@ -38,6 +40,16 @@ _DEFERRED = (
     "diffusers.models.unets",
 )
 _DYNAMO = "torch._dynamo"
+_HUB = (
+    "ModelCard",
+    "ModelCardData",
+    "create_repo",
+    "model_info",
+    "resolve_revision",
+    "snapshot_download",
+    "upload_folder",
+)
+"""Of huggingface_hub: what loads its whole interface, with an HTTP client."""
 
 
 class _NeededNowError(Exception):
@@ -47,7 +59,7 @@ class _NeededNowError(Exception):
 class _Promise:
     """A name of a package that is not loaded yet; as a class, a function or a base class it is the real one."""
 
-    def __init__(self, package: _Promised, name: str) -> None:
+    def __init__(self, package: _Promised | _Hub, name: str) -> None:
         self._package, self._name = package, name
 
     def _real(self) -> Any:
@@ -88,6 +100,32 @@ class _Promised(ModuleType):
         if sys.modules.get(self.__name__) is self:
             return _Promise(self, name)
         return getattr(self._real(), name)
+
+
+class _Hub:
+    """huggingface_hub, which is loaded, and loads its parts when one of their names is used."""
+
+    __name__ = "huggingface_hub.hf_api"
+
+    def _real(self) -> ModuleType:
+        return importlib.import_module("huggingface_hub")
+
+
+class _Distributions(Mapping[str, list[str]]):
+    """Names of packages and of what they were installed as; reads all of them when it is first asked."""
+
+    @cached_property
+    def _real(self) -> Mapping[str, list[str]]:
+        return importlib.metadata.packages_distributions()
+
+    def __getitem__(self, name: str) -> list[str]:
+        return self._real[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._real)
+
+    def __len__(self) -> int:
+        return len(self._real)
 
 
 class _Finder:
@@ -166,6 +204,22 @@ def _promises() -> Iterator[None]:
 
 
 @contextmanager
+def _hub_later() -> Iterator[None]:
+    """Promise what diffusers takes of the hub's interface, and give it a list of packages that is made on demand."""
+    hub, listing = importlib.import_module("huggingface_hub"), importlib.metadata.packages_distributions
+    promised = [name for name in _HUB if name not in vars(hub) and name in dir(hub)]
+    for name in promised:
+        setattr(hub, name, _Promise(_Hub(), name))
+    importlib.metadata.packages_distributions = _Distributions  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        importlib.metadata.packages_distributions = listing
+        for name in promised:
+            delattr(hub, name)
+
+
+@contextmanager
 def _dynamo_later() -> Iterator[None]:
     """Note what diffusers marks for TorchDynamo, which takes longer to load than torch itself."""
     if _DYNAMO in sys.modules:
@@ -215,7 +269,7 @@ def _load() -> tuple[Any, ...]:
     """The classes; by promises, or where these do not hold (a diffusers that nobody has tried) the ordinary way."""
     before = set(sys.modules)
     try:
-        with _promises(), _dynamo_later():
+        with _promises(), _hub_later(), _dynamo_later():
             for name in _DEFERRED:
                 _defer(name)
             return _taken()
