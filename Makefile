@@ -46,8 +46,8 @@ services: $(STAMP)
 stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
-# A file's tests stay together: they share servers and projects.
-PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# A file's tests stay together: they share servers and projects. The order is that of tests/conftest.py, slowest first.
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	@$(PYTEST)

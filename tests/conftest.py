@@ -29,6 +29,11 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole pipeline first: begun last, it would keep one worker at it when all others are done."""
+    items.sort(key=lambda item: item.path.name != "test_whole.py")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

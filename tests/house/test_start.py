@@ -18,7 +18,8 @@ from tests.packing.tiny import quantize, recipe, tiny_model
 
 LATE = (
     "accelerate", "bitsandbytes", "boto3", "diffusers.pipelines", "huggingface_hub.hf_api", "lpips", "matplotlib",
-    "mlflow", "pandas", "peft", "pyiqa", "requests", "scipy", "sklearn", "sympy", "torch._dynamo", "torch._inductor", "torchvision", "transformers",
+    "mlflow", "pandas", "peft", "pyiqa", "requests", "scipy", "sklearn", "sympy", "torch._dynamo",
+    "torch._inductor", "torchvision", "transformers",
 )  # fmt: skip
 """Loaded by those who use them, when they use them."""
 DRAW = {"report", "table1", "table3"}
@@ -116,7 +117,8 @@ config = CLIPTextConfig(vocab_size=8, hidden_size=4, intermediate_size=4, num_hi
 assert isinstance(CLIPTextModel(config), lora.PreTrainedModel) and not isinstance(1, lora.PreTrainedModel)
 assert issubclass(CLIPTextModel, lora.PreTrainedModel) and not issubclass(int, lora.PreTrainedModel)
 assert StableDiffusionPipeline.from_pretrained
-assert hub_utils.ModelCard.load == huggingface_hub.ModelCard.load and huggingface_hub.model_info.__name__ == "model_info"
+assert hub_utils.ModelCard.load == huggingface_hub.ModelCard.load
+assert huggingface_hub.model_info.__name__ == "model_info"
 assert issubclass(loading_utils.requests.HTTPError, OSError)
 assert dict(import_utils._package_map) == dict(importlib.metadata.packages_distributions()) != {}
 """
