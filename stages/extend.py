@@ -44,7 +44,7 @@ def _extend(args: Namespace, params: Params, asked: Training, world: World) -> N
     lq = to_unit(load_calibration(args.calibration).lq).to(device)
     job = Job(teacher, lq, setting, folder, params.compute.checkpoint_seconds, world)
     with open_run(params.profile, f"extend@{bits}", asked.model_dump()) if world.is_main_process else NO_RUN as run:
-        curves = Curves(run.metrics)
+        curves = Curves(run.metrics, show=run.pictures)
         run.data("calibration", args.calibration, "training")
         student = train(job, decided, phases, curves, lambda: student.to(device))
         if world.is_main_process:

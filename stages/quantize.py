@@ -44,7 +44,7 @@ def _quantize(args: Namespace, params: Params, asked: Training, world: World) ->
     decided = plan(teacher, load_config(MethodConfig, args.layers), bits, lq)
     job = Job(teacher, lq, setting, folder, params.compute.checkpoint_seconds, world)
     with open_run(params.profile, f"quantize@{bits}", asked.model_dump()) if world.is_main_process else NO_RUN as run:
-        curves = Curves(run.metrics)
+        curves = Curves(run.metrics, show=run.pictures)
         run.data("calibration", args.calibration, "training")
         student = train(job, decided, lasting(asked, len(teacher.segments())), curves, lambda: calibrated(job, decided))
         if world.is_main_process:

@@ -29,7 +29,7 @@ def main() -> None:
             retrained(job, config.timestep, config.steps, Curves(NullRun().metrics))
             return
         with open_run(params.profile, "retrain", config.model_dump()) as run:
-            curves = Curves(run.metrics)
+            curves = Curves(run.metrics, show=run.pictures)
             run.data("data", args.data, "training")
             save_retrained(job, retrained(job, config.timestep, config.steps, curves), args.out)
             curves.write(args.curves)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import time
 import urllib.parse
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from qartsr.errors import QartsrError
 from qartsr.remote import Mlflow, Store, open_store, split_uri
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+_SMALL = 256
+"""Longer side in pixels of what MLflow shows first."""
 
 
 class ArtifactStore:
@@ -23,6 +36,21 @@ class ArtifactStore:
         for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
             name = file.relative_to(path.parent).as_posix()
             send(file, f"{folder}/{name}" if folder else name)
+
+    def put_row(self, images: Pixels, step: int) -> None:
+        """Pictures (B, H, W, 3) side by side, named as MLflow names images of a step, whole and small."""
+        import numpy as np
+        from PIL import Image
+
+        row = Image.fromarray(np.concatenate(list(images), axis=1))
+        name = f"restored+step+{step}+timestamp+{int(time.time() * 1000)}+{uuid.uuid4()}"
+        with TemporaryDirectory() as scratch:
+            whole, small = Path(scratch) / f"{name}.png", Path(scratch) / f"{name}+compressed.webp"
+            row.save(whole)
+            row.thumbnail((_SMALL, _SMALL))
+            row.save(small)
+            for file in (whole, small):
+                self.put(file, "images")
 
     def _sender(self) -> Callable[[Path, str], None]:
         scheme = urllib.parse.urlsplit(self._uri).scheme

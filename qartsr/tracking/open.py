@@ -28,6 +28,9 @@ _ANSWER = 10.0
 _LENGTH = 500
 """Longest value of a parameter, in characters; the oldest servers take no more."""
 
+_KIND = [{"key": "mlflow.experimentKind", "value": "custom_model_development"}]
+"""Else MLflow's page asks what the experiment is for, and takes it for one of language models."""
+
 _log = logging.getLogger("qartsr.tracking")
 
 
@@ -69,7 +72,7 @@ def _experiment(server: Mlflow, name: str) -> str:
         found = server.get("experiments/get-by-name", {"experiment_name": name}, absent=True)
         if found:
             return str(found["experiment"]["experiment_id"])
-        made = server.post("experiments/create", {"name": name}, present=True)
+        made = server.post("experiments/create", {"name": name, "tags": _KIND}, present=True)
         if made:
             return str(made["experiment_id"])
     raise RuntimeError(f"experiment {name} can be neither found nor made")

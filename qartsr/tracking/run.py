@@ -1,7 +1,4 @@
-"""A run on the MLflow server, and the absence of one. Neither ever raises, and neither makes training wait.
-
-What a run takes of its machine goes along under the names that MLflow gives to system metrics.
-"""
+"""A run on the MLflow server, and the absence of one. Neither ever raises, and neither makes training wait."""
 
 from __future__ import annotations
 
@@ -14,12 +11,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qartsr.files import sha256_file, sha256_tree
 from qartsr.remote import Mlflow, RefusedError
 from qartsr.tracking.artifacts import ArtifactStore
+from qartsr.tracking.machine import Machine
+
+if TYPE_CHECKING:
+    from qartsr.tracking.artifacts import Pixels
 
 _FAILURES = 3
 """After so many in a row, whoever would have to wait tries no more."""
@@ -83,6 +83,9 @@ class Tracker(Protocol):
     def data(self, name: str, path: Path, context: str) -> None:
         """A data set that the run reads; ``context``: ``training`` or ``testing``."""
 
+    def pictures(self, images: Pixels, step: int) -> None:
+        """A row of pictures (B, H, W, 3) at a step, 8 bits."""
+
 
 class NullRun:
     """Where no server is in use."""
@@ -99,6 +102,9 @@ class NullRun:
         """Nothing."""
 
     def data(self, name: str, path: Path, context: str) -> None:
+        """Nothing."""
+
+    def pictures(self, images: Pixels, step: int) -> None:
         """Nothing."""
 
     def close(self, status: str) -> None:
@@ -146,6 +152,11 @@ class Run:
     def data(self, name: str, path: Path, context: str) -> None:
         """A data set that the run reads, by the start of the SHA-256 of its manifest, or of all its files."""
         self._mlflow.attempt(lambda: self._server.post("runs/log-inputs", self._input(name, path, context)))
+
+    def pictures(self, images: Pixels, step: int) -> None:
+        """A row of pictures (B, H, W, 3), for which MLflow's page of the run has a slider over steps."""
+        self._store.attempt(lambda: self._shelf.put_row(images, step))
+        self.tags({"mlflow.loggedImages": True})
 
     def _input(self, name: str, path: Path, context: str) -> dict[str, Any]:
         manifest = path / "manifest.json"
@@ -225,41 +236,3 @@ def _number(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-_INTERVAL = 10.0
-_MEGABYTE = 1e6
-
-
-class Machine:
-    """Looks now and then; sees nothing where psutil is not installed (extras ``pipeline`` and ``services``)."""
-
-    def __init__(self) -> None:
-        self._psutil, self.looks, self._last = _psutil(), 0, time.monotonic()
-        self.look()  # the first look at processors begins their count
-
-    def due(self) -> bool:
-        """Whether the last look is some time ago."""
-        return time.monotonic() - self._last >= _INTERVAL
-
-    def look(self) -> dict[str, float]:
-        """Percent of all processors since the last look, memory of the machine and of this process."""
-        if self._psutil is None:
-            return {}
-        self._last, self.looks = time.monotonic(), self.looks + 1
-        memory, own = self._psutil.virtual_memory(), self._psutil.Process().memory_info().rss
-        return {
-            "system/cpu_utilization_percentage": self._psutil.cpu_percent(),
-            "system/system_memory_usage_megabytes": memory.used / _MEGABYTE,
-            "system/system_memory_usage_percentage": memory.percent,
-            "system/process_memory_megabytes": own / _MEGABYTE,
-        }
-
-
-def _psutil() -> ModuleType | None:
-    try:
-        import psutil
-    except ModuleNotFoundError:
-        return None
-    module: ModuleType = psutil
-    return module

@@ -72,7 +72,12 @@ def train_backbone(
             for part in (groups, [Group(regulariser.trained(), recipe.lr)])
         )
     )
-    run = Run(recipe.title, recipe.steps, optimizers, {}, shown=means.world.is_main_process)
+    share = means.shares(0, recipe.phases[0].batch, recipe.phases[0].crop)[0]
+
+    def view() -> Tensor:
+        return model.restore(batches(share)[1][:4].to(means.world.device))
+
+    run = Run(recipe.title, recipe.steps, optimizers, {}, shown=means.world.is_main_process, view=view)
     turn = _Turn(model, batches, recipe, regulariser, means, optimizers)
     fit(run, turn, curves, checkpoint, resume(run, curves, checkpoint))
     model.eval().requires_grad_(False)

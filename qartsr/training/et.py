@@ -40,7 +40,7 @@ def extend(
     image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
     rates = groups(student, config.rates, config.lr * setting.lr_scale)
     optimizer = Optimizer(rates, config.weight_decay, cosine(config.steps, 1), world=world)
-    run = Run("extend", config.steps, optimizer, {}, shown=world.is_main_process)
+    run = Run("extend", config.steps, optimizer, {}, shown=world.is_main_process, view=lambda: student.restore(lq[:4]))
 
     def measure(number: int, part: slice) -> dict[str, Tensor]:
         index = sample(len(lq), config.batch, number, setting.seed, "extend")[part]

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,12 +24,20 @@ Log = Callable[[dict[str, float], int], None]
 """Receives metrics and a step; training knows nothing of the tracking server."""
 
 
+Show = Callable[[NDArray[np.uint8], int], None]
+"""Receives pictures (B, H, W, 3) and a step: what the model in training makes of the same inputs, to be watched."""
+
+
+def unseen(pictures: NDArray[np.uint8], step: int) -> None:
+    """Nobody looks."""
+
+
 class Curves:
     """Rows of a training run. Every ``every``-th step is kept."""
 
-    def __init__(self, log: Log, every: int = 1) -> None:
+    def __init__(self, log: Log, every: int = 1, show: Show = unseen) -> None:
         self.rows: list[Row] = []
-        self.log, self._every = log, every
+        self.log, self.show, self._every = log, show, every
 
     def add(self, step: int, losses: Mapping[str, Tensor], **labels: str) -> None:
         """Record one step; ``losses`` are scalars, ``labels`` become columns of their own (``module``)."""
@@ -113,6 +124,10 @@ class Run(NamedTuple):
     """Number of steps done in earlier phases: curves count on."""
     shown: bool = True
     """Whether this process shows progress; of several, one does."""
+    view: Callable[[], Tensor] | None = None
+    """Pictures (B, 3, H, W) in [-1, 1] of some inputs as the model makes them now; draws nothing at random."""
+    views: int = 4
+    """How often they are shown, the last time at the end."""
 
 
 def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int = 0) -> None:
@@ -121,13 +136,24 @@ def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int
     A step is a function of its number, so an interrupted run that continues from a checkpoint ends with the same bytes.
     """
     progress = Progress(run.title, run.steps, start, run.shown)
+    watched = run.shown and run.view is not None and curves.show is not unseen
+    seen = {run.steps * part // run.views - 1 for part in range(1, run.views + 1)} if watched else set()
     for number in range(start, run.steps):
         losses = step(number)
         curves.add(run.offset + number, losses, **run.labels)
         progress.advance(float(losses["total"].detach()))
+        if run.view is not None and number in seen:
+            with torch.no_grad():
+                curves.show(_levels(run.view()), run.offset + number)
         if checkpoint.due():
             save(run, number + 1, curves, checkpoint)
     progress.close()
+
+
+def _levels(pictures: Tensor) -> NDArray[np.uint8]:
+    """[-1, 1] (B, 3, H, W) -> 0 .. 255 (B, H, W, 3)."""
+    levels: NDArray[np.uint8] = ((pictures.float() + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return levels
 
 
 def save(run: Run, step: int, curves: Curves, checkpoint: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from qartsr.training.checkpoint import Checkpoint, intact, seal
 from qartsr.training.distillation import inside
 from qartsr.training.distributed import ALONE, World
 from qartsr.training.et import extend, teacher_images
-from qartsr.training.loop import Curves, Row
+from qartsr.training.loop import Curves, Row, unseen
 from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
 
@@ -73,7 +73,8 @@ def train(job: Job, decided: Plan, phases: Sequence[Phase], curves: Curves, star
 def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, spent: int, curves: Curves) -> Backbone:
     """Run a phase and keep what it ends with. ``spent``: steps before it."""
     checkpoint = Checkpoint(job.folder / f"phase-{number}", job.seconds, job.world.is_main_process)
-    own = Curves(lambda values, step: curves.log(values, spent + step))
+    show = curves.show if curves.show is unseen else lambda seen, step: curves.show(seen, spent + step)
+    own = Curves(lambda values, step: curves.log(values, spent + step), show=show)
     if isinstance(phase, ModulesPhase):
         statistics = look(job.teacher, decided, job.lq)
         student = reconstruct(job.teacher, decided, statistics, job.lq, phase, job.setting, own, checkpoint, job.world)

@@ -154,6 +154,8 @@ class _Phase:
             lambda: values(student),
             number * steps,
             self._world.is_main_process,
+            lambda: student.restore(lq[:4]),
+            views=1,
         )
         start = resume(run, curves, checkpoint)
         if start:

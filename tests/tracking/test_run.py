@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.entities import Run as Entity
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
 from qartsr.files import sha256_bytes, sha256_file, sha256_tree
 from qartsr.tracking import Run, open_run
+from qartsr.tracking.machine import Machine
 from tests.pipelines.alive import until
 from tests.relay import Relay
 from tests.tracking.conftest import told
@@ -63,6 +67,35 @@ def test_metrics(client: MlflowClient, profile: str) -> None:
     assert _history(client, profile, "rate/skip")[-1] == (1199, 1e-7)
     odd = _history(client, profile, "odd")
     assert math.isnan(odd[0][1]) and odd[1][1] > 1e308 and odd[2][1] < -1e308
+
+
+def test_pictures_at_steps_are_mlflows_own(client: MlflowClient, profile: str) -> None:
+    """Named as its own client names them, which its page reads; and the experiment is none of language models."""
+    with open_run(profile, "retrain", {}) as run:
+        run.pictures(np.full((3, 20, 30, 3), 7, np.uint8), 5)
+    client.log_image(run.run_id, Image.new("RGB", (90, 20)), key="restored", step=5)
+    paths = [file.path for file in client.list_artifacts(run.run_id, "images")]
+    names = sorted(re.sub(r"\+\d{13}\+[0-9a-f-]{36}", "", path) for path in paths)
+    plain = "images/restored+step+5+timestamp"
+    assert names == [f"{plain}+compressed.webp"] * 2 + [f"{plain}.png"] * 2
+    assert client.get_run(run.run_id).data.tags["mlflow.loggedImages"] == "True"
+    experiment = client.get_experiment_by_name(f"qartsr-{profile}")
+    assert experiment is not None and experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_gpus_are_asked_by_the_drivers_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '37, 1024, 70.5'\necho '0, 3, [N/A]'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    seen = {name: value for name, value in Machine().look().items() if "gpu" in name}
+    assert seen == {
+        "system/gpu_0_utilization_percentage": 37, "system/gpu_0_memory_usage_megabytes": 1024,
+        "system/gpu_0_power_usage_watts": 70.5, "system/gpu_1_utilization_percentage": 0,
+        "system/gpu_1_memory_usage_megabytes": 3,
+    }  # fmt: skip
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert not [name for name in Machine().look() if "gpu" in name]
 
 
 def test_metrics_do_not_wait_for_the_end(line: Relay, client: MlflowClient, profile: str) -> None:

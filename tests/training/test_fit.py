@@ -59,6 +59,24 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     assert float(rows[-1]["total"]) < 0.5 * float(rows[0]["total"])
 
 
+def test_pictures_are_shown_at_quarters_and_change_nothing(tmp_path: Path) -> None:
+    whole, shown = Problem(tmp_path / "whole"), list[tuple[tuple[int, ...], int, int]]()
+    problem = Problem(tmp_path / "whole")  # finished: no step is done again
+    assert problem.curves.rows == whole.curves.rows
+    slope = Parameter(torch.tensor([0.5, -0.25]))
+    problem.slope, problem.optimizer = slope, Optimizer([Group([("slope", slope)], 0.05)], 0.0, cosine(30, 3))
+    view = torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(2, 3, 4, 5)
+    run = Run("line", 30, problem.optimizer, {}, offset=100, view=lambda: view)
+    curves = Curves(
+        lambda values, step: None, show=lambda seen, step: shown.append((seen.shape, int(seen.max()), step))
+    )
+    fit(run, problem.optimizer.descent(problem.losses), curves, Checkpoint(tmp_path / "b", 60.0))
+    assert shown == [((2, 4, 5, 3), 255, 100 + step) for step in (6, 14, 21, 29)]
+    assert torch.equal(slope, whole.slope)
+    fit(run._replace(shown=False), lambda number: {"total": torch.zeros(())}, curves, Checkpoint(tmp_path / "c", 60.0))
+    assert len(shown) == 4  # of several processes one shows
+
+
 def test_nothing_to_train_is_legal() -> None:
     optimizer = Optimizer([Group([("frozen", Parameter(torch.ones(1)))], 0.0)], 0.0, constant)
     optimizer.descent(lambda number: {"total": torch.ones(())})(0)
