@@ -71,15 +71,18 @@ def campaign(kinds: dict[str, Trial], seconds: float, seed: int) -> dict[str, Fi
     found = {}
     for kind, trial in kinds.items():
         end, tally, number = time.monotonic() + seconds / len(kinds), Finding(), seed * 1_000_000
-        while time.monotonic() < end or not tally.tried:
-            _READY.get(kind, Finding)()
-            took, why = attempt(kind, trial, number)
-            if why:
-                print(f"FAILED {kind}, --only {kind!r} --repeat {number}\n{why}", file=sys.stderr, flush=True)
-            tally = Finding(tally.tried + 1, tally.failed + bool(why), max(tally.longest, took), _peak())
-            number += 1
-        found[kind] = tally
-        print(f"| {kind} | {tally.tried:,} | {tally.failed} | {tally.longest:.1f} s | {tally.memory} MB |", flush=True)
+        try:
+            while time.monotonic() < end or not tally.tried:
+                _READY.get(kind, Finding)()
+                took, why = attempt(kind, trial, number)
+                if why:
+                    print(f"FAILED {kind}, --only {kind!r} --repeat {number}\n{why}", file=sys.stderr, flush=True)
+                tally = Finding(tally.tried + 1, tally.failed + bool(why), max(tally.longest, took), _peak())
+                number += 1
+        finally:  # of a campaign that Ctrl-C ends as well
+            found[kind] = tally
+            row = f"| {kind} | {tally.tried:,} | {tally.failed} | {tally.longest:.1f} s | {tally.memory} MB |"
+            print(row, flush=True)
     return found
 
 
