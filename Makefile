@@ -84,13 +84,13 @@ COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docke
 # this machine trusts, so that a mirror behind a private authority is reached.
 base:
 	@$(call debian,/usr/bin/mmdebstrap,mmdebstrap)
-	@mkdir -p build
+	@mkdir -p build/base
 	mmdebstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
-		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' bookworm build/base.tar $(MIRROR)
+		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' bookworm build/base/base.tar $(MIRROR)
 	printf 'FROM scratch\nADD base.tar /\nENV %s %s\n' PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-		SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt > build/base.Dockerfile
-	$(ENGINE) build -f build/base.Dockerfile -t localhost/base:bookworm build
-	@rm build/base.tar build/base.Dockerfile
+		SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt > build/base/Dockerfile
+	$(ENGINE) build -t localhost/base:bookworm build/base
+	@rm -r build/base
 
 images:
 	@test -n "$(ENGINE)" || { echo "error: no docker, podman or buildah here; install one"; exit 1; }

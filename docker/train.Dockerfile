@@ -43,6 +43,7 @@ RUN pip install --no-cache-dir uv -c constraints.txt \
 # Editable, so that the code DVC hashes is the code that runs.
 COPY --chown=qartsr:qartsr README.md LICENSE dvc.yaml params.yaml prefect.yaml .dvcignore ./
 COPY --chown=qartsr:qartsr .dvc/config .dvc/config
+COPY --chown=qartsr:qartsr .dvc/plots .dvc/plots
 COPY --chown=qartsr:qartsr configs configs
 COPY --chown=qartsr:qartsr experiments/params.yaml experiments/params.yaml
 COPY --chown=qartsr:qartsr deploy/automations.yaml deploy/automations.yaml

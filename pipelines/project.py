@@ -32,8 +32,9 @@ def read_project(folder: Path) -> Project:
     """Of the DVC project in ``folder``. Raises QartsrError for a params.yaml that breaks its schema."""
     file = folder / "params.yaml"
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    for key in re.findall(r"^(\w+):", text, re.MULTILINE):
-        if key in _OTHERS:
+    keys = re.findall(r"^(\w+):", text, re.MULTILINE)
+    for key in keys:
+        if key in _OTHERS and "profile" not in keys:  # else a slip in the pipeline's own
             name, schema = _OTHERS[key]
             return Project(name, load_config(schema, file).compute)
     params = load_params(file)

@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 from qartsr.config.data import FolderConfig
 from qartsr.errors import QartsrError
-from qartsr.images import is_image
+from qartsr.images import is_image, read_image
 
 Split = Literal["train", "test"]
-_LR_END = re.compile(r"_LR\d?$|_?x[2348]$", re.IGNORECASE)
+_LR_END = re.compile(r"_lr\d?$|_?x[2348]$")
 """How the names of LR end where they stand beside their HR."""
 
 
@@ -74,14 +74,25 @@ def _images(folder: Path) -> list[Path]:
 def _plain(root: Path, split: Split) -> list[Found]:
     """Raises QartsrError for pairs of HR and LR: LR would be taken for HR, and other LR made of both."""
     images = _images(root)
-    stems = {path.stem for path in images}
+    stems = {path.stem.lower(): path for path in images}
     for path in images:
-        stem = _LR_END.sub("", path.stem)
-        high = {stem, f"{stem}_HR", f"{stem}_x1"} & stems if stem != path.stem else set()
+        stem = _LR_END.sub("", path.stem.lower())
+        names = (stem, f"{stem}_hr", f"{stem}_x1") if stem != path.stem.lower() else ()
+        twins = [stems[name] for name in names if name in stems]
+        high = next((twin for twin in twins if _larger(twin, path)), None)
         if high:
-            what = f"looks like the LR of {min(high)}{path.suffix}, and layout plain takes every image for HR"
+            what = f"looks like the LR of {high.name}, and layout plain takes every image for HR"
             raise QartsrError(what, str(path), "choose the layout of these pairs, or move the LR files elsewhere")
     return [Found(path.stem, path, None) for path in images]
+
+
+def _larger(high: Path, low: Path) -> bool:
+    """Whether ``high`` is a whole multiple of ``low``, 2 to 8: what was upscaled is no LR, whatever its name."""
+    try:
+        (wide, tall), (width, height) = (read_image(path).size for path in (high, low))
+    except QartsrError:
+        return False  # whoever reads the file says what is wrong with it
+    return any(wide // width == times == tall // height for times in range(2, 9))
 
 
 def _div2k(root: Path, split: Split) -> list[Found]:

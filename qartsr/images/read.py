@@ -224,7 +224,8 @@ def _bare_jpeg(data: bytes, exif_only: bool) -> bytes:
 
 def _demand_size(size: tuple[int, int], most: int, where: str) -> None:
     if size[0] * size[1] > most:
-        has, may = (f"{n / 1e6:.0f} million" if n >= 1e7 else f"{n:,}" for n in (size[0] * size[1], most))
+        rounded = [f"{n / 1e6:.0f} million" if n >= 1e7 else f"{n:,}" for n in (size[0] * size[1], most)]
+        has, may = rounded if rounded[0] != rounded[1] else (f"{n:,}" for n in (size[0] * size[1], most))
         what = f"has {has} pixels, more than the {may} allowed"
         do = f"allow more with --max-pixels or {ALLOWANCE} if you trust it, or cut it into parts"
         raise TooLargeError(what, where, do)

@@ -102,7 +102,8 @@ class Memory:
             return str(self._model.identity)
         import torch
 
-        digest = hashlib.sha256()
+        settings = [getattr(self._model, name, None) for name in ("kind", "step", "facts", "align")]
+        digest = hashlib.sha256(repr(settings).encode())
         for name, value in self._model.state_dict().items():
             digest.update(name.encode())
             if isinstance(value, torch.Tensor):

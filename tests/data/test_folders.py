@@ -151,12 +151,21 @@ def test_plain_folders_are_read_in_order_of_name_and_skip_other_files(tmp_path: 
     assert [entry["name"] for entry in manifest["test"]] == ["z"]
 
 
-@pytest.mark.parametrize(("high", "low"), [("a_HR", "a_LR4"), ("0801", "0801x4"), ("b_x1", "b_x4"), ("c", "c_lr")])
+@pytest.mark.parametrize(
+    ("high", "low"), [("a_HR", "a_LR4"), ("0801", "0801x4"), ("b_x1", "b_x4"), ("c", "c_lr"), ("d_hr", "d_LR4")]
+)
 def test_pairs_in_a_plain_folder_are_not_all_taken_for_hr(high: str, low: str, tmp_path: Path, paint: Painter) -> None:
     for name, side in ((high, 64), (low, 16), ("matrix4", 64)):
         paint(tmp_path / f"{name}.png", side, side)
     with pytest.raises(QartsrError, match=rf"{low}.png: looks like the LR of {high}.png"):
         folder_items(FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path)), "test")
+
+
+def test_an_upscaled_picture_beside_its_own_is_no_lr(tmp_path: Path, paint: Painter) -> None:
+    for name, side in (("a", 16), ("a_x4", 64), ("ape", 32), ("apex2", 40)):
+        paint(tmp_path / f"{name}.png", side, side)
+    found = folder_items(FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path)), "test")
+    assert [item.name for item in found] == ["a", "a_x4", "ape", "apex2"]
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path, paint: Painter) -> None:

@@ -19,7 +19,7 @@ from qartsr.errors import QartsrError
 from qartsr.evaluate.report import Inputs, theme, write_report
 from qartsr.evaluate.report.crops import textured
 from qartsr.evaluate.report.inputs import read
-from qartsr.evaluate.report.plots import loss, smooth
+from qartsr.evaluate.report.plots import loss, running, smooth
 from qartsr.evaluate.report.rows import artifacts
 from qartsr.files import read_json, sha256_tree, write_json
 from qartsr.upscale import read_image
@@ -218,3 +218,9 @@ def test_smoothing_keeps_a_constant_and_a_line() -> None:
     assert smooth(np.full(300, 2.0)) == pytest.approx(2)
     line = smooth(np.arange(300.0))
     assert line[20:-20] == pytest.approx(np.arange(300.0)[20:-20])
+
+
+@pytest.mark.parametrize("count", [1, 299, 300, 301, 599, 4000])
+def test_a_curve_keeps_its_last_step_in_three_hundred_points(count: int) -> None:
+    points = running([{"step": str(step), "total": "1.0"} for step in range(count)])
+    assert len(points) <= 300 and points[-1] == (count - 1, 1.0)

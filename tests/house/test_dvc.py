@@ -17,6 +17,7 @@ from pipelines.project import read_project
 from qartsr.code_files import imported_files
 from qartsr.config import load_config, load_params
 from qartsr.config.experiment import Experiments
+from qartsr.errors import QartsrError
 from tests.house.deps import with_code
 from tests.house.project import CODE, PIPELINES, ROOT, code_of, outputs, parameters, stage_files, stage_tree, stages
 
@@ -107,6 +108,13 @@ def test_what_is_not_the_pipeline_is_a_project_of_its_own(folder: str) -> None:
     """So DVC's status, pull, metrics and plots in the root speak of the pipeline alone."""
     assert (ROOT / folder / ".dvc" / "config").is_file()
     assert read_project(ROOT / folder).name == Path(folder).name and not read_project(ROOT / folder).bits
+
+
+def test_a_slip_in_the_pipelines_parameters_is_not_another_project(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("\nmethod:", "\nmethods:")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(QartsrError, match="params.yaml: method: Field required"):
+        read_project(tmp_path)
 
 
 def test_no_stage_is_frozen() -> None:

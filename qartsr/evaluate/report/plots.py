@@ -58,11 +58,11 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def running(rows: Table) -> list[tuple[int, float]]:
-    """Step and running mean of the total loss; of a long curve some three hundred points."""
+    """Step and running mean of the total loss; of a long curve at most three hundred points, the last among them."""
     if not rows:
         return []
     total = smooth(np.array([float(row["total"]) for row in rows]))
-    chosen = range(0, len(rows), max(1, len(rows) // 300))
+    chosen = range(len(rows) - 1, -1, -max(1, -(-len(rows) // 300)))[::-1]
     return [(int(rows[at]["step"]), float(f"{total[at]:.4g}")) for at in chosen]
 
 
