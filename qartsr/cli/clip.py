@@ -144,7 +144,7 @@ def _shown(name: str) -> Iterator[_Progress]:
 
 def seconds(text: str) -> Fraction:
     """``12.5``, ``1:02`` or ``1:02:03.25`` in seconds."""
-    if not re.fullmatch(r"(\d+:)?(\d+:)?\d+(\.\d+)?", text):
+    if not re.fullmatch(r"(\d{1,9}:)?(\d{1,9}:)?\d{1,9}(\.\d{1,18})?", text):
         raise argparse.ArgumentTypeError(f"{text} is no time; write seconds, M:SS or H:MM:SS")
     total = Fraction(0)
     for part in text.split(":"):

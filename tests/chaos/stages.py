@@ -28,10 +28,14 @@ from tests.pipeline.conftest import copy_project, tiny
 from tests.pipelines.alive import until
 
 _TRACE = "Traceback (most recent call last)"
+PER_SEED = 1_000_000
+"""numbers of trials that a seed has"""
 _LEFT_OUT = ("publish", "report")
 """Stages that need services, or publish's receipts."""
 _TOOK: dict[str, float] = {}
 """Seconds of each stage, undisturbed."""
+_READY: list[str] = []
+"""stages that the trial at hand may choose"""
 _FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -44,11 +48,19 @@ def project() -> Path:
     return folder
 
 
-def one_more() -> None:
-    """Before each trial a stage more is run undisturbed: on a busy machine all of them would take half of the hour."""
-    name = next((name for name in _order(project()) if name not in _TOOK), None)
-    if name is None:
-        return
+def one_more_each(number: int) -> None:
+    """Before each trial a stage more is run undisturbed: on a busy machine all of them would take half of the hour.
+
+    The trial with this number chooses among the first so many, the first trial of a seed has one: it can be repeated.
+    """
+    most = len(_order(project()))
+    while len(_TOOK) < min(number % PER_SEED + 1, most):
+        _one_more()
+    _READY[:] = list(_TOOK)[: number % PER_SEED + 1]
+
+
+def _one_more() -> None:
+    name = next(name for name in _order(project()) if name not in _TOOK)
     begun = time.monotonic()
     said, _ = (done := _repro(project(), name)).communicate()
     assert done.returncode == 0, said
@@ -94,7 +106,7 @@ def _heals(name: str) -> None:
 
 def killed(random: Random, folder: Path) -> None:
     """kill -9 of DVC and the stage at any moment."""
-    name = random.choice(list(_TOOK))
+    name = random.choice(_READY)
     process = _repro(project(), name)
     _let(process, random.random() * _TOOK[name])
     with suppress(ProcessLookupError):
@@ -105,7 +117,7 @@ def killed(random: Random, folder: Path) -> None:
 
 def full(random: Random, folder: Path) -> None:
     """No file may grow beyond some bytes: no traceback of ours, and the next run with room makes up for it."""
-    name, most = random.choice(list(_TOOK)), random.choice((1000, 30_000, 300_000))
+    name, most = random.choice(_READY), random.choice((1000, 30_000, 300_000))
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -118,7 +130,7 @@ def full(random: Random, folder: Path) -> None:
 
 def read_only(random: Random, folder: Path) -> None:
     """Outputs and checkpoints on a file system that takes nothing."""
-    name = random.choice(list(_TOOK))
+    name = random.choice(_READY)
     command = yaml.safe_load((project() / "dvc.lock").read_text())["stages"][name]["cmd"]
     with _mounted_read_only(project() / "build"), _mounted_read_only(project() / "metrics"):
         assert _sentence(command, None), f"{name}: nothing was written, and nothing said"
@@ -160,7 +172,7 @@ def _mounted_read_only(folder: Path) -> Iterator[None]:
 
 def other_clock(random: Random, folder: Path) -> None:
     """A clock that is wrong by years, and one that jumps: the same bytes."""
-    name, days = random.choice(list(_TOOK)), random.choice((-9000, -1, 1, 3000))
+    name, days = random.choice(_READY), random.choice((-9000, -1, 1, 3000))
     said, _ = (
         done := _repro(project(), name, LD_PRELOAD=str(_FAKETIME), FAKETIME=f"{days:+}d", FAKETIME_NO_CACHE="1")
     ).communicate()
@@ -184,7 +196,7 @@ def tracked(random: Random, folder: Path) -> None:
     services = _services()
     environment = start(services, ("s3", "mlflow"))
     while not (training := [name for name in _TOOK if name.startswith(("retrain", "quantize", "probe"))]):
-        one_more()
+        _one_more()
     name = random.choice(training)
     process = _repro(project(), name, **{**environment, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"})
     _let(process, random.random() * _TOOK[name])
