@@ -223,9 +223,9 @@ def start_as_copy(unet: UNet2DConditionModel, gain: float, timestep: int) -> Non
 
 
 def copying_layers(unet: UNet2DConditionModel) -> tuple[str, ...]:
-    """Beginnings of the names of the layers that :func:`start_as_copy` sends the latent through."""
-    last = f"unet.up_blocks.{len(unet.up_blocks) - 1}.resnets.{len(unet.up_blocks[-1].resnets) - 1}"
-    return "unet.conv_in.", f"{last}.conv2.", f"{last}.conv_shortcut.", "unet.conv_norm_out.", "unet.conv_out."
+    """Beginnings of the names in ``unet`` of the layers that :func:`start_as_copy` sends the latent through."""
+    last = f"up_blocks.{len(unet.up_blocks) - 1}.resnets.{len(unet.up_blocks[-1].resnets) - 1}"
+    return "conv_in.", f"{last}.conv2.", f"{last}.conv_shortcut.", "conv_norm_out.", "conv_out."
 
 
 def _even(unet: UNet2DConditionModel, spare: Tensor, deviation: float, timestep: int) -> None:

@@ -31,7 +31,7 @@ def main() -> None:
     recipe = Recipe(
         "one_step", config.steps, config.phases, config.lr, config.warmup, config.weight_decay, config.loss,
         LPIPSConfig(), "none", autocast=config.autocast, latent=config.latent,
-        slow=copying_layers(model.unet), slowness=config.copying,
+        slow=tuple(f"{model.denoiser}.{name}" for name in copying_layers(model.unet)), slowness=config.copying,
     )  # fmt: skip
     batches = mixed(step.pairs, RealESRGANConfig(), config.realesrgan, seed, "one_step")
     with open_run(PROFILE, "one_step", config.model_dump()) as run:

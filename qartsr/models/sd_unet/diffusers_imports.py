@@ -210,7 +210,7 @@ def _hub_later() -> Iterator[None]:
     promised = [name for name in _HUB if name not in vars(hub) and name in dir(hub)]
     for name in promised:
         setattr(hub, name, _Promise(_Hub(), name))
-    importlib.metadata.packages_distributions = _Distributions  # type: ignore[assignment]
+    importlib.metadata.packages_distributions = _Distributions
     try:
         yield
     finally:
