@@ -249,7 +249,7 @@ def test_a_request_has_a_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> Non
             model.predict(pd.DataFrame({"image": [sent(image) for image in images]}))
         assert refused.value.get_http_status_code() == 400
     monkeypatch.delenv("QARTSR_MAX_PIXELS")
-    with pytest.raises(MlflowException, match="4 million allowed"):
+    with pytest.raises(MlflowException, match="4,194,304 allowed"):
         model.predict(pd.DataFrame({"image": [sent(Image.new("1", (2049, 2048)))]}))
 
 

@@ -80,6 +80,8 @@ def _artifacts() -> dict[str, str]:
 
 
 def test_first_run_respects_the_graph_and_runs_lanes_side_by_side(toy: Path) -> None:
+    (toy / "metrics").mkdir()
+    (toy / "metrics" / "fp.json").write_text('{"photographs": {"psnr": 30.5, "sets": {}}}')  # as `reference` leaves it
     (toy / "together").touch()  # each lane waits for the other to have begun: one after the other would fail
     state = _run(lanes=2)
     (toy / "together").unlink()
@@ -92,7 +94,7 @@ def test_first_run_respects_the_graph_and_runs_lanes_side_by_side(toy: Path) -> 
     assert "hello from lane-w4a4" in _log_of(state)
     artifacts = _artifacts()
     assert "hello from join" in artifacts["log-join"]
-    assert artifacts["results"].startswith("| pictures | model |")
+    assert artifacts["results"].startswith("| pictures | model |") and "| 30.50 |" in artifacts["results"]
 
 
 def test_second_run_starts_nothing(toy: Path) -> None:

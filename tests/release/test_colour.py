@@ -54,7 +54,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(fp: OneStepSR, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
     scores = evaluate_reference(fp, pictures, folder, Meter(["psnr", "psnr_rgb"]))
-    scores[1].write(folder, folder / "fp.json")
+    scores[1].write(folder, folder / "fp.json", folder / "shown.json")
     return folder
 
 
@@ -71,7 +71,7 @@ def _damaged(fp: OneStepSR, kind: str) -> OneStepSR:
 def _published(model: OneStepSR, profile: str, name: str, pictures: Path, reference: Path, out: Path) -> None:
     """Evaluated, described and registered as the stages do it; the bytes are those of the model's own VAE."""
     scores = evaluate_quantized(model, pictures, reference, out / "evaluated", Meter(["psnr", "psnr_rgb"]))
-    scores.write(out / "evaluated", out / "metrics.json")
+    scores.write(out / "evaluated", out / "metrics.json", out / "shown.json")
     save_model(model, out / "model")
     (out / "package").mkdir()
     file = out / "package" / "model.safetensors"
