@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import machine, peak, slug, versions
+from qartsr.images import upsample
 
 RESULTS = Path(__file__).parent / "results"
 NCNN = ("realesrgan-x4plus", "realesr-animevideov3-x4")
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("build/data"), help="a data set with a test split")
     parser.add_argument("--model", default="weights/w4a4", help="package of the sample")
-    parser.add_argument("--floating", default="weights/sample", help="its floating-point model")
+    parser.add_argument("--floating", default="weights/sample", help="its floating-point model (T = 999)")
     parser.add_argument("--side", type=int, default=128, help="LR side in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -116,7 +117,7 @@ def one(args: argparse.Namespace) -> dict[str, Any]:
 def built(args: argparse.Namespace) -> tuple[Run, int]:
     """A contestant as a function from picture to picture, and the bytes of its weights."""
     if args.one == "bicubic":
-        return lambda low: low.resize((4 * low.width, 4 * low.height), Image.Resampling.BICUBIC), 0
+        return upsample, 0
     if args.one in NCNN:
         return real_esrgan(args.one, args.threads)
     import torch
