@@ -6,6 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ def measure(
     arch: str, params: Params, bits: str, size: int, device: torch.device, over: Callable[[], bool], steps: int = 3
 ) -> Iterator[dict[str, Any]]:
     """What is known after each part: preparation, RPQ's modules (``steps`` each), ET's steps."""
-    _random_vgg()
     teacher = random_model(ARCHITECTURES[arch](), 0).to(device)
     lq = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1).to(device)
     began = _now(device)
@@ -67,10 +67,12 @@ def measure(
     setting = Setting(LPIPSConfig(backbone="vgg"), params.backbone.train_align, 1.0, 0)
     rpq, et = training(params.method.phases, params.budget).phases
     assert isinstance(rpq, ModulesPhase) and isinstance(et, ModelPhase)
-    result["et"] = _et(student, teacher, lq, et.model_copy(update={"steps": steps + 2}), setting, over)
+    with _random_vgg():
+        result["et"] = _et(student, teacher, lq, et.model_copy(update={"steps": steps + 2}), setting, over)
     del student
     yield result
-    result["rpq"] = _rpq(teacher, decided, statistics, lq, rpq.model_copy(update={"steps": steps}), setting, over)
+    with _random_vgg():
+        result["rpq"] = _rpq(teacher, decided, statistics, lq, rpq.model_copy(update={"steps": steps}), setting, over)
     yield result
 
 
@@ -113,8 +115,9 @@ def _rpq(
     ]
 
 
-def _random_vgg() -> None:
-    """The paper's loss without its weights: the same operations, the same bytes."""
+@contextmanager
+def _random_vgg() -> Iterator[None]:
+    """The paper's loss without its weights, while it lasts: the same operations, the same bytes."""
     import lpips
 
     def build(config: LPIPSConfig) -> nn.Module:
@@ -123,7 +126,12 @@ def _random_vgg() -> None:
             network: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=False, verbose=False)
         return network
 
+    pretrained = losses._pretrained
     losses._pretrained = build
+    try:
+        yield
+    finally:
+        losses._pretrained = pretrained
 
 
 def _count(model: nn.Module) -> int:
