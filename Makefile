@@ -29,6 +29,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
+# A process that keeps no bytecode compiles torch anew at every start, which doubles it; __pycache__ is ignored anyway.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: release licences demo experiments services stop venv test test-slow cluster-test database-test web-test base images stack chaos audit docs ship check deps format
 .DEFAULT_GOAL := demo

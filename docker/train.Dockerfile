@@ -17,9 +17,11 @@ RUN apt-get update \
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 ARG UV_FIND_LINKS
-# A virtual environment, for Debian's own Python takes no packages (PEP 668).
+# A virtual environment, for Debian's own Python takes no packages (PEP 668). Bytecode is made here: who runs the image
+# may not write it, and compiling torch anew doubles every start.
 ENV PYTHONUNBUFFERED=1 \
     UV_LINK_MODE=copy \
+    UV_COMPILE_BYTECODE=1 \
     VIRTUAL_ENV=/opt/venv \
     PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     DVC_NO_ANALYTICS=1 \

@@ -1,8 +1,8 @@
 """One cell of the comparison: a method at a bit-width, its learning rate chosen, all seeds trained and measured.
 
-Every trained row tries the same rates on the first seed, at the full budget, and keeps the one whose images come
-closest to the floating-point model's on calibration pairs that were not trained on. Where that is the first or
-the last, further rates are tried beyond it, up to a bound. Test images choose nothing.
+Every trained row tries the same rates on the first seed, for the same share of the steps, and keeps the one whose
+images come closest to the floating-point model's on calibration pairs that were not trained on. Where that is the first
+or the last, further rates are tried beyond it, up to a bound. Test images choose nothing.
 
 Every trained row sees the same number of steps and samples: each phase takes its share. No phases: calibrated only
 (MaxMin, SVDQuant).
@@ -89,21 +89,26 @@ class Cell(NamedTuple):
 
 def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge: Judge) -> dict[str, Any]:
     """Results of all seeds as JSON; what an interrupted process finished is read back."""
-    tried = {rate: _run(cell, seeds[0], rate, judge) for rate in (rates if cell.row.phases else (0.0,))}
-    for _ in range(cell.budget.more_rates if len(tried) > 1 else 0):
-        rate = beyond({rate: run["choice"] for rate, run in tried.items()})
-        if rate is None:
+    budget, tried = cell.budget, dict[float, float]()
+    steps = budget.steps if len(rates) == 1 or not cell.row.phases else max(1, round(budget.search * budget.steps))
+    trial = cell._replace(budget=budget.model_copy(update={"steps": steps}))
+    for rate in rates if cell.row.phases else (0.0,):
+        tried[rate] = _run(trial, seeds[0], rate, judge)["choice"]
+    for _ in range(budget.more_rates if len(tried) > 1 else 0):
+        further = beyond(tried)
+        if further is None:
             break
-        tried[rate] = _run(cell, seeds[0], rate, judge)
+        tried[further] = _run(trial, seeds[0], further, judge)["choice"]
     tried = dict(sorted(tried.items()))
-    best = max(tried, key=lambda rate: tried[rate]["choice"])
-    runs = {str(seed): tried[best] if seed == seeds[0] else _run(cell, seed, best, judge) for seed in seeds}
+    best = max(tried, key=lambda rate: tried[rate])
+    runs = {str(seed): _run(cell, seed, best, judge) for seed in seeds}
     return {
         "title": cell.row.title,
         "bits": cell.bits,
         "timestep": cell.row.timestep,
         "rate": best,
-        "tried": {f"{rate:g}": run["choice"] for rate, run in tried.items()} if cell.row.phases else {},
+        "tried": {f"{rate:g}": choice for rate, choice in tried.items()} if cell.row.phases else {},
+        "tried_with": steps * budget.batch,
         "seeds": {seed: {key: run[key] for key in ("samples", "sets", "means")} for seed, run in runs.items()},
         "layers": runs[str(seeds[0])]["layers"],
     }
@@ -168,4 +173,4 @@ def agreement(teacher: Backbone, student: Backbone, held: Tensor) -> float:
 
 
 def _folder(cell: Cell, seed: int, rate: float) -> Path:
-    return cell.scratch / f"seed-{seed}-rate-{rate:g}"
+    return cell.scratch / f"seed-{seed}-rate-{rate:g}-steps-{cell.budget.steps}"

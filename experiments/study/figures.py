@@ -68,7 +68,7 @@ def stages(files: Mapping[int, Path], bits: str, out: Path) -> None:
     """One row per timestep: Z_L, epsilon, its error, Z_H, its error, the image. Every column has one scale."""
     found = {step: load_file(path) for step, path in files.items()}
     columns = ("z_l", "eps", "eps_error", "z_h", "z_h_error")
-    titles = ("|Z_L|", "|ε|", f"|error of ε|, {bits}", "|Z_H|", f"|error of Z_H|, {bits}", "image, no colour fix")
+    titles = ("|Z_L|", "|ε|", f"|error of ε|, {bits}", "|Z_H|", f"|error of Z_H|, {bits}", f"image, {bits}")
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(found), len(titles), squeeze=False)

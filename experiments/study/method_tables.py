@@ -76,8 +76,10 @@ def budget_notes(cells: Cells) -> tuple[str, ...]:
     samples = sorted({run["samples"] for cell in trained for run in cell["seeds"].values()})
     tried = sorted({len(cell["tried"]) for cell in trained if cell["tried"]})
     seeds = len(next(iter(cells.values()))["seeds"])
+    shorter = sorted({cell["tried_with"] for cell in trained if len(cell["tried"]) > 1} - set(samples))
+    length = f" for {' or '.join(map(str, shorter))} samples each" if shorter else ""
     rates = (
-        f"{' or '.join(map(str, tried))} learning rates tried on the first seed, judged on pairs not trained on"
+        f"{' or '.join(map(str, tried))} learning rates tried{length} on the first seed, judged on pairs not trained on"
         if max(tried, default=0) > 1
         else "the learning rate that the whole method chose"
     )

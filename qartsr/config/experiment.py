@@ -28,6 +28,7 @@ class BudgetConfig(Config):
     pairs: int = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
     lr_size: int = Field(ge=8, description="side of their LR in pixels; HR is 4x")
     rates: tuple[float, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
+    search: float = Field(1.0, gt=0, le=1, description="share of the steps that a rate is tried with")
     more_rates: int = Field(0, ge=0, le=8, description="tried at most beyond an end, while the best lies there")
 
     @field_validator("rates")

@@ -41,13 +41,22 @@ def _cell(model: OneStepSR, folder: Path, *phases: Any) -> Cell:
     return Cell(model, row, "w4a4", CommonConfig(), budget, setting, folder, folder / "scratch", 10.0)
 
 
+class Ran(list[tuple[int, float]]):
+    """(seed, rate) of runs, and the steps of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+
 @pytest.fixture()
-def cheap(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
-    """Training is calibration, at 8 bits for a rate of 0.2 and at 2 bits for others; returns (seed, rate) of runs."""
-    ran: list[tuple[int, float]] = []
+def cheap(monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """Training is calibration, at 8 bits for a rate of 0.2 and at 2 bits for others; returns what ran."""
+    ran = Ran()
 
     def train(job: Job, row: MethodRow, common: CommonConfig, bits: Any) -> Trained:
         ran.append((job.setting.seed, job.setting.lr_scale))
+        ran.steps.append(job.steps)
         wide = 8 if job.setting.lr_scale == 0.2 else 2
         untrained = row.model_copy(update={"phases": ()})
         return train_method(job, untrained, common, bits._replace(weight=wide, input=wide))._replace(samples=1)
@@ -59,7 +68,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
 
 
 def test_the_best_rate_of_the_first_seed_serves_all_and_nothing_runs_twice(
-    model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]
+    model: OneStepSR, tmp_path: Path, cheap: Ran
 ) -> None:
     cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
     found = run_cell(cell, (5, 6), cell.budget.rates, judge)
@@ -72,9 +81,7 @@ def test_the_best_rate_of_the_first_seed_serves_all_and_nothing_runs_twice(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "images.safetensors", "curves.csv"}
 
 
-def test_a_best_rate_at_an_end_is_looked_beyond(
-    model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]
-) -> None:
+def test_a_best_rate_at_an_end_is_looked_beyond(model: OneStepSR, tmp_path: Path, cheap: Ran) -> None:
     """0.2 is the best (see ``cheap``) and lies beyond the list; the bound stops a search that finds no turn."""
     cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
     cell = cell._replace(budget=cell.budget.model_copy(update={"more_rates": 3}))
@@ -88,13 +95,22 @@ def test_a_best_rate_at_an_end_is_looked_beyond(
     assert run_cell(bounded, (5,), (0.2,), judge)["rate"] == 0.2  # one rate is given, not searched for
 
 
+def test_rates_are_tried_with_a_share_of_the_steps(model: OneStepSR, tmp_path: Path, cheap: Ran) -> None:
+    cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
+    cell = cell._replace(budget=cell.budget.model_copy(update={"steps": 8, "search": 0.25}))
+    found = run_cell(cell, (5, 6), cell.budget.rates, judge)
+    assert cheap == [(5, 0.1), (5, 0.2), (5, 0.3), (5, 0.2), (6, 0.2)] and cheap.steps == [2, 2, 2, 8, 8]
+    assert found["tried_with"] == 2
+    assert run_cell(cell, (5, 6), cell.budget.rates, judge) == found and len(cheap) == 5
+
+
 def test_where_the_next_rate_lies() -> None:
     assert beyond({1e-3: 1.0, 1e-2: 2.0}) == 0.1
     assert beyond({1e-3: 3.0, 1e-2: 2.0, 1e-1: 1.0}) == 1e-4
     assert beyond({1e-3: 1.0, 1e-2: 2.0, 1e-1: 1.0}) is None
 
 
-def test_a_row_without_phases_tries_nothing(model: OneStepSR, tmp_path: Path, cheap: list[tuple[int, float]]) -> None:
+def test_a_row_without_phases_tries_nothing(model: OneStepSR, tmp_path: Path, cheap: Ran) -> None:
     cell = _cell(model, tmp_path)
     found = run_cell(cell, (5,), (0.7, 0.2), Judge(WINDOWS, LPIPSConfig(), model))
     write_cell(cell, found, 5, WINDOWS, tmp_path / "out")

@@ -17,7 +17,14 @@ def _cell(title: str, psnr: float, spread: float = 0.1, rate: float = 1e-3) -> d
         str(n): {"samples": 104, "means": {name: scores(psnr + spread * (n - 1)) for name in ("all", "one")}}
         for n in range(3)
     }
-    return {"title": title, "timestep": 1, "rate": rate, "tried": {"0.001": 30.0, "0.01": 20.0}, "seeds": seeds}
+    return {
+        "title": title,
+        "timestep": 1,
+        "rate": rate,
+        "tried": {"0.001": 30.0, "0.01": 20.0},
+        "tried_with": 52,
+        "seeds": seeds,
+    }
 
 
 FP = {"all": {"psnr": 30.5, "ssim": 1.0, "lpips_random": 0.0}, "one": {"psnr": 30.5, "ssim": 1.0, "lpips_random": 0.0}}
