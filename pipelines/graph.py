@@ -125,7 +125,7 @@ def busy(said: str) -> bool:
 
 def _dvc(folder: Path, *arguments: str) -> str:
     while True:
-        result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, text=True)
+        result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
         if not (result.returncode and busy(result.stderr)):
             break
         _LOG.info("%s: another DVC process works here; waiting for it", folder)

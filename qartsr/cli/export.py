@@ -80,17 +80,18 @@ def _size(words: list[str]) -> tuple[int, int] | None:
 
 def _load(source: str) -> tuple[Backbone, dict[str, str]]:
     """The model, and what the graph shall say of its origin."""
+    import qartsr.api  # noqa: F401  # it knows the addresses
     from qartsr.files import sha256_file
     from qartsr.models import load_model
     from qartsr.packing import load_package, read_header
-    from qartsr.release import fetch
+    from qartsr.upscale.model_source import is_address, local
 
-    path = fetch(source) if source.startswith("models:/") else Path(source)
+    path = local(source)
     if (path / "qartsr.json").is_file():
         return load_model(path), {"qartsr.source": path.name, "qartsr.bits": "floating point"}
     path = path / "model.safetensors" if path.is_dir() else path
     model, bits = load_package(path), str(read_header(path)["bits"])
-    name = source if source.startswith("models:/") else Path(source).name
+    name = source if is_address(source) else Path(source).name
     return model, {"qartsr.source": name, "qartsr.bits": bits, "qartsr.sha256": sha256_file(path)}
 
 

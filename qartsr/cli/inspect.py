@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qartsr.cli.command import Command
@@ -19,19 +18,21 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", type=Path, help="a package, the folder of its model.safetensors, or models:/NAME@ALIAS"
+        "file",
+        metavar="FILE",
+        help="a package, the folder of its model.safetensors, models:/NAME@ALIAS or hf://USER/NAME",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def _run(args: argparse.Namespace) -> None:
     from qartsr.packing import inspect
+    from qartsr.upscale.model_source import is_address, local
 
-    file = args.file
-    if str(file).startswith("models:/"):
-        from qartsr.release import fetch
+    if is_address(args.file):
+        import qartsr.api  # noqa: F401  # it knows the addresses
 
-        file = fetch(str(file))
+    file = local(args.file)
     inventory = inspect(file / "model.safetensors" if file.is_dir() else file)
     if args.json:
         tables = {"components": inventory.components, "kinds": inventory.kinds, "sizes": inventory.sizes}

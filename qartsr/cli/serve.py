@@ -46,11 +46,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from qartsr.server import Limits
     from qartsr.server.run import serve
+    from qartsr.upscale.model_source import is_address
 
     most = args.max_pixels or _number(*_PIXELS)
     waiting = _number(*_WAITING) if args.max_waiting is None else args.max_waiting
     limits = Limits(most, waiting, args.max_megabytes << 20, args.timeout)
-    if not args.source.startswith("models:/") and not Path(args.source).exists():
+    if not is_address(args.source) and not Path(args.source).exists():
         do = "give a package, a model folder or models:/NAME@ALIAS"
         raise QartsrError("cannot be read (No such file or directory)", args.source, do)
     serve(partial(_load, args), args.source, args.host, args.port, limits, _token(args.token_file), args.log)

@@ -158,12 +158,14 @@ def _wish(args: argparse.Namespace) -> Wish:
 
 def _demand_sense(args: argparse.Namespace, jobs: Jobs) -> None:
     """Refuse what would be refused after seconds of imports, or silently mean nothing."""
+    from qartsr.upscale.model_source import is_address
+
     engine, device = args.engine or "auto", args.device
     if engine not in ENGINES:
         raise QartsrError(f"unknown engine {engine!r}", "engine", f"choose one of {', '.join(ENGINES)}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise QartsrError(f"unknown device {device!r}", "device", "choose auto, cpu, cuda or cuda:N")
-    if args.model and not args.model.startswith("models:/") and not Path(args.model).exists():
+    if args.model and not is_address(args.model) and not Path(args.model).exists():
         do = "give a package, a model folder or models:/NAME@ALIAS"
         raise QartsrError("cannot be read (No such file or directory)", args.model, do)
     streamed = any(job.target is None for job in jobs.files)

@@ -37,13 +37,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from qartsr.api import OneStepSRPipeline
+    from qartsr.upscale.model_source import check_source
+
     for source in [*args.model, *([args.fp] if args.fp else [])]:
-        if not source.startswith("models:/") and not Path(source).exists():
-            do = "give a package, a model folder or models:/NAME@ALIAS"
-            raise QartsrError("cannot be read (No such file or directory)", source, do)
+        check_source(source)
+    if args.allow_promote:
+        from qartsr.config import load_params
+
+        load_params(args.allow_promote)
     import gradio  # noqa: F401  # whoever has none need not wait for torch to learn that
 
-    from qartsr.api import OneStepSRPipeline
     from qartsr.web.compare import Limits, Models
     from qartsr.web.page import Offer, serve
 

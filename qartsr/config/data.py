@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Count, Side
 
 
 class PhotographsConfig(Config):
@@ -58,7 +58,7 @@ class ClipsConfig(Config):
     """Clips of the test split: video files or folders of frames, the truth that LR frames are made from."""
 
     files: tuple[str, ...] = Field(min_length=1, description="paths; the name of a clip is its file's")
-    frames: int = Field(8, ge=2, description="the first so many of each")
+    frames: Count = Field(8, ge=2, description="the first so many of each")
 
 
 class DataConfig(Config):
@@ -72,13 +72,13 @@ class DataConfig(Config):
 class CalibrateConfig(Config):
     """LR/HR pairs for quantization, cut from the train split (paper: 512 pairs of 128x128)."""
 
-    pairs: int = Field(ge=1)
-    lr_size: int = Field(ge=8, description="side of the LR crop in pixels; HR is 4x")
+    pairs: Count = Field(ge=1)
+    lr_size: Side = Field(description="side of the LR crop in pixels; HR is 4x")
     frames: Literal[1, 2] = Field(
         1, description="2, for a model of clips: LR has the frame before in its first channels, of a moving window"
     )
-    length: int = Field(1, ge=1, description="pairs in a row that are one clip; pairs is a multiple of it")
-    motion: float = Field(12.0, ge=0, description="of clips: most HR pixels per frame, along each axis")
+    length: Count = Field(1, ge=1, description="pairs in a row that are one clip; pairs is a multiple of it")
+    motion: float = Field(12.0, ge=0, le=1024, description="of clips: most HR pixels per frame, along each axis")
 
     @model_validator(mode="after")
     def _whole_clips(self) -> CalibrateConfig:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qartsr.config.base import Config, Seed, Timestep
+from qartsr.config.base import Config, Count, Rate, Seed, Side, Timestep
 from qartsr.config.bits import BitName
 from qartsr.config.data import DegradationConfig
 from qartsr.config.method import CommonConfig, MethodRow
@@ -23,11 +23,11 @@ from qartsr.config.training import LPIPSConfig
 class BudgetConfig(Config):
     """What every trained row gets, no more and no less."""
 
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    pairs: int = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
-    lr_size: int = Field(ge=8, description="side of their LR in pixels; HR is 4x")
-    rates: tuple[float, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
+    steps: Count = Field(ge=1)
+    batch: Count = Field(ge=1)
+    pairs: Count = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
+    lr_size: Side = Field(description="side of their LR in pixels; HR is 4x")
+    rates: tuple[Rate, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
     search: float = Field(1.0, gt=0, le=1, description="share of the steps that a rate is tried with")
     more_rates: int = Field(0, ge=0, le=8, description="tried at most beyond an end, while the best lies there")
 
@@ -49,7 +49,7 @@ class BackbonesConfig(Config):
     """Floating-point backbones, each retrained equally long; ``probed`` ones only serve the theorem's measurement."""
 
     timesteps: tuple[Timestep, ...] = Field(min_length=1, description="those that tables name")
-    probed: tuple[int, ...] = ()
+    probed: tuple[Timestep, ...] = ()
     retrain: RetrainConfig
 
 
@@ -75,7 +75,7 @@ class TablesConfig(Config):
         min_length=1, description="rows of table 4 again, with more steps; the first: whole"
     )
     longer_bits: tuple[BitName, ...] = Field(min_length=1)
-    longer_times: int = Field(4, ge=2, description="times the budget's steps")
+    longer_times: int = Field(4, ge=2, le=1000, description="times the budget's steps")
 
 
 class Experiments(Config):
@@ -87,7 +87,7 @@ class Experiments(Config):
     train_align: AlignKind = Field("wavelet", description="colour fix the training losses look through")
     data: DegradationConfig = Field(description="how LR of the calibration pairs is made")
     sets: dict[str, TestSetConfig] = Field(min_length=1)
-    crop: int = Field(ge=48, multiple_of=16, description="side of every test window in pixels")
+    crop: Side = Field(ge=48, multiple_of=16, description="side of every test window in pixels")
     backbones: BackbonesConfig
     common: CommonConfig
     budget: BudgetConfig

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config, Timestep
+from qartsr.config.base import Config, Count, Factor, Rate, Timestep
 from qartsr.config.parts import EdgeHeadroom, LayerRecipe, MethodConfig
 from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 from qartsr.config.training import ImageLossConfig, RoleRates
@@ -23,12 +23,14 @@ class AbstractPhaseConfig(Config):
     """How long a phase trains, what trains in it, and the image loss."""
 
     share: float = Field(0.0, ge=0, le=1, description="of the budget's steps; 0: steps says how many")
-    steps: int = Field(0, ge=0, description="instead of a share; of kind modules: for each module")
-    batch: int = Field(0, ge=0, description="calibration pairs of a step; 0: the budget's")
-    parts: int = Field(1, ge=1, description="equal parts of a batch that processes may share (compute.processes)")
-    lr: float = Field(0.0, ge=0, description="learning rate; 0: the budget's")
+    steps: Count = Field(0, description="instead of a share; of kind modules: for each module")
+    batch: Count = Field(0, description="calibration pairs of a step; 0: the budget's")
+    parts: int = Field(
+        1, ge=1, le=4096, description="equal parts of a batch that processes may share (compute.processes)"
+    )
+    lr: Rate = Field(0.0, description="learning rate; 0: the budget's")
     rates: RoleRates = Field(description="multiply the learning rate")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: Rate = 0.0
     loss: ImageLossConfig
 
     @model_validator(mode="after")
@@ -48,11 +50,9 @@ class ModulesPhase(AbstractPhaseConfig):
 
     kind: Literal["modules"] = "modules"
     order: ModuleOrder = "reverse"
-    module_loss: float = Field(
-        1.0, ge=0, description="weight of the module MSE, normalised by the FP output's variance"
-    )
+    module_loss: Factor = Field(1.0, description="weight of the module MSE, normalised by the FP output's variance")
     train_quantized: bool = Field(True, description="modules quantized earlier keep training")
-    image_every: int = Field(
+    image_every: Count = Field(
         1, ge=1, description="the image loss enters every n-th step; the others train the newest module on cached pairs"
     )
 
@@ -61,11 +61,10 @@ class ModelPhase(AbstractPhaseConfig):
     """ET: all modules together on the image loss; other end-to-end methods add losses inside the network."""
 
     kind: Literal["model"] = "model"
-    latent_loss: float = Field(0.0, ge=0, description="weight of the MSE of Z_H over the FP Z_H's variance")
-    encoder_loss: float = Field(0.0, ge=0, description="weight of the MSE of the encoder's latent over its variance")
-    feature_loss: float = Field(
+    latent_loss: Factor = Field(0.0, description="weight of the MSE of Z_H over the FP Z_H's variance")
+    encoder_loss: Factor = Field(0.0, description="weight of the MSE of the encoder's latent over its variance")
+    feature_loss: Factor = Field(
         0.0,
-        ge=0,
         description="weight of the mean over modules of the MSE of their output over the FP output's variance",
     )
 
@@ -76,9 +75,9 @@ Phase = Annotated[ModulesPhase | ModelPhase, Field(discriminator="kind")]
 class Budget(Config):
     """What phases have that name no share, batch or rate of their own."""
 
-    steps: int = Field(ge=0, description="shared out by the phases' shares")
-    batch: int = Field(ge=1, description="calibration pairs of a step")
-    lr: float = Field(gt=0, description="learning rate that the phases' rates multiply")
+    steps: Count = Field(description="shared out by the phases' shares")
+    batch: Count = Field(ge=1, description="calibration pairs of a step")
+    lr: Rate = Field(gt=0, description="learning rate that the phases' rates multiply")
 
 
 class CommonConfig(Config):
@@ -127,7 +126,7 @@ class Training(Config):
     """
 
     phases: tuple[Phase, ...]
-    steps: int = Field(ge=0, description="of the budget; 0 where no phase has a share")
+    steps: Count = Field(description="of the budget; 0 where no phase has a share")
 
 
 def training(phases: tuple[Phase, ...], budget: Budget) -> Training:

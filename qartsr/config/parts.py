@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Count
 from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 
 Granularity = Literal["tensor", "channel", "group"]
@@ -23,7 +23,7 @@ class AbstractRangesConfig(Config):
     """How many ranges a quantizer has. Inputs have one (``tensor``)."""
 
     granularity: Granularity = "tensor"
-    group: int = Field(64, ge=1, description="input channels of a group at most; groups are equal, see group_size")
+    group: int = Field(64, ge=1, le=65536, description="most input channels of a group; all equal, see group_size")
 
 
 class NoQuantizerConfig(Config):
@@ -107,8 +107,8 @@ class GPTQConfig(Config):
     """Weights are rounded column by column, each error made good by the columns to come (GPTQ, 2210.17323)."""
 
     kind: Literal["gptq"] = "gptq"
-    patches: int = Field(1024, ge=1, description="input patches per layer that stand for the calibration set")
-    damping: float = Field(0.01, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
+    patches: Count = Field(1024, ge=1, description="input patches per layer that stand for the calibration set")
+    damping: float = Field(0.01, gt=0, le=1000, description="of the Hessian's mean diagonal, added to its diagonal")
 
 
 class IntegerConfig(Config):
@@ -156,7 +156,7 @@ class ChannelSearchConfig(Config):
 
     kind: Literal["channel_search"] = "channel_search"
     steps: int = Field(20, ge=2, le=100)
-    patches: int = Field(256, ge=1, description="input patches per layer that stand for the calibration set")
+    patches: Count = Field(256, ge=1, description="input patches per layer that stand for the calibration set")
 
 
 class HadamardConfig(Config):
@@ -165,7 +165,7 @@ class HadamardConfig(Config):
     kind: Literal["hadamard"] = "hadamard"
     block: int = Field(16384, ge=2, le=65536, description="channels that are rotated together, at most")
     halves: bool = Field(False, description="both halves of the channels apart (QuantVSR); an odd number is not split")
-    patches: int = Field(256, ge=1, description="input patches per layer that a fixed input range is found on")
+    patches: Count = Field(256, ge=1, description="input patches per layer that a fixed input range is found on")
 
 
 TransformConfig = Annotated[
@@ -200,7 +200,7 @@ class HSVDConfig(Config):
     local: float = Field(0.5, ge=0.0, le=1.0, description="share of the rank that is spent on blocks")
     basis: Basis = "weight"
     search: bool = Field(False, description="the plan tries shares and block sizes on every layer's weight instead")
-    layout: tuple[int, int, int] | None = Field(None, description="the plan's: rank, parts of outputs and of inputs")
+    layout: tuple[Count, Count, Count] | None = Field(None, description="the plan's: rank, parts of outputs, of inputs")
 
 
 class LoRAConfig(Config):
@@ -234,7 +234,7 @@ class LayerRecipe(Config):
     transform: TransformConfig = NoTransformConfig()
     skip: SkipConfig = NoBranchConfig()
     adapter: AdapterConfig = NoBranchConfig()
-    split: int = Field(0, ge=0, description="the plan's: the first so many input channels have a range of their own")
+    split: Count = Field(0, description="the plan's: the first so many input channels have a range of their own")
     headroom: float = Field(1.0, ge=1, le=16, description="the plan's: of the input's range, see edge_headroom")
 
     @model_validator(mode="after")

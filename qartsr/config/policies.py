@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config
+from qartsr.config.base import Config, Count
 
 
 class UniformConfig(Config):
@@ -29,7 +29,7 @@ class STCAConfig(Config):
     multiple: int = Field(8, ge=1, le=64, description="ranks are multiples of this, or the layer's full rank")
     lower: float = Field(0.25, ge=0, le=1)
     upper: float = Field(0.75, ge=0, le=1)
-    frames: int = Field(
+    frames: Count = Field(
         1, ge=1, description="calibration images in a row that are one clip; 1: images, no temporal half"
     )
     budget: Literal["uniform", "votes"] = Field(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from qartsr.config.base import Config, Seed
+from qartsr.config.base import Config, Count, Factor, Rate, Seed
 from qartsr.config.schema import ComputeConfig
 from qartsr.config.training import CropPhase, ImageLossConfig
 
@@ -14,19 +14,19 @@ from qartsr.config.training import CropPhase, ImageLossConfig
 class SchoolingConfig(Config):
     """AdamW with a linear warm-up and a cosine to zero."""
 
-    steps: int = Field(ge=1)
+    steps: Count = Field(ge=1)
     phases: tuple[CropPhase, ...] = Field(min_length=1)
-    lr: float = Field(gt=0)
-    warmup: int = Field(100, ge=1)
-    weight_decay: float = Field(1e-4, ge=0)
+    lr: Rate = Field(gt=0)
+    warmup: Count = Field(100, ge=1)
+    weight_decay: Rate = 1e-4
     autocast: Literal["none", "bf16"] = "none"
 
 
 class AutoencoderConfig(SchoolingConfig):
     """The VAE: L1 + ``gradient`` * L1 of finite differences + ``kl`` * KL(posterior, N(0, 1)) per latent value."""
 
-    gradient: float = Field(0.5, ge=0)
-    kl: float = Field(1e-5, ge=0)
+    gradient: Factor = 0.5
+    kl: Factor = 1e-5
 
 
 class OneStepConfig(SchoolingConfig):
@@ -37,10 +37,8 @@ class OneStepConfig(SchoolingConfig):
         0.25, ge=0, le=1, description="share of the crops that Real-ESRGAN degrades; else bicubic"
     )
     loss: ImageLossConfig
-    latent: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the error of Z_H to the latent of HR: the decoder does not hold its scale",
+    latent: Factor = Field(
+        0.0, description="weight of the error of Z_H to the latent of HR: the decoder does not hold its scale"
     )
     copying: float = Field(
         1.0, gt=0, le=1, description="share of the rate for the layers that copy Z_L: Eq. 6 multiplies their errors"
@@ -51,10 +49,12 @@ class VideoConfig(SchoolingConfig):
     """The UNet of the image model, trained on with the frame before in its channels."""
 
     timestep: int = Field(1, ge=0, le=999, description="scheduler index of the one step, as DLoRAL's")
-    consistency: float = Field(1.0, ge=0, description="weight of what changes between frames where nothing does")
-    speed: float = Field(12.0, ge=0, description="most HR pixels per frame that the camera moves, along each axis")
+    consistency: Factor = Field(1.0, description="weight of what changes between frames where nothing does")
+    speed: float = Field(
+        12.0, ge=0, le=1024, description="most HR pixels per frame that the camera moves, along each axis"
+    )
     noisy: float = Field(0.5, ge=0, le=1, description="share of the clips with noise in their LR frames")
-    noise: float = Field(0.03, ge=0, description="most standard deviation of that noise, of the range")
+    noise: float = Field(0.03, ge=0, le=1, description="most standard deviation of that noise, of the range")
     begins: float = Field(0.1, ge=0, le=1, description="share of the clips at the beginning of a shot: no frame before")
 
 
@@ -62,7 +62,7 @@ class FlowConfig(SchoolingConfig):
     """The transformer of weights/sample-dit: L1 of the picture + ``weight`` * L1 of the velocity at other times."""
 
     share: float = Field(0.25, ge=0, le=1, description="of the crops, also shown at a random time of the flow")
-    weight: float = Field(0.1, ge=0)
+    weight: Factor = 0.1
 
 
 class RecipeConfig(Config):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qartsr.config.base import Config, Timestep
+from qartsr.config.base import Config, Count, Factor, Rate, Side, Timestep
 from qartsr.config.bits import BitName
 from qartsr.config.data import BicubicConfig, DegradationConfig
 from qartsr.config.training import ImageLossConfig
@@ -18,14 +18,14 @@ class AdaptersConfig(Config):
     """Low-rank adapters W + (alpha / rank) B A on the UNet and the VAE's encoder; the UNet's conv_in trains whole."""
 
     rank: int = Field(4, ge=1, le=1024)
-    alpha: float = Field(8.0, gt=0)
+    alpha: float = Field(8.0, gt=0, le=65536)
 
 
 class VSDConfig(Config):
     """Variational score distillation: Stable Diffusion teaches Z_H. With ``weight`` 0 nothing of it is built."""
 
-    weight: float = Field(0.0, ge=0)
-    guidance: float = Field(7.5, ge=0, description="classifier-free guidance of the teacher")
+    weight: Factor = 0.0
+    guidance: float = Field(7.5, ge=0, le=1000, description="classifier-free guidance of the teacher")
     negative_prompt: str = ""
     first: int = Field(20, ge=0, le=999, description="Z_H is noised to a scheduler index from first ...")
     last: int = Field(979, ge=0, le=999, description="... to last, both included, all equally likely")
@@ -49,14 +49,14 @@ class RetrainConfig(Config):
     )
     adapters: AdaptersConfig = AdaptersConfig()
     degradation: DegradationConfig = Field(BicubicConfig(), description="how LR is made from each HR crop")
-    steps: int = Field(ge=0)
-    batch: int = Field(ge=1, description="images of one step, over all processes (compute.processes)")
-    crop: int = Field(ge=32, multiple_of=16)
-    lr: float = Field(gt=0)
+    steps: Count
+    batch: Count = Field(ge=1, description="images of one step, over all processes (compute.processes)")
+    crop: Side = Field(ge=32, multiple_of=16)
+    lr: Rate = Field(gt=0)
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after ``warmup`` linear steps")
-    warmup: int = Field(10, ge=1)
+    warmup: Count = Field(10, ge=1)
     betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="AdamW's decay of first and second moments")
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: Rate = 1e-4
     autocast: Literal["none", "bf16"] = Field("none", description="arithmetic inside the networks")
     clamp: bool = Field(False, description="losses see the image clamped to [-1, 1], as OSEDiff's do")
     loss: ImageLossConfig
@@ -77,5 +77,5 @@ class ProbeConfig(Config):
         (999, 499, 1), description="where the quantization error of Z_H is measured"
     )
     bits: tuple[BitName, ...] = Field(("w4a4", "w2a2"), description="bit-widths of that measurement")
-    crop: int = Field(256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels")
-    steps: int = Field(ge=0, description="retraining steps given to each timestep other than retrain's")
+    crop: Side = Field(256, ge=16, multiple_of=16, description="side of the centres of test images measured, pixels")
+    steps: Count = Field(description="retraining steps given to each timestep other than retrain's")

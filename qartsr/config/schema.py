@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qartsr.config.base import Config, Seed
+from qartsr.config.base import Config, Count, Decibels, Factor, Seed
 from qartsr.config.bits import BitName
 from qartsr.config.data import CalibrateConfig, DataConfig
 from qartsr.config.method import Budget, CommonConfig, MethodRow, training
@@ -29,7 +29,7 @@ class ComputeConfig(Config):
     lanes: int = Field(2, ge=1, le=4096, description="stages that may run at the same time")
     checkpoint_seconds: float = Field(30.0, gt=0, le=60)
     processes: int = Field(1, ge=1, le=4096, description="processes that train one model together, one per GPU")
-    micro_batch: int = Field(0, ge=0, description="images of a retrain step a process holds at once; 0: all of its own")
+    micro_batch: Count = Field(0, description="images of a retrain step a process holds at once; 0: all of its own")
     gradient_checkpointing: bool = Field(False, description="retrain: less memory for a third more time")
     launcher: dict[str, str] = Field(
         {}, description="words before a stage's command, by pattern of stage names; the longest that matches counts"
@@ -178,14 +178,14 @@ class PublishConfig(Config):
 class PromoteConfig(Config):
     """The gate before a version becomes ``champion``; a bit-width without an entry cannot be promoted."""
 
-    max_psnr_loss: dict[str, float] = Field(
+    max_psnr_loss: dict[str, Decibels] = Field(
         description="allowed loss of luma PSNR against HR relative to FP, in dB, per bit-width"
     )
-    max_psnr_rgb_loss: dict[str, float] = Field(description="the same on RGB, which sees lost colour")
-    min_psnr_rgb_to_fp: dict[str, float] = Field(
+    max_psnr_rgb_loss: dict[str, Decibels] = Field(description="the same on RGB, which sees lost colour")
+    min_psnr_rgb_to_fp: dict[str, Decibels] = Field(
         description="least RGB PSNR to the FP model's output, in dB, per bit-width"
     )
-    max_flicker: dict[str, float] = Field(
+    max_flicker: dict[str, Factor] = Field(
         {}, description="most warping error of the clips, as a multiple of FP's, per bit-width; {}: no limit"
     )
 

@@ -59,6 +59,19 @@ def local(source: str) -> Path:
     return _RESOLVERS[match[1]](source)
 
 
+def is_address(source: str) -> bool:
+    """Whether ``source`` is an address, such as ``models:/NAME/1``, and no path."""
+    return _ADDRESS.match(source) is not None
+
+
+def check_source(source: str) -> None:
+    """Raise QartsrError where there is no model; of a package the head is read, what an address names is fetched."""
+    path = local(source)
+    with reading(path):
+        if not is_floating(path):
+            read_head(path / WEIGHTS if path.is_dir() else path)
+
+
 WEIGHTS, SETTINGS = "model.safetensors", "qartsr.json"
 """Of a package, and of a floating-point model (:mod:`qartsr.models.folder`)."""
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import operator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from qartsr.config import Bits, load_params, parse_bits, parse_params
+from qartsr.config import Bits, Params, load_params, parse_bits, parse_params
+from qartsr.config.experiment import Experiments
+from qartsr.config.method import Training
+from qartsr.config.recipe import RecipeConfig
 from qartsr.errors import QartsrError
 
 
@@ -200,3 +208,46 @@ def test_absurd_numbers_are_refused_at_once(place: tuple[str, ...], value: Any, 
     section[place[-1]] = value
     with pytest.raises(QartsrError):
         parse_params(values, "params.yaml")
+
+
+def _numbers(node: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every number of a JSON schema that is none of a list, with the place where it stands."""
+    if isinstance(node, dict) and node.get("type") in ("integer", "number") and not {"enum", "const"} & set(node):
+        yield place, node
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, part in parts:
+        yield from _numbers(part, (*place, str(key)))
+
+
+@pytest.mark.parametrize("schema", [Params, Experiments, RecipeConfig, Training])
+def test_every_number_has_a_least_and_a_most(schema: type[BaseModel]) -> None:
+    found = list(_numbers(schema.model_json_schema(), ()))
+    ends = [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")]
+    assert len(found) > 5
+    assert not ["/".join(place) for place, node in found if not all(set(end) & set(node) for end in ends)]
+
+
+def test_no_number_of_a_config_may_be_absurd(values: Any) -> None:
+    leaves = list(_leaves(values))
+    taken = []
+    for keys in leaves:
+        for absurd in (float("inf"), float("nan"), 1e300, -(10**30)):
+            changed = copy.deepcopy(values)
+            section = functools.reduce(operator.getitem, keys[:-1], changed)
+            section[keys[-1]] = absurd
+            try:
+                parse_params(changed, "params.yaml")
+                taken.append((keys, absurd))
+            except QartsrError as error:
+                assert "\n" not in str(error), keys
+    assert len(leaves) > 40
+    assert not taken
+
+
+def _leaves(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys of every number of a file."""
+    if isinstance(node, (int, float)) and not isinstance(node, bool):
+        yield place
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, part in parts:
+        yield from _leaves(part, (*place, key))

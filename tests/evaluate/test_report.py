@@ -17,7 +17,7 @@ from PIL import Image
 
 from qartsr.errors import QartsrError
 from qartsr.evaluate.report import Inputs, theme, write_report
-from qartsr.evaluate.report.crops import textured
+from qartsr.evaluate.report.crops import spread, textured, widest_of
 from qartsr.evaluate.report.inputs import read
 from qartsr.evaluate.report.plots import loss, running, smooth
 from qartsr.evaluate.report.rows import artifacts
@@ -87,6 +87,8 @@ def test_every_picture_is_there_whole_and_can_be_told_from_the_others(page: str,
     views = re.findall(r'<div class="view">.*?</div>\s*</div>', page, re.DOTALL)
     assert len(views) == 2
     wholes = re.findall(r'class="(\w*)" src="data:image/webp;base64,([^"]*)" alt="astronaut whole, ([^"]*)"', views[0])
+    lazy = re.findall(r'<img( loading="lazy")? decoding="async" width="128" height="108"', views[0])
+    assert [bool(each) for each in lazy] == [True, False, True, False, True, True]  # what is shown needs no scrolling
     assert [name for _, _, name in wholes] == ["LR", "Bicubic", "Full precision", "W4A4", "W2A2", "HR"]
     assert [kind for kind, _, _ in wholes] == ["", "over", "", "under", "", ""]
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(wholes[4][1]))), dtype=float)
@@ -199,6 +201,11 @@ def test_the_crop_is_where_the_detail_is() -> None:
     image = np.full((200, 300, 3), 128, np.uint8)
     image[88:184, 160:256] = np.random.default_rng(0).integers(0, 256, (96, 96, 1), np.uint8)
     assert textured(Image.fromarray(image)) == (160, 88, 256, 184)
+
+
+def test_a_page_of_many_pictures_has_no_more_pixels_than_one_of_few() -> None:
+    assert [widest_of(scenes) for scenes in (1, 24, 96)] == [1024, 1024, 512]
+    assert spread(range(200), 3) == [0, 100, 199] and spread(range(2), 120) == [0, 1]
 
 
 @pytest.mark.parametrize("size", [(40, 24), (96, 96), (97, 203)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,14 @@ from qartsr.images import read_image
 
 SIDE = 96
 """Crop in HR pixels; a smaller image is shown whole."""
-MOST = 24
-"""Most scenes on the page, spread evenly over the test set."""
-WIDEST = 1024
-"""Longest side of the pictures under the line; larger ones are shrunk for the page."""
+MOST = 120
+"""Most scenes on the page, spread evenly over the test set: all of DIV2K's hundred."""
+WIDEST, FULL = 1024, 24
+"""Longest side of the pictures under the line, and up to how many scenes: with more, all are smaller."""
 _THUMBNAIL = 144
 
 Array = NDArray[np.float64]
+Item = TypeVar("Item")
 Box = tuple[int, int, int, int]
 """left, upper, right, lower in HR pixels, multiples of 4"""
 
@@ -37,7 +38,7 @@ class Cut(NamedTuple):
     error: Image.Image | None
     caption: str
     whole: Image.Image
-    """the picture it was cut from, at most WIDEST wide and high"""
+    """the picture it was cut from, shrunk for the page"""
 
 
 class SceneCuts(NamedTuple):
@@ -52,9 +53,19 @@ class SceneCuts(NamedTuple):
 
 def cut_scenes(contents: Contents) -> list[SceneCuts]:
     """Crops of at most :data:`MOST` scenes."""
-    items = contents.scenes.items
-    chosen = sorted({round(i) for i in np.linspace(0, len(items) - 1, min(MOST, len(items)))})
-    return [_cut_scene(items[index], contents.subjects) for index in chosen]
+    chosen = spread(contents.scenes.items, MOST)
+    widest = widest_of(len(chosen))
+    return [_cut_scene(item, contents.subjects, widest) for item in chosen]
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of them, evenly."""
+    return [items[index] for index in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(most, len(items)))})]
+
+
+def widest_of(scenes: int) -> int:
+    """Longest side of whole pictures on a page of so many scenes, in pixels."""
+    return round(WIDEST * min(1.0, FULL / scenes) ** 0.5)
 
 
 def textured(image: Image.Image, side: int = SIDE) -> Box:
@@ -88,10 +99,10 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def whole(image: Image.Image) -> Image.Image:
+def _whole(image: Image.Image, widest: int) -> Image.Image:
     """Small enough for the page."""
     small = image.convert("RGB")
-    small.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    small.thumbnail((widest, widest), Image.Resampling.LANCZOS)
     return small
 
 
@@ -102,16 +113,20 @@ def lossy_uri(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _cut_scene(scene: Scene, subjects: Sequence[Subject]) -> SceneCuts:
+def _cut_scene(scene: Scene, subjects: Sequence[Subject], widest: int) -> SceneCuts:
     hr, lr = scene.hr(), scene.lr()
     box = textured(hr)
     source = lr.crop((box[0] // 4, box[1] // 4, box[2] // 4, box[3] // 4))
-    cuts = [Cut("LR", "lr", source, None, f"{source.width} by {source.height} pixels", whole(lr.resize(hr.size, 0)))]
+    cuts = [
+        Cut(
+            "LR", "lr", source, None, f"{source.width} by {source.height} pixels", _whole(lr.resize(hr.size, 0), widest)
+        )
+    ]
     for subject in subjects:
         file, caption = f"{scene.name}.png", f"{subject.per_image[scene.name]['psnr']:.2f} dB"
         image, error = (read_image(subject.folder / kind / file) for kind in ("images", "errors"))
-        cuts.append(Cut(subject.title, subject.key, image.crop(box), error.crop(box), caption, whole(image)))
-    cuts.append(Cut("HR", "hr", hr.crop(box), None, "truth", whole(hr)))
+        cuts.append(Cut(subject.title, subject.key, image.crop(box), error.crop(box), caption, _whole(image, widest)))
+    cuts.append(Cut("HR", "hr", hr.crop(box), None, "truth", _whole(hr, widest)))
     return SceneCuts(scene.name, hr.size, box, _thumbnail(hr, box), tuple(cuts))
 
 

@@ -82,7 +82,7 @@ def read_table(path: Path) -> Table:
     """Rows of a CSV file; none when it does not exist (a phase without steps)."""
     if not path.is_file():
         return []
-    with path.open(newline="") as handle:
+    with path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import plots, theme
-from qartsr.evaluate.report.crops import SceneCuts, cut_scenes, data_uri, lossy_uri
+from qartsr.evaluate.report.crops import FULL, SceneCuts, cut_scenes, data_uri, lossy_uri, spread
 from qartsr.evaluate.report.inputs import Contents, Inputs, Table, read, read_table
 from qartsr.evaluate.report.layers import bits_rows, figures, layer_rows, read_layers
 from qartsr.evaluate.report.rows import DASH, artifacts, columns, headline, per_image, probe_rows, tables, unavailable
@@ -59,7 +59,7 @@ def write_report(inputs: Inputs, out: Path) -> None:
         script=Markup(_text("page.js")),
     )
     write_text(out / "index.html", page)
-    sheet = _comparison(scenes)
+    sheet = _comparison(spread(scenes, FULL))
     write_image(out / "comparison.png", sheet)
     write_bytes(out / "rate_quality.png", theme.png([rate]))
     if losses:
@@ -130,6 +130,8 @@ def _embedded(scene: SceneCuts) -> dict[str, Any]:
             "image": data_uri(cut.image),
             "error": data_uri(cut.error) if cut.error else "",
             "whole": lossy_uri(cut.whole),
+            "wide": cut.whole.width,
+            "high": cut.whole.height,
         }
         for cut in scene.cuts
     ]
