@@ -27,6 +27,7 @@ from qartsr.clips.source import frames, survey
 from qartsr.errors import QartsrError
 from qartsr.files import read_json, replacing, write_json
 from qartsr.images import Picture, read_image
+from qartsr.upscale.unfinished import unfinished_of
 
 _LOG = logging.getLogger("qartsr")
 _SCALE = 4
@@ -202,7 +203,7 @@ class _Work:
     @contextmanager
     def begun(cls, target: Path, identity: Mapping[str, Any], clip: Clip, encoding: Encoding | None) -> Iterator[_Work]:
         """The work on ``target``, taken up again where it is the same. Raises QartsrError while another is at it."""
-        folder = target.with_name(f"{target.name}.part")
+        folder = unfinished_of(target)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _alone(folder):
