@@ -104,7 +104,8 @@ def reconstruct(
     world.wait()
     order: list[int] = read_json(kept)
     student = copy.deepcopy(teacher)
-    phases = [_Phase(order[: n + 1], sequence, config, setting, world) for n in range(len(order))]
+    image_loss = ImageLoss(config.loss, setting.lpips).to(lq.device)
+    phases = [_Phase(order[: n + 1], sequence, config, setting, world, image_loss) for n in range(len(order))]
     reached = _reached(checkpoint, phases)
     for number in range(reached):
         _enter(student, plan, statistics, sequence[order[number]])
@@ -131,11 +132,17 @@ class _Phase:
     """Training while ``quantized`` units are quantized, the last of them newly so."""
 
     def __init__(
-        self, quantized: list[int], sequence: tuple[Segment, ...], config: ModulesPhase, setting: Setting, world: World
+        self,
+        quantized: list[int],
+        sequence: tuple[Segment, ...],
+        config: ModulesPhase,
+        setting: Setting,
+        world: World,
+        image_loss: ImageLoss,
     ) -> None:
         self._first, self._current, self._last = min(quantized), quantized[-1], len(sequence)
         self._sequence, self._config, self._setting = sequence, config, setting
-        self._world, self.unit = world, sequence[self._current]
+        self._world, self.unit, self._image_loss = world, sequence[self._current], image_loss
         trained = quantized if config.train_quantized else quantized[-1:]
         self._layers = [layer for index in trained for layer in sequence[index].layers]
 
@@ -166,7 +173,7 @@ class _Phase:
         fit(run, step, curves, checkpoint, start)
 
     def _losses(self, student: Backbone, cuts: ActivationCache, lq: Tensor) -> PartLosses:
-        image_loss = ImageLoss(self._config.loss, self._setting.lpips).to(lq.device)
+        image_loss = self._image_loss
         variance = cuts.variance(self._current + 1)
 
         def measure(number: int, part: slice) -> dict[str, Tensor]:
