@@ -21,13 +21,16 @@ def main() -> None:
     args = arguments(__doc__, "--sample", "--out")
     params = load_params(args.params)
     config = params.backbone
-    if config.kind == "sample" or config.kind == "sample_video":  # mypy narrows no `in`
+    if config.kind == "sample":
         model = load_model(args.sample)
-        model = video_backbone(model) if config.kind == "sample_video" else model
         model.align = config.align
-    elif config.kind == "sample_dit":
-        trained, vae = Path(config.weights), load_model(args.sample).get_submodule("vae")
-        model = load_model(trained) if config.weights else sample_dit(vae, config.align, 0)
+    elif config.kind == "sample_video" or config.kind == "sample_dit":  # mypy narrows no `in`
+        if config.weights:
+            model = load_model(Path(config.weights))
+        elif config.kind == "sample_video":
+            model = video_backbone(load_model(args.sample))
+        else:
+            model = sample_dit(load_model(args.sample).get_submodule("vae"), config.align, 0)
         model.align = config.align
     elif config.kind == "tsdsr":
         model = load_tsdsr(Path(config.base), Path(config.lora), Path(config.prompt), config.align)

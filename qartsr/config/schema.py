@@ -57,8 +57,19 @@ class SampleBackboneConfig(AbstractBackboneConfig):
     kind: Literal["sample"] = "sample"
 
 
-class SampleVideoBackboneConfig(AbstractBackboneConfig):
-    """The small model with the frame before in its UNet's channels, which it learns to look at in ``retrain``."""
+class AbstractTrainedBackboneConfig(AbstractBackboneConfig):
+    """A small model whose weights are a folder, or none yet."""
+
+    weights: str = Field("", description="model folder, as weights/recipe makes it; empty: untrained, for retrain")
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Its weights, if it has any."""
+        return {"weights": self.weights} if self.weights else {}
+
+
+class SampleVideoBackboneConfig(AbstractTrainedBackboneConfig):
+    """The small model with the frame before in its UNet's channels; untrained it does not look at them."""
 
     kind: Literal["sample_video"] = "sample_video"
 
@@ -104,16 +115,10 @@ class HYPIRBackboneConfig(AbstractSD21BackboneConfig):
     align: AlignKind = "wavelet"
 
 
-class SampleDiTBackboneConfig(AbstractBackboneConfig):
+class SampleDiTBackboneConfig(AbstractTrainedBackboneConfig):
     """A small model of Stable Diffusion 3's structure on the sample's autoencoder."""
 
     kind: Literal["sample_dit"] = "sample_dit"
-    weights: str = Field("", description="model folder, as weights/recipe makes it; empty: untrained, for retrain")
-
-    @property
-    def places(self) -> dict[str, str]:
-        """Its weights, if it has any."""
-        return {"weights": self.weights} if self.weights else {}
 
 
 class TSDSRBackboneConfig(AbstractBackboneConfig):
