@@ -54,10 +54,10 @@ class Scores(NamedTuple):
         return self.averages() | {f"{name}/{key}": value for name, each in sets.items() for key, value in each.items()}
 
     def as_csv(self) -> str:
-        """A line per image: its name and its scores, rounded to 6 decimals."""
+        """A line per image, maybe none: its name and its scores, rounded to 6 decimals."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", *self.rows[0].scores])
+        writer.writerow(["image", *(self.rows[0].scores if self.rows else ())])
         writer.writerows([row.image, *(round(value, DIGITS) for value in row.scores.values())] for row in self.rows)
         return text.getvalue()
 

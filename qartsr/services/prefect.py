@@ -18,6 +18,7 @@ def prefect_service(folder: Path, port: int) -> Service:
         environment={
             "PREFECT_HOME": str(folder),
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+            "PREFECT_SERVER_UI_API_URL": f"{address}/api",  # else the page asks port 4200, whoever listens there
             # In memory, where they are by default, a restart loses them, and every run that holds one is ended.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": there} if there else {}),

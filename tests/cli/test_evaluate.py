@@ -151,6 +151,16 @@ def test_images_that_cannot_be_compared_are_named(qartsr: Qartsr, folders: tuple
     assert f"{images}/b.png: has the same name as b.jpg" in sentence(qartsr, *folders)
 
 
+def test_where_no_image_can_be_measured_nothing_is_a_traceback(qartsr: Qartsr, folders: tuple[Path, Path]) -> None:
+    images, references = folders
+    for path in (*images.glob("*.webp"), *references.glob("*.png")):
+        Image.new("RGB", (5, 5)).save(path)
+    files = ("--csv", images.parent / "scores.csv", "--json", images.parent / "scores.json")
+    said = qartsr("evaluate", "--pred", images, "--ref", references, "--metrics", "psnr,ssim", *files)
+    assert said.status == 1 and "2 of 2 images could not be measured" in said.err.splitlines()[-1]
+    assert files[1].read_text() == "image\n" and json.loads(files[3].read_text())["per_image"] == []
+
+
 def others_count(qartsr: Qartsr, images: Path, references: Path, metrics: str = "psnr") -> str:
     """What is said of the one image that cannot be measured; the scores of the other are told and written."""
     target = images.parent / "scores.csv"

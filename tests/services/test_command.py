@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -50,6 +52,8 @@ def test_all_three(tmp_path: Path) -> None:
         environment = start(root)
         assert environment["PREFECT_API_URL"] == f"{states['prefect']}/api"
         assert environment["MLFLOW_TRACKING_URI"] == states["mlflow"]
+        with urlopen(f"{states['prefect']}/ui-settings") as answer:  # what its page asks, on whatever port it is
+            assert json.load(answer)["api_url"] == environment["PREFECT_API_URL"]
         assert sorted(path.name for path in (root / "mlflow").iterdir()) == ["mlflow.db"]
         assert any((root / "prefect").glob("prefect.db"))
         assert set(stop(root)) == {"s3", "mlflow", "prefect"}
