@@ -7,7 +7,7 @@
 #   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   a real Slurm and a Ray cluster of two nodes on this machine (installs Debian packages, as root)
-#   make database-test  the tests of services with PostgreSQL instead of SQLite (installs Debian's, as root)
+#   make database-test  what MLflow and Prefect write, into PostgreSQL instead of SQLite (installs Debian's, as root)
 #   make images stack   the images of docker/, and the whole stack of compose.yaml (docker/README.md); first `make base`
 #                    where there is no registry of images
 #   make chaos       damage, forgery, kills and full disks for an hour (SECONDS_OF_CHAOS), see docs/reliability.md
@@ -68,8 +68,9 @@ cluster-test: $(STAMP)
 
 database-test: $(STAMP)
 	@$(call debian,/usr/lib/postgresql/*/bin/initdb,postgresql)
-	@QARTSR_TEST_DATABASE=postgresql $(BIN)/python -m pytest -ra -m "services or pipeline" \
-		tests/services tests/tracking tests/release tests/pipelines/test_reproduce.py tests/pipelines/test_deployments.py
+	@QARTSR_TEST_DATABASE=postgresql $(BIN)/python -m pytest -ra -m "services or pipeline" tests/services/test_command.py \
+		tests/tracking/test_open.py tests/tracking/test_run.py tests/release/test_publish.py tests/release/test_promote.py \
+		tests/pipelines/test_deployments.py
 
 web-test: $(STAMP)
 	@$(call debian,/usr/bin/chromium,chromium)

@@ -57,7 +57,7 @@ def read_changed(folder: Path) -> Set[str]:
 
 def fetch_runs(folder: Path) -> None:
     """Learn from the DVC remote what other machines have made from which inputs."""
-    _dvc(folder, "fetch", "--run-cache", "--allow-missing")
+    _dvc(folder, "fetch", "--run-cache")
 
 
 def push_runs(folder: Path) -> None:

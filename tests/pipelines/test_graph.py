@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.graph import Graph, base_name, parse_dot, stale
+from pipelines.graph import DVC, Graph, base_name, fetch_runs, parse_dot, push_runs, stale
 from qartsr.errors import QartsrError
+from tests.pipelines.conftest import new_repository
 
 DIAMOND: Graph = {"a": set(), "b@x": {"a"}, "b@y": {"a"}, "c": {"b@x", "b@y"}, "alone": set()}
 
@@ -69,3 +73,21 @@ def test_stale_is_the_downward_closure_in_an_executable_order(graph: Graph, data
 
 def test_base_name() -> None:
     assert base_name("quantize@w4a4") == base_name("quantize") == "quantize"
+
+
+@pytest.mark.pipeline
+def test_what_one_clone_has_made_another_takes(tmp_path: Path) -> None:
+    """With an empty remote as well, which is what the first run meets."""
+    clones = [tmp_path / name for name in ("one", "two")]
+    for clone in clones:
+        clone.mkdir()
+        (clone / "in").touch()
+        (clone / "dvc.yaml").write_text("stages: {a: {cmd: date +%N > a.txt, deps: [in], outs: [a.txt]}}")
+        new_repository(clone)
+        with (clone / ".dvc" / "config").open("a") as config:
+            config.write(f"    remote = store\n['remote \"store\"']\n    url = {tmp_path}/remote\n")
+        fetch_runs(clone)
+        subprocess.run([*DVC, "repro", "--single-item", "--pull", "a"], cwd=clone, check=True)
+        push_runs(clone)
+    first, second = [(clone / "a.txt").read_text() for clone in clones]
+    assert first == second, "it was made again"
