@@ -23,6 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -78,8 +79,18 @@ def run_stage(name: str, processes: Processes, options: Options) -> State[None]:
     return Completed(message=f"{name} done")
 
 
+def _run_name() -> str:
+    """What tells runs apart in Prefect's list: the project, and the stages that were asked for."""
+    asked = flow_run.parameters
+    try:
+        name = read_project(Path(asked.get("workspace") or ".")).name
+    except (QartsrError, OSError):  # the flow itself says so
+        name = "reproduce"
+    return " ".join([name, *map(str, asked.get("targets") or ())])[:200]
+
+
 @flow(
-    name="reproduce", task_runner=_THREADS, persist_result=False,
+    name="reproduce", flow_run_name=_run_name, task_runner=_THREADS, persist_result=False,
     on_failure=[notify], on_crashed=[notify], on_cancellation=[notify],
 )  # fmt: skip
 def reproduce(

@@ -46,14 +46,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from qartsr.server import Limits
     from qartsr.server.run import serve
-    from qartsr.upscale.model_source import is_address
+    from qartsr.upscale.model_source import check_source, is_address
 
     most = args.max_pixels or _number(*_PIXELS)
     waiting = _number(*_WAITING) if args.max_waiting is None else args.max_waiting
     limits = Limits(most, waiting, args.max_megabytes << 20, args.timeout)
-    if not is_address(args.source) and not Path(args.source).exists():
-        do = "give a package, a model folder or models:/NAME@ALIAS"
-        raise QartsrError("cannot be read (No such file or directory)", args.source, do)
+    if not is_address(args.source):  # what an address names is fetched while /healthz answers already
+        check_source(args.source)
     serve(partial(_load, args), args.source, args.host, args.port, limits, _token(args.token_file), args.log)
 
 

@@ -92,6 +92,9 @@ def test_first_run_respects_the_graph_and_runs_lanes_side_by_side(toy: Path) -> 
         assert events["prepare"].ended <= events[lane].began
         assert events[lane].ended <= events["join"].began
     assert "hello from lane-w4a4" in _log_of(state)
+    assert (run := state.state_details.flow_run_id) is not None
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(run).name == "sample"  # of its project
     artifacts = _artifacts()
     assert "hello from join" in artifacts["log-join"]
     assert artifacts["results"].startswith("| pictures | model |") and "| 30.50 |" in artifacts["results"]
