@@ -127,7 +127,7 @@ class Run(NamedTuple):
     view: Callable[[], Tensor] | None = None
     """Pictures (B, 3, H, W) in [-1, 1] of some inputs as the model makes them now; draws nothing at random."""
     views: int = 4
-    """How often they are shown, the last time at the end."""
+    """How often they are shown, the last time at the end; also after the first step, where MLflow's slider begins."""
 
 
 def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int = 0) -> None:
@@ -138,6 +138,7 @@ def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int
     progress = Progress(run.title, run.steps, start, run.shown)
     watched = run.shown and run.view is not None and curves.show is not unseen
     seen = {run.steps * part // run.views - 1 for part in range(1, run.views + 1)} if watched else set()
+    seen |= {0} if watched and run.offset == 0 else set()
     for number in range(start, run.steps):
         losses = step(number)
         curves.add(run.offset + number, losses, **run.labels)

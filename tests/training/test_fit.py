@@ -73,8 +73,11 @@ def test_pictures_are_shown_at_quarters_and_change_nothing(tmp_path: Path) -> No
     fit(run, problem.optimizer.descent(problem.losses), curves, Checkpoint(tmp_path / "b", 60.0))
     assert shown == [((2, 4, 5, 3), 255, 100 + step) for step in (6, 14, 21, 29)]
     assert torch.equal(slope, whole.slope)
-    fit(run._replace(shown=False), lambda number: {"total": torch.zeros(())}, curves, Checkpoint(tmp_path / "c", 60.0))
+    nothing = {"total": torch.zeros(())}
+    fit(run._replace(shown=False), lambda number: nothing, curves, Checkpoint(tmp_path / "c", 60.0))
     assert len(shown) == 4  # of several processes one shows
+    fit(run._replace(offset=0), lambda number: nothing, curves, Checkpoint(tmp_path / "d", 60.0))
+    assert [step for _, _, step in shown[4:]] == [0, 6, 14, 21, 29]
 
 
 def test_nothing_to_train_is_legal() -> None:
