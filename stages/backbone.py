@@ -10,6 +10,7 @@ from qartsr.models import load_model, save_model
 from qartsr.models.peft import load_hypir, load_omgsr
 from qartsr.models.sd3_dit import sample_dit
 from qartsr.models.sd3_dit.tsdsr import load_tsdsr
+from qartsr.models.sd_unet.dloral_checkpoint import load_dloral
 from qartsr.models.sd_unet.osediff import load_osediff
 from qartsr.models.sd_unet.video import video_backbone
 from qartsr.tracking import open_run
@@ -36,7 +37,8 @@ def main() -> None:
         model = load_tsdsr(Path(config.base), Path(config.lora), Path(config.prompt), config.align)
     else:
         source = (config.base, Path(config.lora), config.align, config.prompt)
-        load = {"osediff": load_osediff, "omgsr": load_omgsr, "hypir": load_hypir}[config.kind]
+        loaders = {"osediff": load_osediff, "omgsr": load_omgsr, "hypir": load_hypir, "dloral": load_dloral}
+        load = loaders[config.kind]
         model = load(*source, revision=config.revision, sha256=config.sha256)
     save_model(model, args.out)
     with open_run(params.profile, "backbone", config.model_dump()) as run:

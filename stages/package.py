@@ -50,7 +50,7 @@ def _add_graphs(file: Path, packed: Backbone) -> None:
     from qartsr.export import GRAPHS, skeleton  # torch.export: no stage needs it before
 
     layers = [part for part in packed.modules() if isinstance(part, PackedLayer)]
-    if packed.graphs and not any(unsupported_reason(layer, GRAPHS) for layer in layers):
+    if packed.graphs and packed.whole_in_graphs and not any(unsupported_reason(layer, GRAPHS) for layer in layers):
         add_graphs(file, skeleton(packed))
 
 

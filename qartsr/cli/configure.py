@@ -28,7 +28,9 @@ def shipped(path: Path) -> Path:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("profile", metavar="PROFILE", help=f"a file of {CONFIGS}: sample, dit, osediff, tsdsr")
+    parser.add_argument(
+        "profile", metavar="PROFILE", help=f"a file of {CONFIGS}: sample, video, dit, osediff, dloral, tsdsr"
+    )
     parser.add_argument("--method", metavar="ROW", help=f"a row of {ROWS}, for example passionsr (default: qartsr)")
     parser.add_argument("--force", action="store_true", help=f"also when {PARAMS} holds changes of your own")
 

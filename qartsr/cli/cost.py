@@ -12,7 +12,7 @@ _BITS = ("w4a4", "w3a3", "w2a2")
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="osediff", help="osediff, sample, tsdsr or a model folder (default: osediff)"
+        "--model", default="osediff", help="osediff, dloral, sample, tsdsr or a model folder (default: osediff)"
     )
     parser.add_argument(
         "--size", type=whole(1, 1 << 16), default=512, help="side of the square output, pixels (default: 512)"

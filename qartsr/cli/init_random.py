@@ -11,7 +11,7 @@ from qartsr.cli.command import Command, seed
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder to write")
     parser.add_argument(
-        "--arch", choices=("osediff", "sample", "tsdsr"), default="osediff", help="default: osediff, 950 M"
+        "--arch", choices=("osediff", "dloral", "sample", "tsdsr"), default="osediff", help="default: osediff, 950 M"
     )
     parser.add_argument("--seed", type=seed, default=0, help="the weights are a function of it (default: 0)")
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="of the file (default: fp32)")

@@ -86,7 +86,7 @@ class AbstractSD21BackboneConfig(AbstractBackboneConfig):
         None,
         description="SHA-256 by path in the base; null compares a hub model with the original's, {} nothing",
     )
-    lora: str = Field(description="osediff.pkl, HYPIR_sd2.pth, or OMGSR-S's folder")
+    lora: str = Field(description="osediff.pkl, HYPIR_sd2.pth, DLoRAL's model.pkl, or OMGSR-S's folder")
     prompt: str = Field("", description="text of the fixed embedding; PassionSR's and QArtSR's is empty")
     align: AlignKind = "adain"
 
@@ -113,6 +113,12 @@ class HYPIRBackboneConfig(AbstractSD21BackboneConfig):
 
     kind: Literal["hypir"] = "hypir"
     align: AlignKind = "wavelet"
+
+
+class DLoRALBackboneConfig(AbstractSD21BackboneConfig):
+    """DLoRAL (2506.15591), a model of clips, T = 1."""
+
+    kind: Literal["dloral"] = "dloral"
 
 
 class SampleDiTBackboneConfig(AbstractTrainedBackboneConfig):
@@ -142,12 +148,15 @@ BackboneConfig = Annotated[
     | OSEDiffBackboneConfig
     | OMGSRBackboneConfig
     | HYPIRBackboneConfig
+    | DLoRALBackboneConfig
     | SampleDiTBackboneConfig
     | TSDSRBackboneConfig,
     Field(discriminator="kind"),
 ]
 _FLOWS = ("sample_dit", "tsdsr")
 """Kinds whose one step is a flow's."""
+_OF_CLIPS = ("sample_video", "dloral")
+"""Kinds that see the frame before."""
 
 
 class EvaluateConfig(Config):
@@ -246,6 +255,8 @@ class Params(Config):
         if kind in _FLOWS and (retrain.start == "base" or retrain.vsd.weight):
             what = "start: base" if retrain.start == "base" else "vsd"
             raise ValueError(f"retrain: {what} is of Stable Diffusion's UNets; for a {kind} leave it out")
+        if kind in _OF_CLIPS and retrain.start == "base":
+            raise ValueError(f"retrain.start: Stable Diffusion sees no frame before; a {kind} starts from the backbone")
         if kind not in _FLOWS and max((retrain.timestep, *self.probe.timesteps)) > 999:
             raise ValueError(f"a {kind} has timesteps 0 to 999; 1000 is the beginning of a flow")
         return self
@@ -254,7 +265,7 @@ class Params(Config):
     def _clips_are_bicubic(self) -> Params:
         made = {"data.degradation": self.data.degradation, "retrain.degradation": self.retrain.degradation}
         other = [key for key, degradation in made.items() if degradation.kind != "bicubic"]
-        if other and self.backbone.kind == "sample_video":
+        if other and self.backbone.kind in _OF_CLIPS:
             raise ValueError(f"{other[0]}: moving clips are made bicubic alone; set kind: bicubic")
         return self
 

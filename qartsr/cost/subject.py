@@ -20,34 +20,37 @@ from qartsr.models.folder import stored_architecture
 from qartsr.models.sd3_dit import SD3DiT
 from qartsr.models.sd3_dit.tsdsr import EDGE_LAYERS as DIT_EDGES
 from qartsr.models.sd_unet.architectures import EDGE_LAYERS
+from qartsr.models.sd_unet.dloral import DLoRAL
 from qartsr.synthetic import ARCHITECTURES
 
 RANK = 4
 """Of the low-rank branch: the only round number that fits the parameters of Table 2 (docs/cost.md)."""
-_RANGES = {"sample": "mse", "osediff": "minmax", "tsdsr": "minmax"}
-_HEADROOM = {"sample": 1.25, "osediff": 1.0, "tsdsr": 1.0}
-_ADAPTER = {"sample": 16, "osediff": 32, "tsdsr": 32}
+_RANGES = {"sample": "mse"}
+_HEADROOM = {"sample": 1.25}
+_ADAPTER = {"sample": 16}
+_FLOAT = {"dloral": ("frames.*",)}
 _EDGES = {**EDGE_LAYERS, **DIT_EDGES}
 
 
 def qartsr_method(profile: str, rank: int = RANK) -> MethodConfig:
-    """The method of profile ``sample``, ``osediff`` or ``tsdsr`` with a low-rank branch of ``rank``; 0: without."""
+    """The method of profile ``sample``, ``osediff``, ``dloral`` or ``tsdsr`` with a branch of ``rank``; 0: without."""
+    ranges = _RANGES.get(profile, "minmax")
     skip: dict[str, Any] = {"kind": "svd", "rank": rank, "basis": "weight"} if rank else {"kind": "none"}
     return MethodConfig.model_validate(
         {
             "name": "qartsr",
             "layer": {
-                "weight": {"kind": "lbq", "granularity": "channel", "init": _RANGES[profile]},
-                "input": {"kind": "lbq", "granularity": "tensor", "init": _RANGES[profile]},
+                "weight": {"kind": "lbq", "granularity": "channel", "init": ranges},
+                "input": {"kind": "lbq", "granularity": "tensor", "init": ranges},
                 "bias": {"bits": 8},
                 "transform": {"kind": "channel_scale", "alpha": 0.3},
                 "skip": skip,
-                "adapter": {"kind": "lora", "rank": _ADAPTER[profile]},
+                "adapter": {"kind": "lora", "rank": _ADAPTER.get(profile, 32)},
             },
             "edge_bits": 8,
             "edge_layers": _EDGES[profile],
-            "edge_headroom": _HEADROOM[profile],
-            "float_layers": (),
+            "edge_headroom": _HEADROOM.get(profile, 1.0),
+            "float_layers": _FLOAT.get(profile, ()),
         }
     )
 
@@ -67,13 +70,14 @@ class Subject(NamedTuple):
     @property
     def profile(self) -> str:
         """Whose quantization recipe it gets."""
-        if self.architecture.get("kind") == SD3DiT.kind:
-            return "tsdsr"
+        named = {SD3DiT.kind: "tsdsr", DLoRAL.kind: "dloral"}
+        if kind := named.get(self.architecture.get("kind", "")):
+            return kind
         return "sample" if self.name == "sample" else "osediff"
 
 
 def subject(model: str) -> Subject:
-    """``osediff``, ``sample``, ``tsdsr`` or a model folder. Raises QartsrError for anything else."""
+    """``osediff``, ``sample``, ``dloral``, ``tsdsr`` or a model folder. Raises QartsrError for anything else."""
     if model in ARCHITECTURES:
         return Subject(model, ARCHITECTURES[model]())
     folder = Path(model)

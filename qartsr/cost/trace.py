@@ -42,7 +42,7 @@ class Work(NamedTuple):
 def trace(model: nn.Module, *inputs: Tensor) -> tuple[Work, ...]:
     """Run ``model(*inputs)`` and count; a layer that runs twice is one entry with the sum, one that never runs has 0.
 
-    Attention is seen where it is torch's ``scaled_dot_product_attention``.
+    Attention is seen where it is torch's ``scaled_dot_product_attention`` or ``torch.matmul``.
     """
     counted: dict[tuple[str, str], list[int]] = {}
 
@@ -137,7 +137,7 @@ def _ended(name: str, names: list[str], count: Count) -> Callable[[nn.Module, An
 
 
 class _Attentions(TorchFunctionMode):
-    """Counts Q K^T and A V of every attention."""
+    """Counts Q K^T and A V of every attention, torch's own and those written as products of activations."""
 
     def __init__(self, running: list[str], count: Count) -> None:
         super().__init__()
@@ -149,4 +149,6 @@ class _Attentions(TorchFunctionMode):
             query, key, value = (*args, *(kwargs or {}).values())[:3]
             macs = query.numel() * key.shape[-2] + output.numel() * value.shape[-2]
             self._count(self._running[-1], ATTENTION, macs, output.numel())
+        elif func is torch.matmul and self._running:
+            self._count(self._running[-1], ATTENTION, output.numel() * args[0].shape[-1], output.numel())
         return output

@@ -22,6 +22,7 @@ from qartsr.artifact.graphs import Packed, unpacked, with_constants
 from qartsr.artifact.values import Values
 from qartsr.export.skeleton import skeleton
 from qartsr.models import Backbone, Facts, OneStepSR, Step, architecture
+from qartsr.models.interface import Fusion
 from qartsr.models.moments import described
 from qartsr.packing import PackedLayer
 from qartsr.packing.supports import unsupported_reason
@@ -71,7 +72,7 @@ class Compiled(OneStepSR):
     def __init__(self, model: Backbone) -> None:
         super().__init__()
         self.align = model.align
-        self._facts, self._step = model.facts, model.step
+        self._facts, self._step, self._fusion = model.facts, model.step, model.fusion
         source = ModelGraphs(model)
         self._norms = GraphNorms(source.group_norms)
         self._graphs = Graphs(source, self._norms, torch.get_num_threads())
@@ -85,6 +86,11 @@ class Compiled(OneStepSR):
     def step(self) -> Step:
         """That of the model."""
         return self._step
+
+    @property
+    def fusion(self) -> Fusion:
+        """That of the model, which runs in torch."""
+        return self._fusion
 
     def norms(self) -> GraphNorms:
         """Of all three graphs; :mod:`qartsr.upscale.modules` finds them here."""

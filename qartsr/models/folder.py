@@ -20,6 +20,7 @@ from qartsr.files import read_object, replacing_folder, write_json
 from qartsr.models.defaults import usual_defaults
 from qartsr.models.interface import Backbone
 from qartsr.models.sd3_dit.model import SD3DiT
+from qartsr.models.sd_unet.dloral import DLoRAL
 from qartsr.models.sd_unet.model import SDUNet
 
 SETTINGS, CONTEXT = "qartsr.json", "context.safetensors"
@@ -128,7 +129,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise QartsrError(f"cannot be read ({error})", str(path), "make the model again, or check the path") from error
 
 
-KINDS: Mapping[str, type[Backbone]] = {kind.kind: kind for kind in (SDUNet, SD3DiT)}
+KINDS: Mapping[str, type[Backbone]] = {kind.kind: kind for kind in (SDUNet, DLoRAL, SD3DiT)}
 DEFAULT = SDUNet.kind
 """of a model that does not say: those made before there were others"""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,33 @@ class Facts(NamedTuple):
         return Load(self.widest * _FLOAT * _LIVE, square, self.window)
 
 
+class Fusion(Protocol):
+    """How consecutive frames become the denoiser's input."""
+
+    def keep(self, image: Tensor, latent: Tensor) -> Tensor:
+        """What of a frame (B, 3, H, W) with the scaled latent (B, C, h, w) is kept for the next: (B, K, h, w)."""
+        ...
+
+    def see(self, frames: Tensor) -> Tensor:
+        """(B, F, K, h, w), what was kept of each frame, the last one now -> what the denoiser sees, (B, F C, h, w)."""
+        ...
+
+
+class SideBySide:
+    """The denoiser sees the latents as they are; see :class:`Fusion`."""
+
+    def keep(self, image: Tensor, latent: Tensor) -> Tensor:
+        """The latent."""
+        return latent
+
+    def see(self, frames: Tensor) -> Tensor:
+        """(B, F, C, h, w) latents, those of a frame behind those of the one before -> (B, F C, h, w)."""
+        return frames.flatten(1, 2)
+
+
+_SIDE_BY_SIDE = SideBySide()
+
+
 class OneStepSR(nn.Module, ABC):
     """LR image, already enlarged -> encoder -> denoiser once -> :class:`Step` -> decoder.
 
@@ -119,16 +146,26 @@ class OneStepSR(nn.Module, ABC):
     def reconstruct(self, raw: Tensor) -> Tensor:
         """(B, C, h, w) raw latent -> image, not clamped."""
 
+    @property
+    def fusion(self) -> Fusion:
+        """How frames become the denoiser's input."""
+        return _SIDE_BY_SIDE
+
+    def keep(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the next frame needs of this one, (B, 3, H, W) -> (B, K, h, w); ``noise`` as in :meth:`encode`."""
+        mean, logvar = self.posterior(image)
+        z_l = self.facts.scaling * (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise)
+        return self.fusion.keep(image, z_l)
+
     def encode(self, lq: Tensor, noise: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) image -> scaled latent Z_L: the posterior's mode, or its sample for normal ``noise``.
 
-        Of several frames, (B, 3 F, H, W), all latents: (B, C F, h, w).
+        Of several frames, (B, 3 F, H, W), what the denoiser sees of them, their modes: (B, C F, h, w).
         """
-        if lq.shape[1] > 3:
-            single = self.encode(lq.reshape(-1, 3, *lq.shape[2:]))
-            return single.reshape(lq.shape[0], -1, *single.shape[2:])
-        mean, logvar = self.posterior(lq)
-        return self.facts.scaling * (mean if noise is None else mean + torch.exp(0.5 * logvar) * noise)
+        if lq.shape[1] == 3:
+            return self.fusion.see(self.keep(lq, noise)[:, None])
+        kept = self.keep(lq.reshape(-1, 3, *lq.shape[2:]))
+        return self.fusion.see(kept.unflatten(0, (lq.shape[0], -1)))
 
     def denoise(self, z_l: Tensor) -> Tensor:
         """Z_L -> Z_H, both scaled; Z_L (B, C, h, w), or (B, C F, h, w) with the frames before it, Z_H of the last."""
@@ -202,6 +239,8 @@ class Backbone(OneStepSR, ABC):
 
     graphs: ClassVar[bool] = True
     """whether the graphs of other runtimes express its modules (:mod:`qartsr.export`)"""
+    whole_in_graphs: ClassVar[bool] = True
+    """whether those graphs are all of it, so that a package with them runs without torch"""
 
     context: Tensor
     timestep: int

@@ -60,7 +60,7 @@ def _encode_down(index: int) -> Run:
         if index == 0:
             several = hidden if frames == 1 or hidden.shape[1] > 3 else hidden.repeat(1, frames, 1, 1)
             hidden = _by_frame(frames, encoder.conv_in, several)
-        return State(_by_frame(frames, encoder.down_blocks[index], hidden))
+        return state._replace(hidden=_by_frame(frames, encoder.down_blocks[index], hidden))
 
     return run
 
@@ -74,7 +74,7 @@ def _encode_mid(model: Backbone, state: State) -> State:
         mean: Tensor = (moments if vae.quant_conv is None else vae.quant_conv(moments)).chunk(2, dim=1)[0]
         return mean
 
-    return State(_by_frame(model.facts.frames, means, state.hidden) * model.facts.scaling)
+    return state._replace(hidden=_by_frame(model.facts.frames, means, state.hidden) * model.facts.scaling)
 
 
 def _by_frame(count: int, run: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ LICENCES = {
     "sample": "apache-2.0",
     "sample_video": "apache-2.0",
     "osediff": "openrail++",
+    "dloral": "openrail++",
     "sample_dit": "apache-2.0",
     "tsdsr": "other",
 } | dict.fromkeys(("omgsr", "hypir"), "other")

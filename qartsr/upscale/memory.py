@@ -19,7 +19,7 @@ class LatentMemory:
         self._now: dict[tuple[int, int], object] = {}
 
     def exchange(self, place: Place, latent: Latent) -> Latent:
-        """Keep this frame's latent (1, C, h, w) at ``place``; returns that of the frame before, a first frame's own."""
+        """Keep what the next frame needs of this one, (1, K, h, w); returns that of the one before, a first's own."""
         key = place.top, place.left
         self._now[key] = latent
         return self._before.get(key, latent)  # type: ignore[return-value]  # one network's, so of one type

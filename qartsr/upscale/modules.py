@@ -45,8 +45,9 @@ class ModuleNetwork:
         def run(image: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
             part = torch.from_numpy(np.ascontiguousarray(image))[None].to(device, dtype)
             if memory is not None:
-                latent = model.encode(part)
-                output = model.decode(model.denoise(torch.cat([memory.exchange(place, latent), latent], 1)))
+                kept = model.keep(part)
+                seen = model.fusion.see(torch.stack([memory.exchange(place, kept), kept], 1))
+                output = model.decode(model.denoise(seen))
             elif seed is None:
                 output = model(part)
             else:

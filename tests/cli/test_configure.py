@@ -62,7 +62,10 @@ def test_an_unknown_profile_is_refused_with_the_known(profile: str, qartsr: Qart
     before = (project / "params.yaml").read_bytes()
     said = qartsr("configure", profile)
     assert said.status == 1
-    assert said.err == f"error: configs: unknown profile '{profile}'; choose from dit, osediff, sample, tsdsr, video.\n"
+    assert (
+        said.err
+        == f"error: configs: unknown profile '{profile}'; choose from dit, dloral, osediff, sample, tsdsr, video.\n"
+    )
     assert (project / "params.yaml").read_bytes() == before
 
 

@@ -27,7 +27,7 @@ def values(root: Path) -> Any:
 
 def test_every_shipped_config_loads(root: Path) -> None:
     shipped = sorted((root / "configs").glob("*.yaml"))
-    assert {load_params(path).profile for path in shipped} == {"sample", "osediff", "dit", "tsdsr", "video"}
+    assert {load_params(path).profile for path in shipped} == {"sample", "osediff", "dit", "dloral", "tsdsr", "video"}
     load_params(root / "params.yaml")
 
 

@@ -33,7 +33,7 @@ def test_a_folder_is_described_without_its_weights(model: OneStepSR, tmp_path: P
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(QartsrError, match="osediff, sample, tsdsr or a model folder"):
+    with pytest.raises(QartsrError, match="osediff, dloral, sample, tsdsr or a model folder"):
         subject("unheard-of")
     with pytest.raises(QartsrError, match=r"qartsr\.json"):
         subject(str(tmp_path))

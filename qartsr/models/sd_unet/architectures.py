@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from qartsr.models.folder import architecture, blank
+from qartsr.models.sd_unet.dloral import PUBLISHED, DLoRAL
 from qartsr.models.sd_unet.sample import sample_backbone
 
 _TIMESTEP = 1
 
-_UNET = {
+_UNET: dict[str, Any] = {
     "sample_size": 64,
     "in_channels": 4,
     "out_channels": 4,
@@ -45,13 +46,20 @@ def osediff() -> dict[str, Any]:
     return architecture(blank(described))
 
 
+def dloral() -> dict[str, Any]:
+    """DLoRAL: OSEDiff's networks, the UNet with the latents of two frames, and what brings the first here."""
+    unet = {**_UNET, "in_channels": 2 * _UNET["in_channels"]}
+    parts = {"kind": DLoRAL.kind, "unet": unet, "vae": _VAE, "frames": PUBLISHED}
+    return architecture(blank({**parts, "context": (1, 77, 1024), "timestep": _TIMESTEP, "align": "adain"}))
+
+
 def sample() -> dict[str, Any]:
     """The sample backbone."""
     with torch.device("meta"):
         return architecture(sample_backbone(_TIMESTEP, "wavelet", seed=0))
 
 
-ARCHITECTURES: Mapping[str, Callable[[], dict[str, Any]]] = {"osediff": osediff, "sample": sample}
+ARCHITECTURES: Mapping[str, Callable[[], dict[str, Any]]] = {"osediff": osediff, "dloral": dloral, "sample": sample}
 """Name -> description, complete with every default of diffusers."""
 
 _ENDS = (
@@ -66,5 +74,5 @@ _ENDS = (
 )
 _STRAIGHT = ("vae.*samplers.*", "vae.*.conv_shortcut")
 """what no residual path goes around in the VAE, at 8 bits in the sample profile (docs/log.md)"""
-EDGE_LAYERS: Mapping[str, tuple[str, ...]] = {"osediff": _ENDS, "sample": (*_ENDS, *_STRAIGHT)}
+EDGE_LAYERS: Mapping[str, tuple[str, ...]] = {"osediff": _ENDS, "dloral": _ENDS, "sample": (*_ENDS, *_STRAIGHT)}
 """Name -> patterns of the layers that the complete parameter sets in ``configs/`` keep at 8 bits (a test compares)."""

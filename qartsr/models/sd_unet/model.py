@@ -15,23 +15,22 @@ from qartsr.models.sd_unet.schedule import eq6
 from qartsr.models.sd_unet.segments import segments
 
 
-class SDUNet(Backbone):
-    """VAE encoder -> UNet once at ``timestep`` -> Eq. 6 -> VAE decoder.
+class AbstractSDUNet(Backbone):
+    """VAE encoder -> UNet once at ``timestep`` -> one step -> VAE decoder.
 
     ``unet``, ``vae``: diffusers modules. ``context``: (1, N, D) fixed prompt embedding. ``timestep``: scheduler index
     0..999. ``align``: colour fix applied by :meth:`restore`.
     """
 
-    kind: ClassVar = "sd_unet"
-    parts: ClassVar = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
-    titles: ClassVar = {"unet": "UNet", "vae": "VAE"}
+    parts: ClassVar[Mapping[str, Any]] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    titles: ClassVar[Mapping[str, str]] = {"unet": "UNet", "vae": "VAE"}
     denoiser: ClassVar = "unet"
-    components: ClassVar = {
+    components: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "VAE encoder": ("vae.encoder.", "vae.quant_conv."),
         "UNet": ("unet.", "context"),
         "VAE decoder": ("vae.decoder.", "vae.post_quant_conv."),
     }
-    regions: ClassVar = {
+    regions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "encoder down": ("vae.encoder.conv_in", "vae.encoder.down_blocks"),
         "encoder mid": ("vae.encoder.", "vae.quant_conv"),
         "UNet down": ("unet.conv_in", "unet.time_embedding", "unet.down_blocks"),
@@ -49,11 +48,6 @@ class SDUNet(Backbone):
         self.unet, self.vae, self.timestep, self.align = unet, vae, timestep, align
         self.register_buffer("context", context)
 
-    @classmethod
-    def assemble(cls, parts: Mapping[str, Any], context: Tensor, timestep: int, align: str) -> Self:
-        """A model of ``unet`` and ``vae``."""
-        return cls(parts["unet"], parts["vae"], context, timestep, align)
-
     @property
     def facts(self) -> Facts:
         """From the configurations of VAE and UNet."""
@@ -70,11 +64,6 @@ class SDUNet(Backbone):
             attention=max(_attentions(config, self.unet.config), default=0.0),
             frames=unet.in_channels // int(config.latent_channels),
         )
-
-    @property
-    def step(self) -> Step:
-        """Eq. 6 at the model's timestep."""
-        return eq6(self.timestep)
 
     def posterior(self, lq: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) image -> mean and log-variance (clamped to -30..20) of the raw latent, (B, C, h, w) each."""
@@ -130,6 +119,22 @@ class SDUNet(Backbone):
         """2 per level of the UNet below the first."""
         config: Any = self.unet.config
         return int(math.prod([2] * (len(config.block_out_channels) - 1)))
+
+
+class SDUNet(AbstractSDUNet):
+    """OSEDiff and what has its structure: the step is Eq. 6."""
+
+    kind: ClassVar = "sd_unet"
+
+    @classmethod
+    def assemble(cls, parts: Mapping[str, Any], context: Tensor, timestep: int, align: str) -> Self:
+        """A model of ``unet`` and ``vae``; ``context``: (1, N, D)."""
+        return cls(parts["unet"], parts["vae"], context, timestep, align)
+
+    @property
+    def step(self) -> Step:
+        """Eq. 6 at the model's timestep."""
+        return eq6(self.timestep)
 
 
 def _attentions(vae: Any, unet: Any) -> list[float]:

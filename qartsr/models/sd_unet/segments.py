@@ -16,15 +16,15 @@ from qartsr.models.interface import Segment, State
 from qartsr.models.vae_segments import Run, decoder_segments, encoder_segments, segment
 
 if TYPE_CHECKING:
-    from qartsr.models.sd_unet.model import SDUNet
+    from qartsr.models.sd_unet.model import AbstractSDUNet
 
 
-def segments(model: SDUNet) -> tuple[Segment, ...]:
+def segments(model: AbstractSDUNet) -> tuple[Segment, ...]:
     """The modules in inference order: VAE encoder, UNet, VAE decoder."""
     return (*encoder_segments(model), *_unet(model), *decoder_segments(model))
 
 
-def _unet(model: SDUNet) -> list[Segment]:
+def _unet(model: AbstractSDUNet) -> list[Segment]:
     downs, ups = len(model.unet.down_blocks), len(model.unet.up_blocks)
     head = ("unet.conv_in", "unet.time_embedding", "unet.down_blocks.0")
     tail = (f"unet.up_blocks.{ups - 1}", "unet.conv_out")
@@ -41,7 +41,7 @@ def _unet(model: SDUNet) -> list[Segment]:
 
 
 def _unet_down(index: int) -> Run:
-    def run(model: SDUNet, state: State) -> State:
+    def run(model: AbstractSDUNet, state: State) -> State:
         if index == 0:
             state = _unet_head(model, state.hidden)
         block = model.unet.down_blocks[index]
@@ -52,20 +52,20 @@ def _unet_down(index: int) -> Run:
     return run
 
 
-def _unet_head(model: SDUNet, latent: Tensor) -> State:
+def _unet_head(model: AbstractSDUNet, latent: Tensor) -> State:
     timestep = torch.full((latent.shape[0],), model.timestep, device=latent.device)
     embedding = model.unet.time_embedding(model.unet.time_proj(timestep).to(latent.dtype))
     hidden = model.unet.conv_in(latent)
     return State(hidden, {"latent": latent, "embedding": embedding, _skip(0): hidden})
 
 
-def _unet_mid(model: SDUNet, state: State) -> State:
+def _unet_mid(model: AbstractSDUNet, state: State) -> State:
     block = model.unet.mid_block
     return state._replace(hidden=block(state.hidden, _embedding(state), **_cross(block, model, state)))
 
 
 def _unet_up(index: int, last: bool) -> Run:
-    def run(model: SDUNet, state: State) -> State:
+    def run(model: AbstractSDUNet, state: State) -> State:
         block, names = model.unet.up_blocks[index], _skips(state)
         count = len(block.resnets)
         used, left = names[-count:], names[:-count]
@@ -83,7 +83,7 @@ def _unet_up(index: int, last: bool) -> Run:
     return run
 
 
-def _unet_tail(model: SDUNet, state: State) -> State:
+def _unet_tail(model: AbstractSDUNet, state: State) -> State:
     noise = model.unet.conv_out(model.unet.conv_act(model.unet.conv_norm_out(state.hidden)))
     return State(model.step(state.beside["latent"][:, -noise.shape[1] :], noise))
 
@@ -100,7 +100,7 @@ def _embedding(state: State) -> Tensor:
     return state.beside["embedding"]
 
 
-def _cross(block: Any, model: SDUNet, state: State) -> dict[str, Tensor]:
+def _cross(block: Any, model: AbstractSDUNet, state: State) -> dict[str, Tensor]:
     """The prompt, for blocks that attend to it."""
     attends = getattr(block, "has_cross_attention", False)
     return {"encoder_hidden_states": model.context.expand(state.hidden.shape[0], -1, -1)} if attends else {}
