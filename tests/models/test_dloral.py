@@ -74,7 +74,7 @@ def test_every_level_adds_to_twice_the_flow_below() -> None:
         parameter.data.zero_()
     for level in spynet.levels:
         assert isinstance(level, nn.Sequential)
-        level[-1].bias.data.copy_(torch.tensor([0.5, -1.0]))
+        level[-1].get_parameter("bias").data.copy_(torch.tensor([0.5, -1.0]))
     flow = spynet(drawn(1, 3, 32, 33), drawn(1, 3, 32, 33, seed=1))
     assert flow.shape == (1, 2, 32, 33)
     assert torch.allclose(flow[:, 0], torch.full((1, 32, 33), 0.5 * 63 * 33 / 64), atol=1e-4)
@@ -182,9 +182,9 @@ def published(unet: UNet2DConditionModel, frames: CrossFrame) -> dict[str, Any]:
             for name in ("weight", "bias"):
                 own = frames.spynet.get_parameter(f"levels.{level}.{2 * layer}.{name}")
                 beside[f"spynet.basic_module.{level}.basic_module.{layer}.conv.{name}"] = own.data
-    names = {"query_conv": "query", "key_conv": "key", "value_conv": "value", "proj_out": "out",
+    theirs_to_ours = {"query_conv": "query", "key_conv": "key", "value_conv": "value", "proj_out": "out",
              "threshold_fc": "threshold"}  # fmt: skip
-    for theirs, ours in names.items():
+    for theirs, ours in theirs_to_ours.items():
         for name in ("weight", "bias"):
             own = frames.retrieval.get_parameter(f"{ours}.{name}")
             beside[f"cross_attn_module.{theirs}.{name}"] = own.data

@@ -10,7 +10,7 @@ from torch import nn
 
 from qartsr.config import parse_bits
 from qartsr.config.parts import LayerRecipe, MethodConfig
-from qartsr.models import fold_constants
+from qartsr.models import Backbone, fold_constants
 from qartsr.models.sd_unet import SDUNet
 from qartsr.quantize import Plan, apply, initialise, observe, plan, quant_layers, round_for_storage
 
@@ -69,7 +69,7 @@ def trained(model: nn.Module) -> None:
     round_for_storage(model)
 
 
-def quantize(model: SDUNet, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
+def quantize(model: Backbone, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
     """Quantize and fold ``model`` in place, as the pipeline does; its plan."""
     decided = quantized(model, bits, layer, **settings)
     fold_constants(model)
@@ -77,7 +77,7 @@ def quantize(model: SDUNet, bits: str, layer: LayerRecipe, **settings: Any) -> P
     return decided
 
 
-def quantized(model: SDUNet, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
+def quantized(model: Backbone, bits: str, layer: LayerRecipe, **settings: Any) -> Plan:
     """Quantize ``model`` in place, without folding; its plan."""
     decided = plan(model, MethodConfig(name="test", layer=layer, **settings), parse_bits(bits))
     statistics = observe(model, [network_input(1)])

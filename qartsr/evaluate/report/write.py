@@ -11,6 +11,7 @@ from PIL import Image
 
 from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import plots, theme
+from qartsr.evaluate.report.clips import clips_shown
 from qartsr.evaluate.report.crops import FULL, SceneCuts, cut_scenes, data_uri, lossy_uri, spread
 from qartsr.evaluate.report.inputs import Contents, Inputs, Table, read, read_table
 from qartsr.evaluate.report.layers import bits_rows, figures, layer_rows, read_layers
@@ -35,6 +36,10 @@ def write_report(inputs: Inputs, out: Path) -> None:
     page = _template().render(
         contents=contents,
         scenes=[_embedded(scene) for scene in scenes],
+        clips=[
+            clip._asdict() | {"quality": _figure(clip.quality, f"clip{number}", "frame")}
+            for number, clip in enumerate(clips_shown(contents))
+        ],
         headline=headline(contents),
         columns=columns(contents),
         tables=tables(contents),

@@ -49,7 +49,13 @@ class CrossFrame(nn.Module):
 
     def __init__(self, latents: int, heads: int, width: int, widths: tuple[int, ...], factor: int) -> None:
         super().__init__()
-        self.config = {"latents": latents, "heads": heads, "width": width, "widths": list(widths), "factor": factor}
+        self.config: dict[str, Any] = {
+            "latents": latents,
+            "heads": heads,
+            "width": width,
+            "widths": list(widths),
+            "factor": factor,
+        }
         self.spynet, self.retrieval = SPyNet(tuple(widths)), Retrieval(latents, heads, width)
 
     @classmethod

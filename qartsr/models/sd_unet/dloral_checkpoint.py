@@ -73,12 +73,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise QartsrError(f"is not a usable checkpoint ({reason})", str(path), _DO) from error
     if not isinstance(content, dict):
         raise QartsrError("is not a usable checkpoint (no dictionary)", str(path), _DO)
-    ranks = {f"lora_rank_unet_{stage}": int for stage in _STAGES}
-    lists = {f"unet_lora_{place}_modules_{stage}": list for place in _PLACES for stage in _STAGES}
+    ranks: dict[str, Any] = {f"lora_rank_unet_{stage}": int for stage in _STAGES}
+    lists: dict[str, Any] = {f"unet_lora_{place}_modules_{stage}": list for place in _PLACES for stage in _STAGES}
     for field, kind in {**ranks, **lists, "state_dict_unet": dict, "state_dict_bpp": dict}.items():
         if field not in content:
             raise QartsrError(f"lacks {field}", str(path), _DO)
-        value = content[field]
+        value: Any = content[field]
         if not isinstance(value, kind) or (kind is int and value < 1):
             raise QartsrError(f"{field} is no {'rank' if kind is int else kind.__name__}", str(path), _DO)
         if kind is not int and not all(isinstance(name, str) for name in value):
