@@ -29,7 +29,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
-# A process that keeps no bytecode compiles torch anew at every start, which doubles it; __pycache__ is ignored anyway.
+# A process that keeps no bytecode compiles torch anew, up to half of a start; __pycache__ is ignored by git and DVC.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: release licences demo experiments services stop venv test test-slow cluster-test database-test web-test base images stack chaos audit docs ship check deps format

@@ -20,7 +20,7 @@ ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 ARG UV_FIND_LINKS
 # A virtual environment, for Debian's own Python takes no packages (PEP 668). Bytecode is made here: who runs the image
-# may not write it, and compiling torch anew doubles every start. /cache holds models fetched from a registry.
+# may not write it, and a start that compiles takes up to twice the processor time. /cache holds models fetched from a registry.
 # With HOME and USER, any `--user` of `docker run` will do.
 ENV PYTHONUNBUFFERED=1 \
     UV_LINK_MODE=copy \

@@ -18,7 +18,7 @@ ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 ARG UV_FIND_LINKS
 # A virtual environment, for Debian's own Python takes no packages (PEP 668). Bytecode is made here: who runs the image
-# may not write it, and compiling torch anew doubles every start.
+# may not write it, and a start that compiles takes up to twice the processor time.
 ENV PYTHONUNBUFFERED=1 \
     UV_LINK_MODE=copy \
     UV_COMPILE_BYTECODE=1 \

@@ -89,26 +89,26 @@ class Cell(NamedTuple):
 
 def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge: Judge) -> dict[str, Any]:
     """Results of all seeds as JSON; what an interrupted process finished is read back."""
-    budget, tried = cell.budget, dict[float, float]()
+    budget, tried = cell.budget, dict[float, dict[str, Any]]()
     steps = budget.steps if len(rates) == 1 or not cell.row.phases else max(1, round(budget.search * budget.steps))
     trial = cell._replace(budget=budget.model_copy(update={"steps": steps}))
     for rate in rates if cell.row.phases else (0.0,):
-        tried[rate] = _run(trial, seeds[0], rate, judge)["choice"]
+        tried[rate] = _run(trial, seeds[0], rate, judge)
     for _ in range(budget.more_rates if len(tried) > 1 else 0):
-        further = beyond(tried)
+        further = beyond({rate: run["choice"] for rate, run in tried.items()})
         if further is None:
             break
-        tried[further] = _run(trial, seeds[0], further, judge)["choice"]
+        tried[further] = _run(trial, seeds[0], further, judge)
     tried = dict(sorted(tried.items()))
-    best = max(tried, key=lambda rate: tried[rate])
+    best = max(tried, key=lambda rate: tried[rate]["choice"])
     runs = {str(seed): _run(cell, seed, best, judge) for seed in seeds}
     return {
         "title": cell.row.title,
         "bits": cell.bits,
         "timestep": cell.row.timestep,
         "rate": best,
-        "tried": {f"{rate:g}": choice for rate, choice in tried.items()} if cell.row.phases else {},
-        "tried_with": steps * budget.batch,
+        "tried": {f"{rate:g}": run["choice"] for rate, run in tried.items()} if cell.row.phases else {},
+        "tried_with": tried[best]["samples"],
         "seeds": {seed: {key: run[key] for key in ("samples", "sets", "means")} for seed, run in runs.items()},
         "layers": runs[str(seeds[0])]["layers"],
     }

@@ -22,7 +22,7 @@ def timestep_tables(results: Results, columns: Sequence[Column], dataset: str, s
         for bits in next(iter(results["rows"].values()))
         for t in _sorted(results["rows"])
     ]
-    extra = (Column("zh_error", "error of Z_H, 1e-3", 3, -1), Column("lambda", "λ", 4))
+    extra = (Column("zh_error", "error of Z_H", 4, -1), Column("lambda", "λ", 4))
     notes = (
         f"Test set: {dataset}. Mean ± standard deviation over {seeds} calibration sets; nothing is trained but the "
         "floating-point backbones, each for the same number of steps from the same weights.",
@@ -129,7 +129,7 @@ def _point(probe: Mapping[str, Any], bits: str) -> dict[str, float]:
 def _line(results: Results, step: str, bits: str, scope: str, dataset: str) -> Line:
     runs = results["rows"][step][bits].values()
     values = {key: _value(results, step, bits, scope, dataset, key) for key in next(iter(runs))[scope][dataset]}
-    values["zh_error"] = summary([1e3 * run["latents"]["zh_error"] / run["latents"]["zh"] for run in runs])
+    values["zh_error"] = summary([run["latents"]["zh_error"] / run["latents"]["zh"] for run in runs])
     values["lambda"] = Value(_probes(results)[step]["lambda"])
     return Line((step, bits, _SCOPE[scope]), values, f"{bits} {scope}")
 

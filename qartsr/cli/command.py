@@ -20,6 +20,10 @@ class Command(NamedTuple):
     """does it. Raises QartsrError"""
 
 
+SOURCE = "a package file, a model folder, models:/NAME@ALIAS, models:/NAME/VERSION or hf://USER/NAME"
+"""What a model may be named by, for help texts and refusals."""
+
+
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that reads images may be told."""
     most = "read images of up to so many pixels (default: QARTSR_MAX_PIXELS, else 536870912)"

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import Command, whole
+from qartsr.cli.command import SOURCE, Command, whole
 from qartsr.cli.jobs import demand_file
 from qartsr.cli.show import say
 from qartsr.errors import QartsrError
@@ -23,8 +23,7 @@ _ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
-    parser.add_argument("source", metavar="SOURCE", help=source)
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE)
     parser.add_argument(
         "output", metavar="OUT", type=Path, help="NAME.onnx, NAME.xml (NAME.bin comes with it) or a folder"
     )

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qartsr.cli.command import Command, pixels, side, threads, whole
+from qartsr.cli.command import SOURCE, Command, pixels, side, threads, whole
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ _MEGABYTES, _SECONDS = 64, 600
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
-    parser.add_argument("source", metavar="SOURCE", help=source)
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=whole(0, 65535), default=8080, help="0: any that is free (default: 8080)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")

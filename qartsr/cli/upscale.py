@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qartsr.cli.batch import SCALE, Outcome, PartlyFailedError, Wish, as_json, enough_memory, tell, upscale_all
 from qartsr.cli.bulk import add_bulk_options, run_bulk, wants_bulk
 from qartsr.cli.clip import add_clip_options, demand_no_clip_options, run_clip, wants_clip
-from qartsr.cli.command import Command, add_image_options, side, threads, whole
+from qartsr.cli.command import SOURCE, Command, add_image_options, side, threads, whole
 from qartsr.cli.jobs import Jobs, Naming, plan_jobs
 from qartsr.cli.osediff_options import add_options, given, osediff_options
 from qartsr.cli.show import bar, say, some
@@ -40,8 +40,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     more = "images, folders or patterns, as before OUT"
     parser.add_argument("-i", "--input", metavar="IN", nargs="+", action="extend", default=[], help=more)
     parser.add_argument("-o", "--output", metavar="OUT", help="what to write; every PATH is an input then")
-    source = "a package file, a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
-    parser.add_argument("--model", metavar="SOURCE", help=source)
+    parser.add_argument("--model", metavar="SOURCE", help=SOURCE)
     _add_naming(parser.add_argument_group("files"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     tile = "side of a tile in output pixels, less needs less memory, 0: no tiles (default: the cheapest that fits)"
@@ -166,8 +165,7 @@ def _demand_sense(args: argparse.Namespace, jobs: Jobs) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise QartsrError(f"unknown device {device!r}", "device", "choose auto, cpu, cuda or cuda:N")
     if args.model and not is_address(args.model) and not Path(args.model).exists():
-        do = "give a package, a model folder or models:/NAME@ALIAS"
-        raise QartsrError("cannot be read (No such file or directory)", args.model, do)
+        raise QartsrError("cannot be read (No such file or directory)", args.model, f"give {SOURCE}")
     streamed = any(job.target is None for job in jobs.files)
     if streamed and args.json:
         raise QartsrError("both --json and the image want it", "standard output", "write the image to a file")

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from qartsr.cli.command import Command, pixels, whole
+from qartsr.cli.command import SOURCE, Command, pixels, whole
 from qartsr.errors import QartsrError
 
 HOST = "127.0.0.1"
@@ -14,7 +14,7 @@ _FP = Path("build/retrained")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    what = "a package, a model folder or models:/NAME@ALIAS (default: build/packages/*, and what is registered)"
+    what = f"{SOURCE} (default: build/packages/*, and what is registered)"
     parser.add_argument("--model", metavar="SOURCE", nargs="+", action="extend", default=[], help=what)
     fp = f"the floating-point model to compare with (default: {_FP}, where there is one)"
     parser.add_argument("--fp", metavar="FOLDER", help=fp)
@@ -37,6 +37,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    import gradio  # noqa: F401  # whoever has none need not wait for torch, or for a model to arrive, to learn that
+
     from qartsr.api import OneStepSRPipeline
     from qartsr.upscale.model_source import check_source
 
@@ -46,8 +48,6 @@ def _run(args: argparse.Namespace) -> None:
         from qartsr.config import load_params
 
         load_params(args.allow_promote)
-    import gradio  # noqa: F401  # whoever has none need not wait for torch to learn that
-
     from qartsr.web.compare import Limits, Models
     from qartsr.web.page import Offer, serve
 

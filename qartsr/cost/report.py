@@ -153,7 +153,8 @@ def _quantized(
     decided = plan(model, qartsr_method(subject.profile, rank), bits)
     branch = branches(works, decided).macs * 16 / 32
     size = package_size(model, decided, {"profile": subject.profile})
-    lines = quantized(model.titles.values(), works, decided, bits)
+    parts = {entry.name.split(".")[0] for entry in decided.layers if not entry.float}
+    lines = quantized((title for part, title in model.titles.items() if part in parts), works, decided, bits)
     return Row(str(bits), lines, branch, size, paper)
 
 

@@ -59,7 +59,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> Ran:
         ran.steps.append(job.steps)
         wide = 8 if job.setting.lr_scale == 0.2 else 2
         untrained = row.model_copy(update={"phases": ()})
-        return train_method(job, untrained, common, bits._replace(weight=wide, input=wide))._replace(samples=1)
+        return train_method(job, untrained, common, bits._replace(weight=wide, input=wide))._replace(
+            samples=job.steps * job.batch
+        )
 
     inputs = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     monkeypatch.setattr(cells, "train_method", train)
@@ -100,7 +102,7 @@ def test_rates_are_tried_with_a_share_of_the_steps(model: OneStepSR, tmp_path: P
     cell = cell._replace(budget=cell.budget.model_copy(update={"steps": 8, "search": 0.25}))
     found = run_cell(cell, (5, 6), cell.budget.rates, judge)
     assert cheap == [(5, 0.1), (5, 0.2), (5, 0.3), (5, 0.2), (6, 0.2)] and cheap.steps == [2, 2, 2, 8, 8]
-    assert found["tried_with"] == 2
+    assert found["tried_with"] == 2 and found["seeds"]["5"]["samples"] == 8
     assert run_cell(cell, (5, 6), cell.budget.rates, judge) == found and len(cheap) == 5
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.study.method_tables import ablation_effects, ablation_table, method_effects, method_table
+from experiments.study.method_tables import (
+    ablation_effects,
+    ablation_table,
+    budget_notes,
+    method_effects,
+    method_table,
+)
 
 
 def _cell(title: str, psnr: float, spread: float = 0.1, rate: float = 1e-3) -> dict[str, Any]:
@@ -43,7 +49,10 @@ def test_table_3_states_the_budget_and_marks_no_reference() -> None:
     cells = {("lsq", "w4a4"): _cell("LSQ", 29.0), ("qartsr", "w4a4"): _cell("QArtSR", 30.0)}
     table = method_table(cells, FP, FP, {"one": "RealSR"}, {("lsq", "w4a4"): 1_500_000, ("qartsr", "w4a4"): 1_900_000})
     assert [line.labels[2] for line in table.lines] == ["bicubic", "FP, T = 1", "LSQ", "QArtSR"]
-    assert any("104 samples" in note and "2 learning rates" in note for note in table.notes)
+    assert any("104 samples" in note and "2 learning rates tried for 52 samples each" in note for note in table.notes)
+    for cell in cells.values():
+        cell["tried_with"] = 104
+    assert "2 learning rates tried on the first seed" in budget_notes(cells)[1]
     assert not any(line.competes for line in table.lines[:2])
 
 
