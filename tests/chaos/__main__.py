@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from tests.chaos.commands import COMMANDS, site
 from tests.chaos.damage import IN_PROCESS, Trial
+from tests.chaos.forked import FORKED, KILLS, commands, one_more, stages
 from tests.chaos.services import SERVICES, services
 from tests.chaos.stages import PER_SEED, STAGES, one_more_each
 
@@ -30,6 +31,9 @@ _READY: dict[str, Callable[[int], object]] = {
     **dict.fromkeys(COMMANDS, lambda number: site()),
     **dict.fromkeys(SERVICES, lambda number: services()),
     **dict.fromkeys(STAGES, one_more_each),
+    **dict.fromkeys(FORKED, lambda number: one_more(stages(), number)),
+    "forked commands, kill -9": lambda number: one_more(commands(), number),
+    "forked publish, promote, fetch, rollback, kill -9": lambda number: services(),
 }
 """What is made before the trial with a number, where it is not there yet, and is no part of its time."""
 
@@ -85,6 +89,10 @@ def campaign(kinds: dict[str, Trial], seconds: float, seed: int) -> dict[str, Fi
             found[kind] = tally
             row = f"| {kind} | {tally.tried:,} | {tally.failed} | {tally.longest:.1f} s | {tally.memory} MB |"
             print(row, flush=True)
+    if KILLS:
+        print(
+            "kills:", ", ".join(f"{name} {count}" for name, count in KILLS.most_common()), file=sys.stderr, flush=True
+        )
     return found
 
 
@@ -100,7 +108,9 @@ def main() -> None:
     parser.add_argument("--only", metavar="KIND", default="", help="kinds whose name holds this")
     parser.add_argument("--repeat", metavar="N", type=int, help="the one trial with this number")
     args = parser.parse_args()
-    kinds = {kind: trial for kind, trial in (IN_PROCESS | SERVICES | COMMANDS | STAGES).items() if args.only in kind}
+    kinds = {
+        kind: trial for kind, trial in (IN_PROCESS | SERVICES | FORKED | COMMANDS | STAGES).items() if args.only in kind
+    }
     if args.repeat is not None:
         for kind, trial in kinds.items():
             print(kind, *attempt(kind, trial, args.repeat))

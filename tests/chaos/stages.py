@@ -27,10 +27,10 @@ from tests.chaos.damage import Trial, damaged, refused
 from tests.pipeline.conftest import copy_project, tiny
 from tests.pipelines.alive import until
 
-_TRACE = "Traceback (most recent call last)"
+TRACE = "Traceback (most recent call last)"
 PER_SEED = 1_000_000
 """numbers of trials that a seed has"""
-_LEFT_OUT = ("publish", "report")
+LEFT_OUT = ("publish", "report")
 """Stages that need services, or publish's receipts."""
 _TOOK: dict[str, float] = {}
 """Seconds of each stage, undisturbed."""
@@ -71,12 +71,12 @@ def _one_more() -> None:
 @functools.cache
 def _order(folder: Path) -> tuple[str, ...]:
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--force"]
-    said = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True).stdout
     names = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")]
-    return tuple(name for name in names if not name.startswith(_LEFT_OUT))
+    return tuple(name for name in names if not name.startswith(LEFT_OUT))
 
 
-def _environment(**more: str) -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "PREFECT_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", **more}
@@ -86,7 +86,7 @@ def _repro(folder: Path, name: str, before: Callable[[], object] | None = None, 
     """The stage alone, whatever DVC remembers of it."""
     words = ["--wait-for-lock", "repro", "--single-item", "--force", "--no-run-cache", name]
     return subprocess.Popen(
-        [sys.executable, "-m", "dvc", *words], cwd=folder, env=_environment(**more), text=True, preexec_fn=before,
+        [sys.executable, "-m", "dvc", *words], cwd=folder, env=environment(**more), text=True, preexec_fn=before,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def read_only(random: Random, folder: Path) -> None:
     """Outputs and checkpoints on a file system that takes nothing."""
     name = random.choice(_READY)
     command = yaml.safe_load((project() / "dvc.lock").read_text())["stages"][name]["cmd"]
-    with _mounted_read_only(project() / "build"), _mounted_read_only(project() / "metrics"):
+    with mounted_read_only(project() / "build"), mounted_read_only(project() / "metrics"):
         assert _sentence(command, None), f"{name}: nothing was written, and nothing said"
     _heals(name)
 
@@ -140,16 +140,16 @@ def read_only(random: Random, folder: Path) -> None:
 def _sentence(command: str, before: Callable[[], object] | None) -> bool:
     """Whether the stage failed; then by one sentence."""
     done = subprocess.run(
-        ["sh", "-c", command], cwd=project(), env=_environment(), capture_output=True, text=True, preexec_fn=before,
+        ["sh", "-c", command], cwd=project(), env=environment(), capture_output=True, text=True, preexec_fn=before,
         check=False,
     )  # fmt: skip
-    assert _TRACE not in done.stderr, done.stderr[-3000:]
+    assert TRACE not in done.stderr, done.stderr[-3000:]
     assert not done.returncode or "error: " in done.stderr, done.stderr[-3000:]
     return bool(done.returncode)
 
 
 @contextmanager
-def _mounted_read_only(folder: Path) -> Iterator[None]:
+def mounted_read_only(folder: Path) -> Iterator[None]:
     """As root by a mount of its own, else by its permissions."""
     folder.mkdir(exist_ok=True)
     if os.getuid():
@@ -204,7 +204,7 @@ def tracked(random: Random, folder: Path) -> None:
     assert record is not None
     record.end()
     said, _ = process.communicate()
-    assert process.returncode == 0 and _TRACE not in said, said
+    assert process.returncode == 0 and TRACE not in said, said
     assert (project() / "dvc.lock").read_bytes() == (project() / "whole.lock").read_bytes(), f"{name}: other bytes"
     assert until(lambda: not record.alive(), 30)
 
