@@ -78,6 +78,14 @@ def test_moving_clips_are_bicubic(root: Path) -> None:
             parse_params(found, "params.yaml")
 
 
+def test_a_model_of_clips_starts_from_its_own_weights(root: Path) -> None:
+    found = yaml.safe_load((root / "configs" / "video.yaml").read_text())
+    assert (root / parse_params(found, "params.yaml").backbone.places["weights"] / "qartsr.json").is_file()
+    found["retrain"] |= {"start": "base", "base": "x"}
+    with pytest.raises(QartsrError, match="sees no frame before"):
+        parse_params(found, "params.yaml")
+
+
 def test_relatives_of_osediff_are_backbones(root: Path) -> None:
     paper = yaml.safe_load((root / "configs" / "osediff.yaml").read_text())
     for kind, align in (("omgsr", "adain"), ("hypir", "wavelet")):
