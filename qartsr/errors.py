@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterable
 
 
 class QartsrError(Exception):
@@ -30,6 +31,12 @@ def short(name: object, most: int = 120) -> str:
     """``name`` quoted, its middle left out beyond ``most`` characters: who makes a file decides what is in it."""
     text = repr(name)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+
+
+def dotted(place: Iterable[object], most: int = 120) -> str:
+    """Keys and numbers that lead to a place in a file, as ``layers.3.bits``; on one line whatever the keys are."""
+    text = ".".join(map(str, place))[:most]
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def speak_anyhow() -> None:

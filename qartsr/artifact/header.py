@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from qartsr.artifact.base import Config
 from qartsr.artifact.spec import LayerSpec
-from qartsr.errors import QartsrError, short
+from qartsr.errors import QartsrError, dotted, short
 from qartsr.files import reading
 
 _AGAIN = "fetch or make the package again"
@@ -176,7 +176,7 @@ def _read(handle: BinaryIO, size: int, where: str) -> Head:
         return Head(Header.model_validate(values), table, _LENGTH + length)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])[:120]
+        key = dotted(first["loc"])
         raise QartsrError(f"has an unusable header ({key}: {first['msg'][:200]})", where, _AGAIN) from error
 
 

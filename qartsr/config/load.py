@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from qartsr.config.base import Config
 from qartsr.config.schema import Params
-from qartsr.errors import QartsrError, short
+from qartsr.errors import QartsrError, dotted, short
 
 Schema = TypeVar("Schema", bound=Config)
 _MOST_VALUES = 100_000
@@ -68,7 +68,7 @@ def _parse(schema: type[Schema], values: Any, where: str) -> Schema:
         return schema.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = dotted(first["loc"]) or "the file"
         raise QartsrError(*_sentence(schema, first, key, where)) from error
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from qartsr.artifact.header import Header, LayerEntry
 from qartsr.artifact.spec import LayerSpec
 from qartsr.config.parts import LayerRecipe
-from qartsr.errors import QartsrError, short
+from qartsr.errors import QartsrError, dotted, short
 from qartsr.layer import op_of
 from qartsr.models import Backbone, place_constants, skeleton
 from qartsr.packing.packed_layer import PackedLayer
@@ -108,7 +108,7 @@ def recipes_of(header: Header, where: str) -> tuple[LayerRecipe, ...]:
         return tuple(LayerRecipe.model_validate(recipe) for recipe in header.recipes)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in ("recipes", *first["loc"]))
+        key = dotted(("recipes", *first["loc"]))
         what = f"has an unusable header ({key}: {first['msg']})"
         raise QartsrError(what, where, "fetch or make the package again") from error
 

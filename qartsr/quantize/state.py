@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, dotted
 from qartsr.files import read_json, replacing, write_json
 from qartsr.models import Backbone, constants, is_folded, place_constants
 from qartsr.quantize.layers import apply, quant_layers
@@ -100,7 +100,7 @@ def load_plan(path: Path) -> Plan:
         return Plan.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = dotted(first["loc"])
         raise QartsrError(f"is not a plan ({key}: {first['msg']})", str(path), "run the stage that makes it") from error
 
 

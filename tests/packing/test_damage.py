@@ -182,6 +182,15 @@ def test_anything_in_the_place_of_a_header_value(data: st.DataObject, value: Any
             assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("key", ["\n", "\r\n", "\x1b[2J", "\u2028"])
+def test_a_forged_key_stays_on_one_line(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    path.write_bytes(forged(lambda header, table: header.update(constants={key: None})))
+    with pytest.raises(QartsrError, match="unusable header") as refusal:
+        read_head(path)
+    assert len(str(refusal.value).splitlines()) == 1 and str(refusal.value).isprintable()
+
+
 def test_forged_headers_are_named() -> None:
     def first(**values: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
         return lambda header, table: header["layers"][0].update(values)
