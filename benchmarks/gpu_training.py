@@ -6,9 +6,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -67,11 +67,11 @@ def measure(
     setting = Setting(LPIPSConfig(backbone="vgg"), params.backbone.train_align, 1.0, 0)
     rpq, et = training(params.method.phases, params.budget).phases
     assert isinstance(rpq, ModulesPhase) and isinstance(et, ModelPhase)
-    with _random_vgg():
+    with patch.object(losses, "_pretrained", _random_vgg):
         result["et"] = _et(student, teacher, lq, et.model_copy(update={"steps": steps + 2}), setting, over)
     del student
     yield result
-    with _random_vgg():
+    with patch.object(losses, "_pretrained", _random_vgg):
         result["rpq"] = _rpq(teacher, decided, statistics, lq, rpq.model_copy(update={"steps": steps}), setting, over)
     yield result
 
@@ -115,23 +115,14 @@ def _rpq(
     ]
 
 
-@contextmanager
-def _random_vgg() -> Iterator[None]:
-    """The paper's loss without its weights, while it lasts: the same operations, the same bytes."""
+def _random_vgg(config: LPIPSConfig) -> nn.Module:
+    """The paper's loss without its weights: the same operations, the same bytes."""
     import lpips
 
-    def build(config: LPIPSConfig) -> nn.Module:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=False, verbose=False)
-        return network
-
-    pretrained = losses._pretrained
-    losses._pretrained = build
-    try:
-        yield
-    finally:
-        losses._pretrained = pretrained
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=False, verbose=False)
+    return network
 
 
 def _count(model: nn.Module) -> int:

@@ -5,7 +5,8 @@ An adapted component has the parameter names that peft gives it, so the keys of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,15 @@ ALPHA = 8.0
 """peft's default ``lora_alpha``, which OSEDiff never sets: W + (8 / rank) B A."""
 PUBLISHED = "use the published osediff.pkl"
 _TOGETHER = "check that base and LoRA belong together"
+
+
+def unpickled(path: Path, what: str, do: str) -> Any:
+    """What torch saved in ``path``, on the CPU, read without running code. Raises QartsrError: no usable ``what``."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling damaged bytes may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise QartsrError(f"is not a usable {what} ({reason})", str(path), do) from error
 
 
 class Adapters(NamedTuple):

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.files import read_object
-from qartsr.models.adapters import Adapters, attach, fold
+from qartsr.models.adapters import Adapters, attach, fold, unpickled
 from qartsr.models.sd_unet.model import SDUNet
 from qartsr.models.sd_unet.pretrained import base_folder, load_components, prompt_embedding
 
@@ -59,11 +58,7 @@ def load_hypir(
     """HYPIR on Stable Diffusion 2.1-base. ``lora``: ``HYPIR_sd2.pth``, whose alpha equals its rank."""
     folder = base_folder(base, revision, sha256)
     unet, vae = load_components(folder)
-    try:
-        content = torch.load(lora, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling damaged bytes may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise QartsrError(f"is not a usable checkpoint ({reason})", str(lora), _DO) from error
+    content = unpickled(lora, "checkpoint", _DO)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise QartsrError("is not a usable checkpoint (no dictionary of tensors)", str(lora), _DO)
     _merge(unet, _adapters(content, str(lora), None))

@@ -18,7 +18,8 @@ from qartsr.engines import choose
 from qartsr.errors import QartsrError
 from qartsr.models import State, fold_constants, load_model, run_segments, save_model
 from qartsr.models.sd_unet.dloral import PUBLISHED, CrossFrame, DLoRAL, warp
-from qartsr.models.sd_unet.dloral_checkpoint import load_dloral, load_frames, load_unet, read_checkpoint, widened
+from qartsr.models.sd_unet.dloral_checkpoint import load_dloral, load_frames, load_unet, read_checkpoint
+from qartsr.models.sd_unet.video import widened
 from qartsr.packing import load_package, write_package
 from qartsr.upscale.memory import LatentMemory
 from qartsr.upscale.modules import ModuleNetwork
@@ -32,6 +33,11 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+def twice(unet: Any) -> Any:
+    """The latents of two frames, each with the weights of one."""
+    return widened(unet, unet.conv_in.weight.repeat(1, 2, 1, 1))
+
+
 def little() -> DLoRAL:
     """The structure on the smallest model, its memory strong enough to be seen."""
     image = tiny_model()
@@ -40,7 +46,7 @@ def little() -> DLoRAL:
         frames = CrossFrame.from_config(SMALL)
     for parameter in frames.retrieval.out.parameters():
         parameter.data *= 300
-    model = DLoRAL(widened(image.unet), image.vae, frames, image.context.clone(), 1, "wavelet")
+    model = DLoRAL(twice(image.unet), image.vae, frames, image.context.clone(), 1, "wavelet")
     return model.eval().requires_grad_(False)
 
 
@@ -238,7 +244,7 @@ def test_a_base_and_the_checkpoint_become_a_model(base: Path, tmp_path: Path, mo
     sizes = {**SMALL, "factor": 4}
     monkeypatch.setattr("qartsr.models.sd_unet.dloral_checkpoint.PUBLISHED", sizes)
     unet = UNet2DConditionModel.from_pretrained(base / "unet")
-    torch.save(published(widened(unet), CrossFrame.from_config(sizes)), tmp_path / "model.pkl")
+    torch.save(published(twice(unet), CrossFrame.from_config(sizes)), tmp_path / "model.pkl")
     model = load_dloral(base, tmp_path / "model.pkl", "adain")
     assert (model.facts.frames, model.timestep, model.align, model.step[1:]) == (2, 1, "adain", (1.0, -1.0))
     assert model(drawn(1, 6, 32, 32)).shape == (1, 3, 32, 32)

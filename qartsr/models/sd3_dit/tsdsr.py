@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.models.adapters import Adapters, attach, fold
+from qartsr.models.adapters import Adapters, attach, fold, unpickled
 from qartsr.models.folder import architecture, blank
 from qartsr.models.sd3_dit.model import SD3DiT, joined_prompt
 from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, SD3Transformer2DModel
@@ -154,11 +153,7 @@ def _check_keys(part: nn.Module, adapters: Adapters) -> None:
 
 def _embedding(path: Path, dimensions: int, width: int) -> Tensor:
     """A stored embedding of one prompt: ``dimensions`` with ``width`` features, fp32. Raises QartsrError."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling damaged bytes may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise QartsrError(f"is no usable embedding ({reason})", str(path), _PUBLISHED) from error
+    found = unpickled(path, "embedding", _PUBLISHED)
     fits = isinstance(found, Tensor) and found.ndim == dimensions and found.shape[0] == 1 and found.shape[-1] == width
     if not fits or not found.is_floating_point() or not found.numel() or not bool(found.isfinite().all()):
         raise QartsrError(f"is no embedding of one prompt with {width} features", str(path), _PUBLISHED)

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
-from qartsr.models.adapters import Adapters, attach, fold
+from qartsr.models.adapters import Adapters, attach, fold, unpickled
 from qartsr.models.sd_unet.diffusers_imports import UNet2DConditionModel
 from qartsr.models.sd_unet.dloral import PUBLISHED, TIMESTEP, CrossFrame, DLoRAL
 from qartsr.models.sd_unet.pretrained import base_folder, load_components, prompt_embedding
+from qartsr.models.sd_unet.video import widened
 
 _DO = "use the published model.pkl"
 _STAGES, _PLACES = ("quality", "consistency"), ("encoder", "decoder", "others")
@@ -29,15 +30,6 @@ _NEVER_RUN = ("feat_extract.", "weight_predict.", "weight_predict_final.", "reco
 _CONSTANTS = ("spynet.mean", "spynet.std")
 _RETRIEVAL = {"query": "query_conv", "key": "key_conv", "value": "value_conv", "out": "proj_out",
               "threshold": "threshold_fc"}  # fmt: skip
-
-
-def widened(unet: UNet2DConditionModel, frames: int = 2) -> UNet2DConditionModel:
-    """A UNet that takes the latents of ``frames`` frames; those of each have the weights of ``unet``'s own."""
-    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": frames * int(unet.config["in_channels"])})
-    state = dict(unet.state_dict())
-    state["conv_in.weight"] = state["conv_in.weight"].repeat(1, frames, 1, 1)
-    wide.load_state_dict(state)
-    return wide
 
 
 def load_dloral(
@@ -57,7 +49,8 @@ def load_dloral(
     content = read_checkpoint(checkpoint)
     folder = base_folder(base, revision, sha256)
     unet, vae = load_components(folder)
-    unet, frames = widened(unet), CrossFrame.from_config(PUBLISHED)
+    unet = widened(unet, unet.conv_in.weight.repeat(1, 2, 1, 1))  # the checkpoint has its own
+    frames = CrossFrame.from_config(PUBLISHED)
     load_unet(unet, content, str(checkpoint))
     load_frames(frames, content["state_dict_bpp"], f"{checkpoint}, state_dict_bpp")
     model = DLoRAL(unet, vae, frames, prompt_embedding(folder, prompt), TIMESTEP, align)
@@ -66,11 +59,7 @@ def load_dloral(
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The file, its fields and tensors looked at. Raises QartsrError naming the first that is missing or unusable."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling damaged bytes may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise QartsrError(f"is not a usable checkpoint ({reason})", str(path), _DO) from error
+    content: Any = unpickled(path, "checkpoint", _DO)
     if not isinstance(content, dict):
         raise QartsrError("is not a usable checkpoint (no dictionary)", str(path), _DO)
     ranks: dict[str, Any] = {f"lora_rank_unet_{stage}": int for stage in _STAGES}

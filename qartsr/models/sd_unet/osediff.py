@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qartsr.errors import QartsrError
-from qartsr.models.adapters import PUBLISHED, Adapters, attach, fold
+from qartsr.models.adapters import PUBLISHED, Adapters, attach, fold, unpickled
 from qartsr.models.sd_unet.model import SDUNet
 from qartsr.models.sd_unet.pretrained import base_folder, load_components, prompt_embedding
 
@@ -93,13 +93,9 @@ def read_lora(path: Path) -> Checkpoint:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise QartsrError("does not exist", str(path), "download OSEDiff's checkpoint, or correct its path") from error
-    except Exception as error:  # unpickling damaged bytes may raise anything
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise QartsrError(f"is not a usable checkpoint ({reason})", str(path), "download it again") from error
+    if not path.exists():
+        raise QartsrError("does not exist", str(path), "download OSEDiff's checkpoint, or correct its path")
+    content = unpickled(path, "checkpoint", "download it again")
     if not isinstance(content, dict):
         raise QartsrError("is not a usable checkpoint (no dictionary)", str(path), PUBLISHED)
     return content

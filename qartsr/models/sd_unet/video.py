@@ -7,6 +7,7 @@ many latent pixels, within reach of the UNet's convolutions.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.models.interface import Backbone
@@ -23,10 +24,14 @@ def video_backbone(model: Backbone, frames: int = 2) -> SDUNet:
     if not isinstance(model, SDUNet) or model.facts.frames != 1:
         what = "is a model of clips already" if isinstance(model, SDUNet) else f"is of kind {model.kind}"
         raise QartsrError(what, "the model", "start from a model of images with a UNet")
-    unet = UNet2DConditionModel.from_config({**model.unet.config, "in_channels": frames * model.facts.latents})
-    state = dict(model.unet.state_dict())
-    weight = state["conv_in.weight"]
-    new = torch.zeros(weight.shape[0], (frames - 1) * model.facts.latents, *weight.shape[2:]).to(weight)
-    state["conv_in.weight"] = torch.cat([new, weight], 1)
-    unet.load_state_dict(state)
-    return SDUNet(unet.to(weight), model.vae, model.context.clone(), model.timestep, model.align).eval()
+    weight = model.unet.conv_in.weight.detach()
+    new = weight.new_zeros(weight.shape[0], (frames - 1) * model.facts.latents, *weight.shape[2:])
+    unet = widened(model.unet, torch.cat([new, weight], 1))
+    return SDUNet(unet, model.vae, model.context.clone(), model.timestep, model.align).eval()
+
+
+def widened(unet: UNet2DConditionModel, weight: Tensor) -> UNet2DConditionModel:
+    """``unet`` with another ``weight`` (out, in, 3, 3) of its ``conv_in``, whose input channels may be more."""
+    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": weight.shape[1]})
+    wide.load_state_dict({**unet.state_dict(), "conv_in.weight": weight})
+    return wide.to(weight)
