@@ -58,9 +58,19 @@ def results_table(folder: Path) -> list[Result]:
 
 
 def not_measured(folder: Path) -> dict[str, str]:
-    """Columns of the table that could not be measured, and why."""
-    reasons = _json(folder / "build" / "evaluated" / "reference" / "fp" / "unavailable.json")
-    return {name.upper(): reasons[name] for name in _METRICS if name in reasons}
+    """Columns of the table that could not be measured, and why; the row is named where others have it."""
+    evaluated, metrics = folder / "build" / "evaluated", folder / "metrics"
+    places = {name: evaluated / "reference" / name for name in ("fp", "bicubic")}
+    places |= {bits: evaluated / bits for bits in read_project(folder).bits}
+    reasons = {subject: _json(place / "unavailable.json") for subject, place in places.items()}
+    written = {subject: _json(metrics / f"{subject}.json") for subject in places}
+    means = [values for each in written.values() for values in each.values()]
+    found: dict[str, str] = {}
+    for name in _METRICS:
+        for subject in (subject for subject in places if name in reasons[subject]):
+            elsewhere = any(name in values for values in means)
+            found.setdefault(name.upper(), (f"{_title(subject)} " if elsewhere else "") + reasons[subject][name])
+    return found
 
 
 def rich_tables(rows: Iterable[Result]) -> list[Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     from qartsr.evaluate import Row, Scores
     from qartsr.metrics import Meter
 
+_NONE = "\N{EN DASH}"
+
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pred", metavar="DIR", type=Path, required=True, help="images to judge")
@@ -77,7 +80,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     names = "comma-separated: psnr, psnr_rgb, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa"
     parser.add_argument("--metrics", metavar="NAMES", type=_names, required=True, help=names)
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write means, scores and what is unavailable")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write means, scores and what is missing, and why")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add_image_options(parser)
 
@@ -106,45 +109,58 @@ def _run(args: argparse.Namespace) -> None:
     rows, failed = _measure_all(matched.pairs, meter, args.max_pixels)
     scores = Scores("images", rows, meter.unavailable)
     _tell(scores)
-    _write(scores, args.csv, args.json)
-    if failed:
-        what = f"{failed} of {len(matched.pairs)} images could not be measured and count in no mean"
-        raise QartsrError(what, str(args.pred), "see the sentences above, one for each")
+    _write(scores, failed, args.csv, args.json)
+    _demand_all(scores, failed, str(args.pred))
     if not meter.names:
         raise QartsrError("none of these can be measured here", "--metrics", "fetch the weights of one, or add psnr")
 
 
-def _measure_all(pairs: tuple[Pair, ...], meter: Meter, most: int | None) -> tuple[tuple[Row, ...], int]:
-    """The scores, and how many images have none: one of them must not cost those of the others."""
-    from qartsr.evaluate import Row
+def _demand_all(scores: Scores, failed: Mapping[str, str], place: str) -> None:
+    """Raise QartsrError where an image lacks a score that could have been measured."""
+    partial, count = sum(bool(row.missing) for row in scores.rows), len(scores.rows) + len(failed)
+    parts = [f"{len(failed)} of {count} images could not be measured and count in no mean"] * bool(failed)
+    parts += [f"{partial} of {count} images lack some scores, and count in the means of the others"] * bool(partial)
+    if parts:
+        raise QartsrError("; ".join(parts), place, "see the sentences above, one for each")
 
-    rows, failed = list[Row](), 0
+
+def _measure_all(pairs: tuple[Pair, ...], meter: Meter, most: int | None) -> tuple[tuple[Row, ...], dict[str, str]]:
+    """The scores, and the images that have none, with the reason: one of them must not cost those of the others.
+
+    Neither must one metric that refuses an image.
+    """
+    rows: list[Row] = []
+    failed: dict[str, str] = {}
     with bar(len(pairs)) as drawn:
         for pair in pairs:
             drawn.begin(pair.name)
             try:
-                rows.append(Row(pair.name, "images", _measure(pair, meter, most)))
+                row = _measure(pair, meter, most)
             except QartsrError as error:
                 if len(pairs) == 1:
                     raise
-                failed += 1
+                failed[pair.name] = str(error)
                 say(f"error: {error}")
+                continue
+            rows.append(row)
+            for name, reason in row.missing.items():
+                say(f"error: {pair.image}: has no {name} ({reason}); leave it out, or choose other metrics.")
     return tuple(rows), failed
 
 
-def _measure(pair: Pair, meter: Meter, most: int | None) -> dict[str, float]:
+def _measure(pair: Pair, meter: Meter, most: int | None) -> Row:
+    from qartsr.evaluate import Row
     from qartsr.images import read_rgb
 
     image, reference = (read_rgb(path, True, most) for path in (pair.image, pair.reference))
     if image.size != reference.size:
         what = f"has {_size(image)} pixels, {pair.reference} has {_size(reference)}"
         raise QartsrError(what, str(pair.image), "compare images of equal size")
-    try:
-        return meter.measure(image, reference)
-    except (RuntimeError, ValueError, AssertionError) as error:  # how metrics refuse an image that is too small
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-        what = f"cannot be measured ({reason})"
-        raise QartsrError(what, str(pair.image), "leave it out, or choose other metrics") from error
+    scores, missing = meter.attempt(image, reference)
+    if missing and not scores:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise QartsrError(f"cannot be measured ({reasons})", str(pair.image), "leave it out, or choose other metrics")
+    return Row(pair.name, "images", scores, missing)
 
 
 def _size(image: Image.Image) -> str:
@@ -152,8 +168,14 @@ def _size(image: Image.Image) -> str:
 
 
 def _tell(scores: Scores) -> None:
-    if scores.averages():
+    if scores.averages(some=True):
         show(_table(scores))
+    for name in scores.metrics():
+        lacking = {row.image: row.missing[name] for row in scores.rows if name in row.missing}
+        if lacking:
+            count, (image, reason) = len(lacking), next(iter(lacking.items()))
+            where = f"{image} ({reason})" + (f" and {count - 1} more" if count > 1 else "")
+            print(f"{name} is missing on {where}: its mean is over {len(scores.rows) - count} images")
     for name, reason in scores.unavailable.items():
         print(f"{name} is unavailable: it {reason}")
 
@@ -162,24 +184,29 @@ def _table(scores: Scores) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    means = scores.averages()
+    means = scores.averages(some=True)
     table = Table(show_footer=True)
     table.add_column("image", "mean")
     for name, mean in means.items():
         table.add_column(name, f"{mean:.4f}", justify="right")
     for row in scores.rows:
-        table.add_row(Text(row.image), *(f"{value:.4f}" for value in row.scores.values()))
+        cells = (f"{row.scores[name]:.4f}" if name in row.scores else _NONE for name in means)
+        table.add_row(Text(row.image), *cells)
     return table
 
 
-def _write(scores: Scores, csv: Path | None, json: Path | None) -> None:
+def _write(scores: Scores, failed: Mapping[str, str], csv: Path | None, json: Path | None) -> None:
     from qartsr.files import write_json, write_text
 
     if csv is not None:
         write_text(csv, scores.as_csv())
     if json is not None:
-        each = [{"image": row.image, **row.scores} for row in scores.rows]
-        write_json(json, {"metrics": scores.averages(), "per_image": each, "unavailable": dict(scores.unavailable)})
+        each = [
+            {"image": row.image, **row.scores, **({"missing": dict(row.missing)} if row.missing else {})}
+            for row in scores.rows
+        ]
+        values: dict[str, object] = {"metrics": scores.averages(some=True), "per_image": each}
+        write_json(json, {**values, "failed": dict(failed), "unavailable": dict(scores.unavailable)})
 
 
 EVALUATE = Command("evaluate", "measure images against their references", _arguments, _run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,25 +19,30 @@ class Row(NamedTuple):
     image: str
     set: str
     scores: Mapping[str, float]
-
-    def without(self, names: Container[str]) -> Row:
-        """The same without some metrics."""
-        return self._replace(scores={name: value for name, value in self.scores.items() if name not in names})
+    missing: Mapping[str, str] = {}
+    """metric -> why the picture has no such score"""
 
 
 class Scores(NamedTuple):
-    """Per-image scores in image order. Every row has the same metrics."""
+    """Per-image scores in image order; a picture may lack some (:attr:`Row.missing`)."""
 
     dataset: str
     rows: tuple[Row, ...]
     unavailable: Mapping[str, str]
     """metric -> why it could not be measured and how to get it"""
     clips: Mapping[str, Mapping[str, float]] = {}
-    """clip -> what is measured over its frames; every clip has the same metrics"""
+    """clip -> what is measured over its frames"""
 
-    def averages(self) -> dict[str, float]:
-        """Arithmetic mean over all images, or all clips, of each metric, rounded to 6 decimals."""
-        return _means(self.rows) | _means([Row(name, "", scores) for name, scores in self.clips.items()])
+    def metrics(self) -> tuple[str, ...]:
+        """What any image has, in the order of measuring."""
+        return _names(self.rows)
+
+    def averages(self, some: bool = False) -> dict[str, float]:
+        """Arithmetic mean over all images, or all clips, of each metric, rounded to 6 decimals.
+
+        A metric that one of them lacks has no mean, or, with ``some``, the mean over those that have it.
+        """
+        return _means(self.rows, some) | _means([Row(name, "", scores) for name, scores in self.clips.items()], some)
 
     def by_set(self) -> dict[str, dict[str, float]]:
         """Set -> number of its ``pictures``, and their means; of a clip also what is measured over its frames."""
@@ -54,11 +59,12 @@ class Scores(NamedTuple):
         return self.averages() | {f"{name}/{key}": value for name, each in sets.items() for key, value in each.items()}
 
     def as_csv(self) -> str:
-        """A line per image, maybe none: its name and its scores, rounded to 6 decimals."""
-        text = io.StringIO()
+        """A line per image, maybe none: its name and its scores, rounded to 6 decimals; empty where it has none."""
+        text, names = io.StringIO(), self.metrics()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", *(self.rows[0].scores if self.rows else ())])
-        writer.writerows([row.image, *(round(value, DIGITS) for value in row.scores.values())] for row in self.rows)
+        writer.writerow(["image", *names])
+        for row in self.rows:
+            writer.writerow([row.image, *(round(row.scores[n], DIGITS) if n in row.scores else "" for n in names)])
         return text.getvalue()
 
     def shown(self) -> dict[str, float]:
@@ -80,8 +86,13 @@ class Scores(NamedTuple):
         write_json(shown, self.shown())
 
 
-def _means(rows: Iterable[Row]) -> dict[str, float]:
+def _names(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Of all metrics; a picture that lacks some does not bring them out of order."""
+    fullest = sorted(rows, key=lambda row: -len(row.scores))
+    return tuple(dict.fromkeys(name for row in fullest for name in row.scores))
+
+
+def _means(rows: Iterable[Row], some: bool = False) -> dict[str, float]:
     rows = tuple(rows)
-    if not rows:
-        return {}
-    return {name: round(sum(row.scores[name] for row in rows) / len(rows), DIGITS) for name in rows[0].scores}
+    values = {name: [row.scores[name] for row in rows if name in row.scores] for name in _names(rows)}
+    return {n: round(sum(each) / len(each), DIGITS) for n, each in values.items() if some or len(each) == len(rows)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from qartsr.files import write_json
 from qartsr.images import Picture, as_picture, read_image, upsample, write_image
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter, Metric
+from qartsr.metrics.iqa import REFUSALS, reason_of
 from qartsr.metrics.temporal import Frame, ewarp_tvl1, psnr_neighbours
 from qartsr.models import OneStepSR
 from qartsr.upscale import upscale_image
@@ -84,7 +86,6 @@ def evaluate_quantized(model: OneStepSR, data: Path, reference: Path, out: Path,
 def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Path | None = None) -> Scores:
     fidelity = Meter(["psnr", "psnr_rgb"])
     rows: list[Row] = []
-    lost: dict[str, str] = {}
     strips: list[list[Image.Image]] = []
     before: dict[str, Picture] = {}
     for scene in scenes.items:
@@ -96,31 +97,48 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
         for kind, picture in (("images", image), ("errors", errors)):
             write_image(out / kind / f"{scene.name}.png", picture)
         scores, undefined = meter.attempt(image, hr)
-        lost |= {name: f"is not defined on {scene.name}: {reason}" for name, reason in undefined.items()}
         if fp is not None:
             near = fidelity.measure(image, read_image(fp / "images" / f"{scene.name}.png"))
             scores |= {f"{name}_to_fp": value for name, value in near.items()}
-        rows.append(Row(scene.name, scene.set, scores))
+        rows.append(Row(scene.name, scene.set, scores, undefined))
         if len(strips) < GRID:
             strips.append([fitted(picture) for picture in (lr, image, hr, errors)])
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
     write_image(out / "grid.png", sheet)
+    clips = _over_frames(scenes, out)
     return Scores(
         scenes.dataset,
-        tuple(row.without(lost) for row in rows),
-        {**meter.unavailable, **lost},
-        _over_frames(scenes, out),
+        tuple(rows),
+        {**meter.unavailable, **_lost([*rows, *clips])},
+        {clip.image: clip.scores for clip in clips},
     )
 
 
-def _over_frames(scenes: Scenes, out: Path) -> dict[str, dict[str, float]]:
+def _lost(rows: Sequence[Row]) -> dict[str, str]:
+    """Metrics that have no mean, and why: the first that lacks it, and how many do."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for name, reason in row.missing.items():
+            found.setdefault(name, []).append(f"is not defined on {row.image}: {reason}")
+    more = {name: f" (and on {len(each) - 1} more)" if len(each) > 1 else "" for name, each in found.items()}
+    return {name: each[0] + more[name] for name, each in found.items()}
+
+
+def _over_frames(scenes: Scenes, out: Path) -> list[Row]:
     """Per clip its warping error, by the flow of the truth, and the PSNR of neighbouring frames to each other."""
-    found: dict[str, dict[str, float]] = {}
+    found: list[Row] = []
     for clip in dict.fromkeys(scene.clip for scene in scenes.items if scene.clip):
         members = [scene for scene in scenes.items if scene.clip == clip]
         made = [_unit(read_image(out / "images" / f"{scene.name}.png")) for scene in members]
         truth = [_unit(scene.hr()) for scene in members]
-        found[clip] = {"ewarp_tvl1": ewarp_tvl1(made, truth), "psnr_neighbours": psnr_neighbours(made)}
+        measures = {"ewarp_tvl1": partial(ewarp_tvl1, made, truth), "psnr_neighbours": partial(psnr_neighbours, made)}
+        row = Row(clip, clip, {}, {})
+        for name, measure in measures.items():
+            try:
+                row = row._replace(scores={**row.scores, name: measure()})
+            except REFUSALS as error:  # a clip of one frame, frames too small for the flow
+                row = row._replace(missing={**row.missing, name: reason_of(error)})
+        found.append(row)
     return found
 
 

@@ -23,8 +23,10 @@ from qartsr.metrics.weights import availability, offline
 Metric = Callable[[Tensor, Tensor], float]
 """(image, reference) -> score, both (1, 3, H, W) RGB in [0, 1]. No-reference metrics ignore the second.
 
-Raises UndefinedError where the image has no such score.
+Raises UndefinedError where the image has no such score; pyiqa's and torch's own say so by any of REFUSALS.
 """
+REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError, ArithmeticError, MemoryError)
+"""How a metric refuses an image, one that is smaller than its window above all."""
 
 _LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
 _PYIQA: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -126,7 +128,14 @@ class Meter:
         self._device = torch.device(device)
         found = {name: availability(name) for name in names}
         self.unavailable: dict[str, str] = {name: a.reason for name, a in found.items() if not a.available}
-        self._metrics = {name: build(name, device) for name, a in found.items() if a.available} | dict(extra or {})
+        self._metrics: dict[str, Metric] = {}
+        for name in (name for name, a in found.items() if a.available):
+            try:
+                self._metrics[name] = build(name, device)
+            except Exception as error:  # torch, scipy and pyiqa each have their own for a damaged file
+                what = f"cannot be built from its files ({reason_of(error)})"
+                self.unavailable[name] = f"{what}; delete them and fetch with `qartsr fetch-metric-weights {name}`"
+        self._metrics |= dict(extra or {})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,17 +153,28 @@ class Meter:
         return scores
 
     def attempt(self, image: Image.Image, reference: Image.Image) -> tuple[dict[str, float], dict[str, str]]:
-        """The same, with what is not defined on this image left out: scores, and metric -> reason."""
+        """The same, with what is not defined on this image left out: scores, and metric -> reason.
+
+        One metric's refusal, whatever its kind, costs no other's score; a score that is no number is none.
+        """
         if image.size != reference.size:
             raise ValueError(f"image {image.size} and reference {reference.size} differ in size")
         tensors = tuple(_tensor(picture).to(self._device) for picture in (image, reference))
         scores, undefined = dict[str, float](), dict[str, str]()
         for name, metric in self._metrics.items():
             try:
-                scores[name] = metric(tensors[0], tensors[1])
-            except UndefinedError as error:
-                undefined[name] = str(error)
+                value = metric(tensors[0], tensors[1])
+                if not math.isfinite(value):
+                    raise UndefinedError(f"its value is {value}")
+                scores[name] = value
+            except REFUSALS as error:
+                undefined[name] = reason_of(error)
         return scores, undefined
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a library says, or the name of its error."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
 
 
 def _tensor(image: Image.Image) -> Tensor:

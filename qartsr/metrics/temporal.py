@@ -40,7 +40,12 @@ def ewarp_tvl1(frames: Sequence[Frame], guide: Sequence[Frame] | None = None) ->
 
 
 def psnr_neighbours(frames: Sequence[Frame]) -> float:
-    """Mean PSNR (dB, RGB, at most 80) of every frame to the one before: how alike neighbours are, motion included."""
+    """Mean PSNR (dB, RGB, at most 80) of every frame to the one before: how alike neighbours are, motion included.
+
+    Raises ValueError for fewer than two frames.
+    """
+    if len(frames) < 2:
+        raise ValueError("neighbours need two frames")
     pairs = itertools.pairwise(frames)
     return float(np.mean([min(80.0, -10 * np.log10(max(float(np.square(a - b).mean()), 1e-12))) for a, b in pairs]))
 

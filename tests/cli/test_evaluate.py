@@ -156,9 +156,28 @@ def test_where_no_image_can_be_measured_nothing_is_a_traceback(qartsr: Qartsr, f
     for path in (*images.glob("*.webp"), *references.glob("*.png")):
         Image.new("RGB", (5, 5)).save(path)
     files = ("--csv", images.parent / "scores.csv", "--json", images.parent / "scores.json")
-    said = qartsr("evaluate", "--pred", images, "--ref", references, "--metrics", "psnr,ssim", *files)
+    said = qartsr("evaluate", "--pred", images, "--ref", references, "--metrics", "ssim", *files)
     assert said.status == 1 and "2 of 2 images could not be measured" in said.err.splitlines()[-1]
-    assert files[1].read_text() == "image\n" and json.loads(files[3].read_text())["per_image"] == []
+    written = json.loads(files[3].read_text())
+    assert files[1].read_text() == "image\n" and written["per_image"] == [] and list(written["failed"]) == ["a", "b"]
+
+
+def test_a_metric_that_refuses_an_image_costs_it_no_other(qartsr: Qartsr, folders: tuple[Path, Path]) -> None:
+    images, references = folders
+    (images / "b.webp").unlink()
+    for folder in folders:
+        Image.new("RGB", (5, 7), (9, 9, 9)).save(folder / "b.png")
+    files = ("--csv", images.parent / "scores.csv", "--json", images.parent / "scores.json")
+    said = qartsr("evaluate", "--pred", images, "--ref", references, "--metrics", "ssim,psnr,psnr_rgb", *files)
+    assert said.status == 1 and "1 of 2 images lack some scores" in said.err.splitlines()[-1]
+    assert f"error: {images}/b.png: has no ssim (" in said.err and "│ b     │      \N{EN DASH} " in said.out
+    written, rows = json.loads(files[3].read_text()), list(csv.DictReader(files[1].read_text().splitlines()))
+    first, second = written["per_image"]
+    assert rows[1]["ssim"] == "" and float(rows[1]["psnr"]) == pytest.approx(80) and "ssim" not in second
+    assert second["missing"]["ssim"] and second["psnr"] == pytest.approx(80)
+    means = {"ssim": first["ssim"], "psnr": (first["psnr"] + 80) / 2, "psnr_rgb": (first["psnr_rgb"] + 80) / 2}
+    assert written["metrics"] == pytest.approx(means, abs=1e-5) and written["failed"] == {}
+    assert f"ssim is missing on b ({second['missing']['ssim']}): its mean is over 1 images" in said.out
 
 
 def others_count(qartsr: Qartsr, images: Path, references: Path, metrics: str = "psnr") -> str:

@@ -108,6 +108,9 @@ def test_a_metric_without_a_value_on_one_image_is_left_out_of_all(
     bicubic, _ = evaluate_reference(model, test_set, tmp_path / "reference", Meter(["psnr"], {"choosy": choosy}))
     assert set(bicubic.averages()) == {"psnr", "psnr_to_fp", "psnr_rgb_to_fp"}
     assert bicubic.unavailable == {"choosy": "is not defined on astronaut: too wide"}
+    assert [row.scores.get("choosy") for row in bicubic.rows] == [None, 1.0]
+    assert bicubic.averages(some=True)["choosy"] == 1 and "choosy" in bicubic.by_set()["wallpapers"]
+    assert bicubic.as_csv().splitlines()[1].split(",")[2] == ""
 
 
 def test_sets_have_their_own_means(tmp_path: Path) -> None:
@@ -138,6 +141,17 @@ def test_clips_are_run_with_the_frame_before_and_measured_over_their_frames(tmp_
     means = scores.averages()
     assert means["ewarp_tvl1"] > 0 and 0 < means["psnr_neighbours"] < 80
     assert scores.by_set()["c"] == {"pictures": 3, **means}
+
+
+def test_a_clip_of_one_frame_has_no_measure_over_time(model: OneStepSR, tmp_path: Path) -> None:
+    for kind, size in (("hr", (32, 32)), ("lr", (8, 8))):
+        write_image(tmp_path / f"{kind}.png", Image.new("RGB", size))
+    files = {kind: f"{kind}.png" for kind in ("hr", "lr")}
+    write_json(tmp_path / "manifest.json", {"name": "x", "test": [{"name": "a", "set": "c", "clip": "c", **files}]})
+    _, scores = evaluate_reference(model, tmp_path, tmp_path / "out", Meter(["psnr"], {"nan": lambda a, b: np.nan}))
+    assert set(scores.averages()) == {"psnr"} and scores.unavailable["nan"] == "is not defined on a: its value is nan"
+    for name in ("ewarp_tvl1", "psnr_neighbours"):
+        assert "is not defined on c: " in scores.unavailable[name] and "two frames" in scores.unavailable[name]
 
 
 def test_lr_of_another_scale_is_refused(model: OneStepSR, test_set: Path, measure: Meter, tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def test_why_there_is_no_niqe(run: Path) -> None:
     assert not_measured(run) == {}
     reasons = {"niqe": "needs a file; fetch with `qartsr x`", "musiq": "is no column"}
     _write(run / "build/evaluated/reference/fp/unavailable.json", reasons)
-    assert not_measured(run) == {"NIQE": "needs a file; fetch with `qartsr x`"}
+    _write(run / "build/evaluated/w4a4/unavailable.json", {"ssim": "is not defined on x: too small"})
+    reasons = {"SSIM": "W4A4 is not defined on x: too small", "NIQE": "needs a file; fetch with `qartsr x`"}
+    assert not_measured(run) == reasons
 
 
 def test_the_readme_is_filled_from_the_metrics(run: Path, root: Path) -> None:

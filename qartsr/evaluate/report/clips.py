@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -83,7 +84,8 @@ def _quality(contents: Contents, clip: str) -> Draw:
 
     def draw(axes: Axes) -> None:
         for subject, shade in zip(contents.subjects, shades, strict=True):
-            axes.plot([subject.per_image[name]["psnr"] for name in names], color=shade, label=subject.title)
+            values = [subject.per_image.get(name, {}).get("psnr", math.nan) for name in names]
+            axes.plot(values, color=shade, label=subject.title)
         axes.set_title(clip)
         axes.set(xlabel="frame", ylabel="PSNR on luma, dB")
         legend(axes)

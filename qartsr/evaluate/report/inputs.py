@@ -73,9 +73,7 @@ def read(inputs: Inputs) -> Contents:
     fp = _subject(inputs, "fp", "Full precision", inputs.reference / "fp", scenes.dataset, model["bytes"])
     fp = fp._replace(fp16=2 * model["parameters"])
     quantized = tuple(_quantized(inputs, bits, scenes.dataset) for bits in inputs.bits)
-    missing = [read_json(subject.folder / "unavailable.json") for subject in (fp, *quantized)]
-    unavailable = {name: reason for part in missing for name, reason in sorted(part.items())}
-    return Contents(inputs, scenes, bicubic, fp, quantized, unavailable)
+    return Contents(inputs, scenes, bicubic, fp, quantized, _unavailable((bicubic, fp, *quantized)))
 
 
 def read_table(path: Path) -> Table:
@@ -84,6 +82,16 @@ def read_table(path: Path) -> Table:
         return []
     with path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
+
+
+def _unavailable(subjects: Sequence[Subject]) -> dict[str, str]:
+    """Metric -> why a subject has none; the subject is named where another has it."""
+    found: dict[str, str] = {}
+    for subject in subjects:
+        for name, reason in sorted(read_json(subject.folder / "unavailable.json").items()):
+            elsewhere = any(name in other.scores for other in subjects)
+            found.setdefault(name, f"{subject.title}: {reason}" if elsewhere else reason)
+    return found
 
 
 def _quantized(inputs: Inputs, bits: str, dataset: str) -> Subject:
@@ -100,5 +108,5 @@ def _subject(inputs: Inputs, key: str, title: str, folder: Path, dataset: str, s
         do = "list psnr under evaluate.metrics and run the evaluation again"
         raise QartsrError(f"has no PSNR on {dataset}", str(file), do)
     rows = read_table(folder / "per_image.csv")
-    per_image = {row["image"]: {n: float(v) for n, v in row.items() if n != "image"} for row in rows}
+    per_image = {row["image"]: {n: float(v) for n, v in row.items() if n != "image" and v} for row in rows}
     return Subject(key, title, folder, scores, scores.pop("sets", {}), per_image, size, 0, {})
