@@ -23,10 +23,10 @@ def main() -> None:
     settings = [seed, retrain.model_dump(), params.lpips.model_dump(), params.train_align]
     folder = scratch_folder(args.work, "backbones", "experiments.backbones", settings, [args.model, args.data])
     checkpoint = Checkpoint(folder, params.compute.checkpoint_seconds)
-    job = Job(
-        load_model(args.model), source(args.data, retrain.degradation, seed, params.compute.loaders), retrain,
-        Setting(params.lpips, params.train_align, 1.0, seed), MicroBatching(World(device)), checkpoint,
-    )  # fmt: skip
+    model = load_model(args.model)
+    batches = source(args.data, retrain.degradation, seed, params.compute.loaders, model.facts.frames)
+    setting = Setting(params.lpips, params.train_align, 1.0, seed)
+    job = Job(model, batches, retrain, setting, MicroBatching(World(device)), checkpoint)
     for timestep in (*params.backbones.timesteps, *params.backbones.probed):
         model = retrained(job, timestep, retrain.steps, Curves(lambda values, step: None))
         save_model(model, args.out / f"t{timestep}")

@@ -14,7 +14,12 @@ def main() -> None:
     args = arguments(__doc__, "--data", "--out")
     params = load_config(Experiments, args.params)
     write_windows(args.data, params.sets, params.crop, args.out)
-    pairs = CalibrateConfig(pairs=params.budget.pairs, lr_size=params.budget.lr_size)
+    pairs = CalibrateConfig(
+        pairs=params.budget.pairs,
+        lr_size=params.budget.lr_size,
+        frames=params.budget.frames,
+        length=params.budget.length,
+    )
     for seed in params.seeds:
         write_pairs(args.data, pairs, params.data, seed, args.out)
 

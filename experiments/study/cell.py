@@ -139,7 +139,7 @@ def _run(cell: Cell, seed: int, rate: float, judge: Judge) -> dict[str, Any]:
     if all(intact(folder / name) for name in _FILES):
         found: dict[str, Any] = read_json(folder / "result.json")
         return found
-    lq, held = (part.to(cell.teacher.context.device) for part in load_inputs(cell.samples, seed))
+    lq, held = (part.to(cell.teacher.context.device) for part in load_inputs(cell.samples, seed, cell.budget.length))
     setting = cell.setting._replace(seed=seed, lr_scale=rate)
     job = Job(cell.teacher, lq, cell.budget.steps, cell.budget.batch, setting, folder, cell.seconds)
     trained = train_method(job, cell.row, cell.common, parse_bits(cell.bits))

@@ -209,6 +209,6 @@ def crop_rows(compared: Path, samples: Path, sets: Sequence[str], methods: Seque
     for name in sets:
         windows = load_file(samples / "sets" / f"{name}.safetensors")
         first = min(key.partition("/")[0] for key in windows)
-        pictures = [windows[f"{first}/l"], *(restored[m][name][0] for m in methods), windows[f"{first}/h"]]
+        pictures = [windows[f"{first}/l"][-3:], *(restored[m][name][0] for m in methods), windows[f"{first}/h"]]
         rows.append((name, [picture.transpose(1, 2, 0) for picture in pictures]))
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -17,18 +18,20 @@ from qartsr.cost import package_size
 from qartsr.data.pairs import to_unit
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter
+from qartsr.metrics.temporal import ewarp_tvl1, psnr_neighbours
 from qartsr.models import Backbone
 from qartsr.quantize import plan, quant_layers, quantizable
 
 DIGITS = 6
 Scores = dict[str, dict[str, dict[str, float]]]
-"""set -> image -> metric -> value"""
+"""set -> image, or clip -> metric -> value"""
 
 
 class Judge:
     """PSNR and SSIM on luma, and the loss's LPIPS, of 8-bit images; each against HR and (``_to_fp``) against FP.
 
     Without its weights the published LPIPS cannot be measured: with random features it is called ``lpips_random``.
+    Of a clip they are means over its frames; beside them stand ``ewarp_tvl1`` by HR's flow and ``psnr_neighbours``.
     """
 
     def __init__(self, sets: Mapping[str, Windows], lpips: LPIPSConfig, reference: Backbone) -> None:
@@ -42,14 +45,18 @@ class Judge:
 
     def bicubic(self) -> Scores:
         """Of the network's inputs themselves."""
-        return self.scores({name: windows.lq for name, windows in self._sets.items()})
+        return self.scores({name: windows.lq[:, -3:] for name, windows in self._sets.items()})
 
     def scores(self, images: Mapping[str, Tensor]) -> Scores:
         """Of uint8 images (n, 3, s, s) per set."""
         found: Scores = {}
         for name, windows in self._sets.items():
-            rows = zip(windows.names, images[name], windows.hr, self._fp[name], strict=True)
-            found[name] = {picture: self._both(image, hr, fp) for picture, image, hr, fp in rows}
+            rows = zip(images[name], windows.hr, self._fp[name], strict=True)
+            each = [self._both(image, hr, fp) for image, hr, fp in rows]
+            found[name] = {unit: _mean(each[places]) for unit, places in windows.units.items()}
+            if windows.length > 1:
+                for unit, places in windows.units.items():
+                    found[name][unit] |= _over_time(images[name][places], windows.hr[places])
         return found
 
     def _both(self, image: Tensor, hr: Tensor, fp: Tensor) -> dict[str, float]:
@@ -63,12 +70,19 @@ class Judge:
         return {name: round(value, DIGITS) for name, value in scores.items()}
 
 
+def _over_time(made: Tensor, hr: Tensor) -> dict[str, float]:
+    """Of a clip's frames, uint8 (T, 3, s, s)."""
+    frames, guide = ([np.float32(1 / 255) * np.asarray(picture(image), np.float32) for image in c] for c in (made, hr))
+    scores = {"ewarp_tvl1": ewarp_tvl1(frames, guide), "psnr_neighbours": psnr_neighbours(frames)}
+    return {name: round(value, DIGITS) for name, value in scores.items()}
+
+
 @torch.no_grad()
 def restored(model: Backbone, lq: Tensor) -> Tensor:
-    """uint8 network inputs (n, 3, s, s) -> uint8 restored images, one by one."""
+    """uint8 network inputs (n, 3, s, s), or (n, 6, s, s) of a model of clips -> uint8 restored images, one by one."""
     device = model.device
     images = torch.cat([model.restore(to_unit(low)[None].to(device)) for low in lq])
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous()
 
 
 def picture(image: Tensor) -> Image.Image:

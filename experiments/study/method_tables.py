@@ -19,6 +19,11 @@ COLUMNS = (
     Column("psnr_to_fp", "PSNR to FP ↑", 2, 1),
     Column("lpips_random_to_fp", "LPIPS-random to FP ↓", 4, -1),
 )
+OVER_TIME = (
+    Column("ewarp_tvl1", "E*warp (TV-L1) ↓", 3, -1),
+    Column("psnr_neighbours", "PSNR of neighbours ↑", 2, 1),
+)
+"""Of clips, beside the others."""
 _SIZE = Column("megabytes", "package, MB", 2)
 _CRITERIA = ("psnr_to_fp", "lpips_random_to_fp")
 
@@ -39,6 +44,8 @@ def method_table(
     bicubic: Mapping[str, Any],
     sets: Mapping[str, str],
     sizes: Mapping[tuple[str, str], int],
+    title: str = "Table 3: methods at equal budget",
+    columns: Sequence[Column] = COLUMNS,
 ) -> Table:
     """Table 3. ``fp`` and ``bicubic``: set -> metric -> value; ``sets``: set -> the paper's set it stands for.
 
@@ -47,18 +54,19 @@ def method_table(
     lines = []
     for name, stands_for in sets.items():
         label = f"{name} (for {stands_for})"
-        lines += [_reference(label, "bicubic", bicubic[name]), _reference(label, "FP, T = 1", fp[name])]
+        for reference, scores in (("bicubic", bicubic[name]), ("FP, T = 1", fp[name])):
+            lines.append(_reference(label, reference, scores, columns))
         for bits in dict.fromkeys(b for _, b in cells):
             for (method, b), cell in cells.items():
                 if b == bits:
-                    values = {column.key: value(cell, name, column.key) for column in COLUMNS}
+                    values = {column.key: value(cell, name, column.key) for column in columns}
                     values[_SIZE.key] = Value(sizes[method, b] / 1e6)
                     lines.append(Line((label, bits, cell["title"]), values, f"{name} {bits}"))
     rates = "; ".join(
         f"{cell['title']} {b} {cell['rate']:g}" for (_, b), cell in cells.items() if cell["tried"]
     )  # fmt: skip
     notes = (*budget_notes(cells), f"Rates chosen: {rates}.", *method_sentences(method_effects(cells, fp)))
-    return Table("Table 3: methods at equal budget", ("set", "bits", "method"), (*COLUMNS, _SIZE), tuple(lines), notes)
+    return Table(title, ("set", "bits", "method"), (*columns, _SIZE), tuple(lines), notes)
 
 
 def rate_points(cells: Cells, sizes: Mapping[tuple[str, str], int]) -> dict[str, list[tuple[str, float, float]]]:
@@ -166,6 +174,6 @@ def ablation_effects(cells: Cells, ours: Mapping[str, Mapping[str, Any]]) -> dic
     return found
 
 
-def _reference(label: str, title: str, scores: Mapping[str, float]) -> Line:
-    values = {column.key: Value(scores[column.key]) for column in COLUMNS if not column.key.endswith("_to_fp")}
+def _reference(label: str, title: str, scores: Mapping[str, float], columns: Sequence[Column]) -> Line:
+    values = {column.key: Value(scores[column.key]) for column in columns if not column.key.endswith("_to_fp")}
     return Line((label, "fp32", title), values, label, competes=False)

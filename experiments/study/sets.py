@@ -8,7 +8,7 @@ Lanczos, so edges are smooth.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from qartsr.config.data import CalibrateConfig, DegradationConfig
+from qartsr.config.data import CalibrateConfig, ClipsConfig, DegradationConfig
 from qartsr.config.experiment import TestSetConfig
 from qartsr.data import degrade, load_calibration, load_pairs, write_calibration
 from qartsr.data.pairs import image_tensor, texture, to_unit
@@ -86,13 +86,28 @@ class Windows(NamedTuple):
     names: tuple[str, ...]
     hr: Tensor
     lq: Tensor
+    length: int = 1
+    """images in a row that are one clip, each with the frame before in its first channels: ``lq`` (n, 6, s, s)"""
+
+    @property
+    def units(self) -> dict[str, slice]:
+        """What is measured as one, image or clip: its name -> its places."""
+        starts = range(0, len(self.names), self.length)
+        return {self._unit(self.names[start]): slice(start, start + self.length) for start in starts}
+
+    def _unit(self, name: str) -> str:
+        return name if self.length == 1 else name.rpartition("-")[0]
 
 
 def write_windows(data: Path, sets: Mapping[str, TestSetConfig], side: int, out: Path) -> None:
-    """``out/sets/NAME.safetensors`` for every set: the most detailed window of each image. Deterministic."""
+    """``out/sets/NAME.safetensors`` for every set: the most detailed window of each image or clip. Deterministic."""
     for name, config in sets.items():
-        pictures = structures(side) if config.images == "structures" else _photographs(data, side)
-        pairs = {picture: (hr, _lq(hr, config.degradation)) for picture, hr in pictures.items()}
+        pairs: dict[str, tuple[Tensor, Tensor]]
+        if config.clips:
+            pairs = _clips(config.clips, config.degradation, side)
+        else:
+            pictures = structures(side) if config.images == "structures" else _photographs(data, side)
+            pairs = {picture: (hr, _lq(hr, config.degradation)) for picture, hr in pictures.items()}
         tensors = {f"{picture}/{key}": value for picture, pair in pairs.items() for key, value in zip("hl", pair)}  # noqa: B905
         write_bytes(out / "sets" / f"{name}.safetensors", save(tensors))
 
@@ -108,7 +123,7 @@ def load_windows(folder: Path, names: Mapping[str, TestSetConfig]) -> dict[str, 
             raise QartsrError(f"cannot be read ({error})", str(path), "run stage samples again") from error
         pictures = sorted({key.partition("/")[0] for key in tensors})
         hr, lq = (torch.stack([tensors[f"{picture}/{key}"] for picture in pictures]) for key in "hl")
-        found[name] = Windows(tuple(pictures), hr, lq)
+        found[name] = Windows(tuple(pictures), hr, lq, names[name].length)
     return found
 
 
@@ -117,10 +132,14 @@ def write_pairs(data: Path, config: CalibrateConfig, degradation: DegradationCon
     write_calibration(data, config, degradation, seed, out / "calibration" / str(seed))
 
 
-def load_inputs(folder: Path, seed: int) -> tuple[Tensor, Tensor]:
-    """Network inputs of a seed's pairs in [-1, 1], (N, 3, H, W): three quarters to train on, one to choose by."""
+def load_inputs(folder: Path, seed: int, length: int = 1) -> tuple[Tensor, Tensor]:
+    """Network inputs of a seed's pairs in [-1, 1], (N, 3, H, W): three quarters to train on, one to choose by.
+
+    ``length``: pairs in a row that are one clip and stay together.
+    """
     lq = to_unit(load_calibration(folder / "calibration" / str(seed)).lq)
-    kept = len(lq) - max(1, len(lq) // 4)
+    clips = len(lq) // length
+    kept = length * (clips - max(1, clips // 4))
     return lq[:kept], lq[kept:]
 
 
@@ -128,15 +147,37 @@ def _photographs(data: Path, side: int) -> dict[str, Tensor]:
     return {pair.name: _window(pair.hr, side) for pair in load_pairs(data, "test")}
 
 
+def _clips(config: ClipsConfig, degradation: DegradationConfig, side: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Frame -> HR and network input, the frame before in its first channels; the window is the first frame's best."""
+    from qartsr.clips.source import frames, survey  # PyAV: there only with its extra
+
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for file in map(Path, config.files):
+        found = [image_tensor(Image.fromarray(frame)) for frame in islice(frames(survey(file)), config.frames)]
+        if len(found) < config.frames:
+            what = f"has {len(found)} frames, fewer than {config.frames}"
+            raise QartsrError(what, str(file), "lower `frames` of the set")
+        top, left = _place(found[0], side)
+        cut = [image[:, top : top + side, left : left + side].contiguous() for image in found]
+        lows = [_lq(hr, degradation) for hr in cut]  # _lq's dice are the same for every frame: a clip's are one
+        both = (torch.cat(pair) for pair in pairwise([lows[0], *lows]))
+        pairs |= {f"{file.stem}-{number:03d}": pair for number, pair in enumerate(zip(cut, both, strict=True))}
+    return pairs
+
+
 def _window(image: Tensor, side: int) -> Tensor:
-    """The square with the steepest mean gradient, on a coarse grid."""
+    top, left = _place(image, side)
+    return image[:, top : top + side, left : left + side].contiguous()
+
+
+def _place(image: Tensor, side: int) -> tuple[int, int]:
+    """Top and left of the square with the steepest mean gradient, on a coarse grid."""
     height, width = image.shape[1:]
     if min(height, width) < side:
         what = f"a test image is {width} x {height}, smaller than a window of {side}"
         raise QartsrError(what, "crop", "lower it or take the image out of the test split")
     places = [(t, left) for t in range(0, height - side + 1, _GRID) for left in range(0, width - side + 1, _STRIDE)]
-    top, left = max(places, key=lambda at: texture(image[:, at[0] : at[0] + side, at[1] : at[1] + side]))
-    return image[:, top : top + side, left : left + side].contiguous()
+    return max(places, key=lambda at: texture(image[:, at[0] : at[0] + side, at[1] : at[1] + side]))
 
 
 def _lq(hr: Tensor, degradation: DegradationConfig) -> Tensor:

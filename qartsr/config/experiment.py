@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from qartsr.config.base import Config, Count, Rate, Seed, Side, Timestep
 from qartsr.config.bits import BitName
-from qartsr.config.data import DegradationConfig
+from qartsr.config.data import ClipsConfig, DegradationConfig
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.retrain import RetrainConfig
 from qartsr.config.schema import AlignKind, ComputeConfig
@@ -27,6 +27,8 @@ class BudgetConfig(Config):
     batch: Count = Field(ge=1)
     pairs: Count = Field(ge=2, description="calibration crops of each seed, the last quarter kept to choose the rate")
     lr_size: Side = Field(description="side of their LR in pixels; HR is 4x")
+    frames: Literal[1, 2] = Field(1, description="2, for a model of clips: pairs have the frame before too")
+    length: Count = Field(1, ge=1, le=64, description="pairs in a row that are one clip; pairs is a multiple of it")
     rates: tuple[Rate, ...] = Field(min_length=1, description="learning rates every trained row tries on seeds[0]")
     search: float = Field(1.0, gt=0, le=1, description="share of the steps that a rate is tried with")
     more_rates: int = Field(0, ge=0, le=8, description="tried at most beyond an end, while the best lies there")
@@ -37,6 +39,12 @@ class BudgetConfig(Config):
         if any(low >= high for low, high in pairwise((0.0, *rates))):
             raise ValueError("rates are positive and ascend, so that it is known what lies beyond an end")
         return rates
+
+    @model_validator(mode="after")
+    def _whole_clips(self) -> BudgetConfig:
+        if self.pairs % self.length or self.pairs < 2 * self.length:
+            raise ValueError(f"{self.pairs} pairs are not two or more clips of {self.length}")
+        return self
 
     @model_validator(mode="after")
     def _beyond_an_end(self) -> BudgetConfig:
@@ -54,28 +62,40 @@ class BackbonesConfig(Config):
 
 
 class TestSetConfig(Config):
-    """One test set: the most detailed window of every image, degraded in one way."""
+    """One test set: the most detailed window of every image, or clip, degraded in one way."""
 
-    images: Literal["photographs", "structures"] = Field(
-        "photographs", description="the test split; or drawn gratings, roofs and letters"
+    images: Literal["photographs", "structures", "clips"] = Field(
+        "photographs", description="the test split; drawn gratings, roofs and letters; or the first frames of clips"
     )
+    clips: ClipsConfig | None = Field(None, description="of images clips: their files and frames")
     degradation: DegradationConfig
     stands_for: str = Field(description="the data set of the paper that it plays")
+
+    @model_validator(mode="after")
+    def _named_clips(self) -> TestSetConfig:
+        if (self.clips is not None) != (self.images == "clips"):
+            raise ValueError("clips: images of kind clips name their files and frames, others none")
+        return self
+
+    @property
+    def length(self) -> int:
+        """Images in a row that are one clip; 1: each stands alone."""
+        return self.clips.frames if self.clips else 1
 
 
 class TablesConfig(Config):
     """Rows of the tables, in order. Every name stands under ``methods``; lists are what DVC spreads its stages over."""
 
-    table1_bits: tuple[BitName, ...] = Field(min_length=1)
+    table1_bits: tuple[BitName, ...] = ()
     table3: tuple[str, ...] = Field(min_length=1)
     table3_bits: tuple[BitName, ...] = Field(min_length=1)
-    table4: tuple[str, ...] = Field(min_length=1, description="ablations that are not rows of table 3")
-    table4_bits: tuple[BitName, ...] = Field(min_length=1)
-    longer: tuple[str, ...] = Field(
-        min_length=1, description="rows of table 4 again, with more steps; the first: whole"
-    )
-    longer_bits: tuple[BitName, ...] = Field(min_length=1)
+    table4: tuple[str, ...] = Field((), description="ablations that are not rows of table 3")
+    table4_bits: tuple[BitName, ...] = ()
+    longer: tuple[str, ...] = Field((), description="rows of table 4 again, with more steps; the first: whole")
+    longer_bits: tuple[BitName, ...] = ()
     longer_times: int = Field(4, ge=2, le=1000, description="times the budget's steps")
+    ablation: tuple[str, ...] = Field((), description="of clips: rows of table 3 that are QuantVSR's ablation")
+    ablation_bits: BitName = "w4a4"
 
 
 class Experiments(Config):
@@ -99,8 +119,12 @@ class Experiments(Config):
         for name in (*self.tables.table3, *self.tables.table4, *self.tables.longer):
             if name not in self.methods:
                 raise ValueError(f"the tables name {name!r}, which is not under methods")
-        if "qartsr" not in self.tables.table3 or "qartsr" not in self.tables.longer:
+        if "qartsr" not in self.tables.table3 or (self.tables.longer and "qartsr" not in self.tables.longer):
             raise ValueError("tables.table3 and tables.longer are compared with qartsr and must name it")
+        if extra := set(self.tables.ablation) - set(self.tables.table3):
+            raise ValueError(f"tables.ablation has {', '.join(sorted(extra))}, which table3 does not train")
+        if self.tables.ablation and self.tables.ablation_bits not in self.tables.table3_bits:
+            raise ValueError(f"tables.ablation_bits {self.tables.ablation_bits} is not among table3_bits")
         for key, bits in (("table4_bits", self.tables.table4_bits), ("longer_bits", self.tables.longer_bits)):
             if extra := set(bits) - set(self.tables.table3_bits):
                 raise ValueError(f"tables.{key} has {', '.join(sorted(extra))}, whose rate table3_bits does not choose")

@@ -1,4 +1,4 @@
-"""``make deps``: write the code every stage imports into dvc.yaml and experiments/dvc.yaml, file by file.
+"""``make deps``: write the code every stage imports into the dvc.yaml files, file by file.
 
 Rerun it after a change of imports, a new file or a merge; the rest of these files is written by hand and stays as it
 is. Of a stage's ``deps``, data comes first, as it stands; code follows, sorted.
@@ -32,8 +32,8 @@ def with_code(text: str, file: str) -> str:
 
 
 def main() -> None:
-    """Bring both files up to date; say which one changed."""
-    for name in PIPELINES.values():
+    """Bring the files up to date; say which one changed."""
+    for name in PIPELINES:
         text = (ROOT / name).read_text()
         if (current := with_code(text, name)) != text:
             (ROOT / name).write_text(current)

@@ -1,4 +1,4 @@
-"""What the house tests read: the two files of DVC stages, the stage files, the import graph. Paths are the root's."""
+"""What the house tests read: the files of DVC stages, the stage files, the import graph. Paths are the root's."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-PIPELINES = {"stages": "dvc.yaml", "experiments": "experiments/dvc.yaml"}
-"""Package of stage files -> the file that defines its stages. Names are unique over both."""
+PIPELINES = {"dvc.yaml": "stages", "experiments/dvc.yaml": "experiments", "experiments/video/dvc.yaml": "experiments"}
+"""A file that defines stages -> the package of their code. Names are unique over all."""
 CODE = ".py"
 """What dependencies on code end with."""
 
 
 @functools.cache
 def stages(package: str = "") -> dict[str, dict[str, Any]]:
-    """Stage name -> its definition, templates unresolved, ``deps`` as paths of the root; of one package, or of both."""
+    """Stage name -> its definition, templates unresolved, ``deps`` as paths of the root; of one package, or of all."""
     return {
         name: {**stage, "deps": [from_root(dep, file) for dep in stage["deps"]], "file": file}
-        for owner, file in PIPELINES.items()
+        for file, owner in PIPELINES.items()
         if package in ("", owner)
         for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items()
     }
@@ -55,8 +55,14 @@ def parameters(stage: str) -> list[str]:
 
 
 def stage_files() -> dict[str, Path]:
-    """Stage name -> its file."""
-    return {path.stem: path for package in PIPELINES for path in sorted((ROOT / package).glob("[a-z]*.py"))}
+    """Stage name -> the file of code that its command runs."""
+    return {stage: ROOT / f"{module_of(stage).replace('.', '/')}.py" for stage in stages()}
+
+
+def module_of(stage: str) -> str:
+    """What its command runs: ``stages.retrain`` ..."""
+    words: list[str] = stages()[stage]["cmd"].split()
+    return words[words.index("-m") + 1]
 
 
 @functools.cache
@@ -75,7 +81,7 @@ def stage_tree(stage: str) -> ast.Module:
 
 @functools.cache
 def _imports() -> grimp.ImportGraph:
-    return grimp.build_graph("qartsr", *PIPELINES, exclude_type_checking_imports=True, cache_dir=None)
+    return grimp.build_graph("qartsr", *set(PIPELINES.values()), exclude_type_checking_imports=True, cache_dir=None)
 
 
 def code_of(stage: str) -> set[str]:
@@ -85,7 +91,7 @@ def code_of(stage: str) -> set[str]:
     nothing (see test_dvc) and do not count. Neither does ``qartsr.tracking``: it is told what happens, answers
     nothing and never raises, so a change of it changes no result and must not retrain a model.
     """
-    graph, found, waiting = _imports(), set[str](), [f"{stage_files()[stage].parent.name}.{stage}"]
+    graph, found, waiting = _imports(), set[str](), [module_of(stage)]
     while waiting:
         module = waiting.pop()
         if module not in found and "." in module and not module.startswith("qartsr.tracking"):

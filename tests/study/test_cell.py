@@ -65,7 +65,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     inputs = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     monkeypatch.setattr(cells, "train_method", train)
-    monkeypatch.setattr(cells, "load_inputs", lambda folder, seed: (inputs[:3], inputs[3:]))
+    monkeypatch.setattr(cells, "load_inputs", lambda folder, seed, length=1: (inputs[:3], inputs[3:]))
     return ran
 
 

@@ -1,0 +1,46 @@
+"""Methods on clips at equal budget (QuantVSR's comparison), and QuantVSR's ablation beside the published one."""
+
+from __future__ import annotations
+
+from experiments.study.clip_table import clip_ablation
+from experiments.study.figures import crop_rows, crops, rate_quality
+from experiments.study.measure import Judge, means, package_bytes
+from experiments.study.method_tables import COLUMNS, OVER_TIME, load_cells, method_effects, method_table, rate_points
+from experiments.study.sets import load_inputs, load_windows
+from experiments.study.table import write_tables
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
+from qartsr.files import write_json
+from qartsr.models import load_model
+from qartsr.tracking import open_run
+from stages._stage import arguments, stage
+
+
+def main() -> None:
+    """Write clips.csv, clips-2.csv, .md and .html, effects.json and the figures."""
+    args = arguments(__doc__, "--compared", "--backbones", "--samples", "--out")
+    params = load_config(Experiments, args.params)
+    methods, tables = params.tables.table3, params.tables
+    cells, windows = load_cells(args.compared, methods, tables.table3_bits), load_windows(args.samples, params.sets)
+    model = load_model(args.backbones / f"t{params.methods[methods[0]].timestep}")
+    judge = Judge(windows, params.lpips, model)
+    fp, bicubic = means(judge.scores(judge.images(model))), means(judge.bicubic())
+    lq, _ = load_inputs(args.samples, params.seeds[0], params.budget.length)
+    sizes = {(m, b): package_bytes(model, params.methods[m], params.common, b, lq) for m, b in cells}
+    names = {name: config.stands_for for name, config in params.sets.items()}
+    title = "Methods on clips at equal budget"
+    pages = [method_table(cells, fp, bicubic, names, sizes, title, (*COLUMNS, *OVER_TIME))]
+    if tables.ablation:
+        pages.append(clip_ablation(cells, tables.ablation, tables.ablation_bits, fp["all"]))
+    write_tables(pages, "Clips", args.out, "clips")
+    write_json(args.out / "effects.json", method_effects(cells, fp))
+    rate_quality(rate_points(cells, sizes), args.out / "rates.png")
+    for name in tables.table3_bits:
+        rows = crop_rows(args.compared, args.samples, list(params.sets), methods, name)
+        crops(rows, ["bicubic", *(cells[m, name]["title"] for m in methods), "HR"], args.out / f"crops-{name}.png")
+    with open_run("experiments", "clips", {}) as run:
+        run.artifact(args.out)
+
+
+if __name__ == "__main__":
+    stage(main)
