@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,21 +101,33 @@ def test_command_line_names_the_data_deps_and_the_outputs(stage: str) -> None:
     assert set(data + outputs(stage)) <= set(words)
 
 
-@pytest.mark.parametrize("file", PIPELINES)
+@pytest.mark.parametrize("file", [*PIPELINES, "weights/recipe/dvc.yaml"])
 def test_commands_find_the_interpreter_in_a_plain_shell(file: str, tmp_path: Path) -> None:
-    """Debian has no ``python``, and another one may stand first on PATH: .venv's, in the root, goes before it."""
-    here = tmp_path / Path(file).parent
+    """That of DVC, else .venv's, else one on PATH: the first with the libraries. The shell's parent stands for DVC."""
+    here = tmp_path / "a root" / Path(file).parent
     here.mkdir(parents=True, exist_ok=True)
-    (variable,) = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["vars"]
-    ours, theirs = tmp_path / ".venv" / "bin" / "python", tmp_path / "other" / "python"
-    environment = {"PATH": f"{theirs.parent}:/usr/bin:/bin"}
-    for python in (theirs, ours):  # at first there is no .venv
-        python.parent.mkdir(parents=True)
-        python.write_text(f"#!/bin/sh\necho {python.parent.parent.name} $@\n")
-        python.chmod(0o755)
-        run = ["/bin/sh", "-c", f"{variable['python']} -m x"]
-        said = subprocess.run(run, cwd=here, env=environment, capture_output=True, text=True, check=True).stdout
-        assert said == f"{python.parent.parent.name} -m x\n"
+    shutil.copytree(ROOT / "stages", tmp_path / "a root" / "stages")
+    command = next(iter(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["vars"][0].values()))
+    places = (tmp_path / "elsewhere/bin/python3.12", tmp_path / "a root/.venv/bin/python", tmp_path / "path/python3")
+    caller, _, on_path = (_interpreter(place, True) for place in places)
+    for place in (*places, None):
+        argv = [str(caller), "-c", f"{command} -m x; exit $?"]
+        plain = {"PATH": f"{on_path.parent}:/usr/bin:/bin"}
+        said = subprocess.run(argv, executable="/bin/sh", cwd=here, env=plain, capture_output=True, text=True)
+        if place is None:
+            assert said.returncode == 1 and said.stderr.startswith("error: no Python on this machine has what")
+            assert len(said.stderr.splitlines()) == 1 and "`make venv`" in said.stderr
+        else:
+            assert (said.stdout, said.stderr) == (f"{place} -m x\n", "")
+            _interpreter(place, False)
+
+
+def _interpreter(place: Path, whole: bool) -> Path:
+    """It says its name; ``whole``: it says that it has the libraries."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exit {0 if whole else 1}; fi\necho "$0" "$@"\n')
+    place.chmod(0o755)
+    return place
 
 
 @pytest.mark.parametrize("folder", ["experiments", "weights/recipe"])
