@@ -182,8 +182,7 @@ def server(address: str, tmp_path: Path) -> Iterator[str]:
         str(port),
     ]
     config = {"MLFLOW_PYFUNC_INFERENCE_CONFIG": json.dumps({"device": "cpu", "tile": 32, "overlap": 8})}
-    tools = Path(sys.executable).parent
-    environment = {**os.environ, **config, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, **config}
     log = tmp_path / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=tmp_path)

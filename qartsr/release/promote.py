@@ -3,8 +3,11 @@
 The gate: the version is READY, its average PSNR against HR is at most so many dB below the floating-point model's, on
 luma and on RGB, its RGB PSNR to that model's output at least so many dB, its warping error on clips, where that is
 limited, at most so many times that model's, and the store gives back the very bytes that
-were registered. Luma alone would let a model pass that has lost all colour. ``previous`` is written before
-``champion``, so a crash between the two leaves the champion as it was.
+were registered. Luma alone would let a model pass that has lost all colour.
+
+Whatever ends a promotion or a rollback between two calls to the registry, the same again completes it. A promotion
+writes ``previous`` before ``champion``, and what it was promoted for last. A rollback, which needs both aliases, keeps
+the champion that it takes away under a third, ``leaving``, until all else is done.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import getpass
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +25,9 @@ from qartsr.errors import QartsrError
 from qartsr.release.registry import Registry, Version, model_name, open_registry
 from qartsr.remote import open_store
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, LEAVING = "champion", "previous", "leaving"
+_GATE = "promotion_gate"
+"""Tag of a version that was promoted, the last that is written."""
 
 
 @dataclass(frozen=True)
@@ -87,33 +92,60 @@ def promote(profile: str, bits: str, gate: PromoteConfig, version: int | None = 
     Raises QartsrError naming the numbers that failed.
     """
     registry, name = open_registry(), model_name(profile, bits)
-    candidate, champion = _candidate(registry, name, version), registry.alias(name, CHAMPION)
-    checks = _checks(candidate, gate, bits)
-    if champion is not None and champion.number == candidate.number:
-        return Promotion(name, candidate.number, champion.number, checks)
+    candidate, numbers = _candidate(registry, name, version), registry.aliases(name)
+    checks, before = _checks(candidate, gate, bits), numbers.get(CHAMPION, 0)
+    if before == candidate.number and _GATE in candidate.tags:
+        return Promotion(name, candidate.number, before, checks)
     _examine(candidate, checks, bits)
-    _move(registry, candidate, champion)
-    registry.set_tags(candidate, {**_audit("promoted"), "promotion_gate": "; ".join(map(str, checks))})
-    return Promotion(name, candidate.number, champion.number if champion else 0, checks)
+    if before == candidate.number:  # a promotion that was ended before it said what for, or an alias set by hand
+        before = numbers.get(PREVIOUS, 0)
+    else:
+        _move(registry, candidate, numbers)
+    registry.set_tags(candidate, {**_audit("promoted"), _GATE: "; ".join(map(str, checks))})
+    return Promotion(name, candidate.number, before, checks)
 
 
 def rollback(profile: str, bits: str) -> Rollback:
     """Swap ``champion`` and ``previous``. Raises QartsrError when there is nothing sound to go back to."""
     registry, name = open_registry(), model_name(profile, bits)
-    champion, previous = registry.alias(name, CHAMPION), registry.alias(name, PREVIOUS)
-    if champion is None or previous is None or champion.number == previous.number:
-        raise QartsrError("has no previous champion to go back to", name, "promote another version instead")
+    champion, previous = (registry.version(name, number) for number in _swapped(name, registry.aliases(name)))
+    if champion is None or previous is None:
+        raise _nothing(name)
     verify(previous)
+    registry.set_alias(champion, LEAVING)
     registry.set_alias(previous, CHAMPION)
     registry.set_alias(champion, PREVIOUS)
     _demand_champion(registry, previous)
     registry.set_tags(champion, _audit("rolled_back"))
+    registry.drop_alias(name, LEAVING)
     return Rollback(name, previous.number, champion.number)
 
 
-def _move(registry: Registry, candidate: Version, champion: Version | None) -> None:
+def _swapped(name: str, numbers: Mapping[str, int]) -> tuple[int, int]:
+    """The champion that a rollback takes away, and the one that comes back; of one that was ended halfway, its own."""
+    champion, previous, leaving = (numbers.get(alias, 0) for alias in (CHAMPION, PREVIOUS, LEAVING))
+    if not champion or not previous:
+        raise _nothing(name)
+    if leaving not in (0, champion) and previous in (champion, leaving):
+        return leaving, champion
+    if champion == previous:
+        what = f"version {champion} is champion and previous at once, which a promotion leaves that was ended halfway"
+        raise QartsrError(what, name, "promote again, or promote by its number the version to go back to")
+    return champion, previous
+
+
+def _nothing(name: str) -> QartsrError:
+    return QartsrError("has no previous champion to go back to", name, "promote another version instead")
+
+
+def _move(registry: Registry, candidate: Version, numbers: Mapping[str, int]) -> None:
     """``previous`` to the champion, ``champion`` to the candidate; the former back again if the latter fails."""
-    before = registry.alias(candidate.name, PREVIOUS)
+    name = candidate.name
+    if LEAVING in numbers:  # of a rollback that was ended: this goes before it
+        registry.drop_alias(name, LEAVING)
+    if _GATE in candidate.tags:  # of an earlier promotion
+        registry.drop_tag(candidate, _GATE)
+    champion, before = registry.alias(name, CHAMPION), registry.alias(name, PREVIOUS)
     if champion is not None:
         registry.set_alias(champion, PREVIOUS)
     try:
@@ -122,7 +154,7 @@ def _move(registry: Registry, candidate: Version, champion: Version | None) -> N
         if champion is not None:
             with suppress(QartsrError):
                 if before is None:
-                    registry.drop_alias(candidate.name, PREVIOUS)
+                    registry.drop_alias(name, PREVIOUS)
                 else:
                     registry.set_alias(before, PREVIOUS)
         raise
@@ -131,8 +163,11 @@ def _move(registry: Registry, candidate: Version, champion: Version | None) -> N
 
 def _demand_champion(registry: Registry, version: Version) -> None:
     """The registry knows no compare-and-swap: whoever else moves the aliases at the same time is noticed afterwards."""
-    found = registry.aliases(version.name).get(CHAMPION)
-    if found != version.number:
+    numbers = registry.aliases(version.name)
+    if (found := numbers.get(CHAMPION)) != version.number:
+        if LEAVING in numbers:
+            with suppress(QartsrError):
+                registry.drop_alias(version.name, LEAVING)
         what = f"was made champion, but somebody else made it version {found} at the same time"
         raise QartsrError(
             what, str(version), "see in MLflow which one it should be, and promote that one by its number"

@@ -133,6 +133,11 @@ class Registry:
         """Let an alias point nowhere."""
         self._server.delete("registered-models/alias", {"name": name, "alias": alias})
 
+    def drop_tag(self, version: Version, key: str) -> None:
+        """Take a tag away, if it is there."""
+        body = {"name": version.name, "version": str(version.number), "key": key}
+        self._server.delete("model-versions/delete-tag", body)
+
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         """Add tags to a version."""
         for key, value in tags.items():

@@ -65,6 +65,15 @@ def test_commands_are_what_the_command_line_takes(path: Path, capsys: pytest.Cap
             assert ended.code == 0, f"{' '.join(words)}\n{capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_of_a_clone_name_its_environment(path: Path) -> None:
+    """A shell, a service or a scheduler finds no ``dvc`` on PATH; ``qartsr`` may be installed elsewhere."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    ours = r"(?:dvc|prefect|python3? -m (?:pipelines|qartsr|stages|tests))"
+    bare = re.compile(rf"^(?:.*(?:&& |; ))?{ours}\b.*", re.MULTILINE)
+    assert not [line for block in blocks for line in bare.findall(block)]
+
+
 def test_there_is_a_readme_and_it_says_how_to_test() -> None:
     commands = _commands(ROOT / "README.md")
     assert any(command.startswith("make demo") for command in commands)

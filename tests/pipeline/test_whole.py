@@ -18,8 +18,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.services]
 
 def _run(project: Path, *command: str, ok: bool = True) -> str:
     """Run a command of this environment in the project; returns what it printed."""
-    tools = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    environment = {**os.environ, "COLUMNS": "200"}
     done = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True, timeout=1200)
     output = done.stdout + done.stderr
     assert (done.returncode == 0) is ok, output[-6000:]

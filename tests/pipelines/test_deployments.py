@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +18,17 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.deployments.steps.utility import run_shell_script
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from pipelines.graph import DVC
 from qartsr.services import start, stop
 from tests.pipelines.alive import alive, until
 
 FILES = ("prefect.yaml", "deploy/clone.yaml")
+BARE = "/usr/bin:/bin"
+"""PATH of a worker that systemd started: nothing of the environment that it runs in."""
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -39,19 +46,50 @@ def test_every_bit_width_has_a_deployment(root: Path) -> None:
     assert {"all", "promote", *bits} == names
 
 
+def _repository(folder: Path) -> None:
+    """A branch ``main`` with all that is there."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-qm", "origin"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def test_a_clone_is_prepared_without_the_environment_on_path(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder shared between runs may have a space in its name."""
+    origin, clone, shared = (tmp_path / name for name in ("origin", "clone", "to share"))
+    (origin / ".dvc").mkdir(parents=True)
+    (origin / ".dvc" / "config").touch()
+    _repository(origin)
+    subprocess.run(["git", "clone", "-q", str(origin), str(clone)], check=True)
+    monkeypatch.setenv("PATH", BARE)
+    for step in yaml.safe_load((root / FILES[1]).read_text())["pull"]:
+        ((name, inputs),) = step.items()
+        if name.endswith("run_shell_script"):
+            script = inputs["script"].replace("{{ $QARTSR_SHARED }}", str(shared))
+            asyncio.run(run_shell_script(script, directory=str(clone)))
+    said = subprocess.run([*DVC, "cache", "dir"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == str(shared / "dvc-cache")
+    assert (clone / "work").resolve() == shared / "work" and (shared / "work").is_dir()
+
+
 @pytest.fixture(scope="module")
 def site(toy: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A server, everything deployed, and a worker; the environment of both."""
+    """A server, everything deployed, and a worker with a bare PATH; the environment of both."""
     folder = tmp_path_factory.mktemp("site")
     (toy / "pipelines").symlink_to(root / "pipelines")
     served = start(folder, ("prefect",))
-    environment = {**os.environ, **served, "QARTSR_WORKSPACE": str(toy), "PYTHONPATH": str(root)}
+    known = {"QARTSR_WORKSPACE": toy, "QARTSR_REPOSITORY": folder / "origin", "QARTSR_SHARED": folder / "to share"}
+    environment = {**os.environ, **served, **{name: str(path) for name, path in known.items()}, "PATH": BARE}
+    environment["PYTHONPATH"] = str(root)
 
     def prefect(*words: str) -> None:
         subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], cwd=root, env=environment, check=True)
 
     prefect("work-pool", "create", "qartsr", "--type", "process")
-    prefect("deploy", "--all")
+    for file in FILES:
+        prefect("deploy", "--all", "--prefect-file", file)
+    prefect("gcl", "create", "gpu", "--limit", "1")
     prefect("automation", "create", "--from-file", "deploy/automations.yaml")
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "qartsr", "--type", "process"]
     worker = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
@@ -76,8 +114,8 @@ def _tidy(toy: Path) -> None:
         leftover.unlink()
 
 
-def _begin(client: SyncPrefectClient, **parameters: Any) -> UUID:
-    deployment = client.read_deployment_by_name("reproduce/all")
+def _begin(client: SyncPrefectClient, name: str = "all", **parameters: Any) -> UUID:
+    deployment = client.read_deployment_by_name(f"reproduce/{name}")
     return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
 
@@ -177,3 +215,26 @@ def test_a_server_that_is_away_for_a_while_costs_nothing(
     assert _state(client, run) == "Running", "its heartbeats are heard again"
     (toy / "hang-join").unlink()
     _becomes(client, run, "Completed", seconds=300)
+
+
+@pytest.mark.slow
+@pytest.mark.pipeline
+def test_a_clone_for_each_run_takes_what_another_has_made(
+    client: SyncPrefectClient, site: dict[str, str], toy: Path
+) -> None:
+    """DVC's cache outlives the clone; the run after it, with an empty cache, asks the remote. Both hold a slot."""
+    origin, shared = Path(site["root"], "origin"), Path(site["root"], "to share")
+    made = shutil.ignore_patterns("*.txt", "dvc.lock", "events.log", "cache", "tmp", ".git")
+    shutil.copytree(toy, origin, symlinks=True, ignore=made)
+    with (origin / ".dvc" / "config").open("a") as config:
+        config.write(f"    remote = store\n['remote \"store\"']\n    url = {site['root']}/remote\n")
+    _repository(origin)
+    said = []
+    for _ in range(2):
+        run = _begin(client, "cloned", slot="gpu")
+        _becomes(client, run, "Completed", "Failed", "Crashed")
+        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
+        said.append("\n".join(log.message for log in logs))
+        assert _state(client, run) == "Completed", said[-1]
+        shutil.rmtree(shared / "dvc-cache")
+    assert "hello from prepare" in said[0] and "hello from" not in said[1]

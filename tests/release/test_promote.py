@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -14,7 +16,7 @@ from qartsr.errors import QartsrError
 from qartsr.release import Check, Promotion, Receipt, Rollback, promote, rollback
 from qartsr.release.promote import _checks
 from qartsr.release.registry import Registry, Version
-from qartsr.remote import open_store
+from qartsr.remote import Mlflow, open_store
 from tests.release.conftest import BITS, GATE, Ship, aliases
 
 pytestmark = pytest.mark.services
@@ -136,14 +138,101 @@ def test_no_way_back_to_other_bytes(ship: Ship, profile: str, name: str, client:
     assert aliases(client, name) == {"champion": 2, "previous": 1}
 
 
-def test_after_a_crash_between_the_two_aliases(ship: Ship, profile: str, name: str, client: MlflowClient) -> None:
-    """``previous`` is written first: the champion is as it was, and promoting again completes it."""
-    ship()
-    promote(profile, BITS, GATE)
-    ship()
-    client.set_registered_model_alias(name, "previous", "1")
-    assert promote(profile, BITS, GATE).before == 1
-    assert aliases(client, name) == {"champion": 2, "previous": 1}
+class _KilledError(BaseException):
+    """Nothing that a promotion could catch."""
+
+
+@pytest.fixture()
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object], int], bool]:
+    """Does what it is given, killed after so many writes to the registry; whether it came to that."""
+    call = Mlflow._json
+
+    def run(act: Callable[[], object], writes: int) -> bool:
+        def counted(server: Mlflow, method: str, *words: Any) -> dict[str, Any]:
+            nonlocal writes
+            answer = call(server, method, *words)
+            writes -= method != "GET"
+            if not writes and method != "GET":
+                raise _KilledError
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Mlflow, "_json", counted)
+            try:
+                act()
+            except _KilledError:
+                return True
+        return False
+
+    return run
+
+
+def _stand(client: MlflowClient, name: str, **numbers: int) -> None:
+    """These aliases and no others; what was promoted or rolled back before said so."""
+    for alias in {**aliases(client, name), **numbers}:
+        if alias in numbers:
+            client.set_registered_model_alias(name, alias, str(numbers[alias]))
+        else:
+            client.delete_registered_model_alias(name, alias)
+    for version, tag in ((3, "promotion_gate"), (2, "rolled_back_at")):
+        client.set_model_version_tag(name, str(version), tag, "before")
+
+
+def _said(client: MlflowClient, name: str, version: int, tag: str) -> bool:
+    return client.get_model_version(name, str(version)).tags.get(tag, "before") != "before"
+
+
+def test_a_promotion_that_was_killed_is_completed(
+    ship: Ship, profile: str, name: str, client: MlflowClient, killed: Callable[..., bool]
+) -> None:
+    """After any write; a rollback instead of it goes back, or says what happened."""
+    for _ in range(3):
+        ship()
+    writes, ways = 0, set[str]()
+    while True:
+        writes += 1
+        _stand(client, name, champion=2, previous=1, leaving=1)
+        if not killed(lambda: promote(profile, BITS, GATE), writes):
+            break
+        halfway = aliases(client, name)
+        promote(profile, BITS, GATE)
+        assert aliases(client, name) == {"champion": 3, "previous": 2}
+        assert _said(client, name, 3, "promotion_gate")
+        _stand(client, name, **halfway)
+        try:
+            back = rollback(profile, BITS)
+            assert aliases(client, name) == {"champion": back.version, "previous": back.before}
+            ways.add(str(back).partition(" version ")[2])
+        except QartsrError as error:
+            ways.add(str(error).partition("promotion leaves ")[2])
+    assert writes == 8
+    assert ways == {
+        "1 is champion again; version 2 is previous.",
+        "2 is champion again; version 3 is previous.",
+        "that was ended halfway; promote again, or promote by its number the version to go back to.",
+    }
+
+
+def test_a_rollback_that_was_killed_is_completed(
+    ship: Ship, profile: str, name: str, client: MlflowClient, killed: Callable[..., bool]
+) -> None:
+    """After any write, the last of which completes it; a promotion instead of it goes before it."""
+    for _ in range(3):
+        ship()
+    writes = 0
+    while True:
+        writes += 1
+        _stand(client, name, champion=2, previous=1)
+        if not killed(lambda: rollback(profile, BITS), writes):
+            break
+        halfway = aliases(client, name)
+        if "leaving" in halfway:
+            assert rollback(profile, BITS) == Rollback(name, 1, 2)
+        assert aliases(client, name) == {"champion": 1, "previous": 2} and _said(client, name, 2, "rolled_back_at")
+        _stand(client, name, **halfway)
+        assert promote(profile, BITS, GATE, version=3).before == halfway["champion"]
+        assert aliases(client, name) == {"champion": 3, "previous": halfway["champion"]}
+    assert writes == 7
 
 
 def test_nothing_published(servers: dict[str, str], profile: str, name: str) -> None:
