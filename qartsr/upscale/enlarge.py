@@ -1,8 +1,8 @@
 """The network's source: a picture four times as wide and high, of what is visible in it and wide enough to judge.
 
 Colour under alpha 0 is no colour: neither the network nor the colour fix, which looks 31 pixels far, may read it. So
-it is replaced by that of the visible pixels around it, and where alpha varies, colours are enlarged as they are
-composed, multiplied by alpha (Porter and Duff, 1984).
+it is replaced by that of the visible pixels around it, that of hardly visible ones in part, and where alpha varies,
+colours are enlarged as they are composed, multiplied by alpha (Porter and Duff, 1984).
 
 A picture a pixel wide is unlike anything the network has learnt from. It is continued by mirroring, and what came of
 that is cut off.
@@ -22,6 +22,8 @@ NARROW, MARGIN = 8, 8
 """Sides of fewer LR pixels are continued by so many at both ends."""
 _FAINT = 32 / 255
 """Alpha below which a colour is too coarse to be divided by it."""
+_SEEN = 8 / 255
+"""Alpha below which a colour counts for less than itself: composed, a change of it is two levels at most."""
 _Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -98,9 +100,11 @@ def _bicubic(planes: _Floats, least: float = 0, most: float = 255) -> _Floats:
 def fill(colours: _Floats, alpha: _Floats) -> _Floats:
     """``colours`` (H, W, 3), where alpha (H, W) is 0 those of the visible pixels around; black if there are none.
 
+    Towards alpha 0 one goes over into the other, from _SEEN, or from the most alpha of a picture with less.
     A pyramid: means of the visible over ever larger squares, handed back down (Gortler et al., The Lumigraph, 1996).
     """
-    if (alpha > 0).all():
+    seen = min(_SEEN, float(alpha.max()))
+    if seen and (alpha >= seen).all():
         return colours
     weight = alpha[..., None]
     if max(alpha.shape) == 1:
@@ -110,7 +114,8 @@ def fill(colours: _Floats, alpha: _Floats) -> _Floats:
     size = alpha.shape[1], alpha.shape[0]
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in lower.transpose(2, 0, 1)]
     below = np.stack([np.asarray(plane.resize(size, Image.Resampling.BILINEAR)) for plane in planes], axis=2)
-    return np.where(weight > 0, colours, below).astype(np.float32)
+    own = np.clip(weight / np.float32(seen or 1), 0, 1)
+    return np.where(own < 1, below + own * (colours - below), colours).astype(np.float32)
 
 
 def _halved(planes: _Floats) -> _Floats:
@@ -125,8 +130,6 @@ def visible(picture: Picture) -> Image.Image:
     if opaque(picture):
         return picture.convert("RGB")
     colours, alpha = _floats(picture)
-    if (alpha > 0).all():
-        return picture.convert("RGB")
     return Image.fromarray(np.rint(fill(colours, alpha)).astype(np.uint8))
 
 

@@ -75,6 +75,16 @@ def test_filling_spreads_the_visible_and_changes_none_of_it() -> None:
     np.testing.assert_array_equal(filled[alpha > 0], colours[alpha > 0])
     assert filled.min() >= colours[alpha > 0].min() and filled.max() <= colours[alpha > 0].max() + 1e-3
     assert not fill(colours, np.zeros((7, 9), np.float32)).any()
+    faint = np.full((7, 9), 3 / 255, np.float32)
+    np.testing.assert_array_equal(fill(colours, faint), colours)  # nothing else is to be seen
+
+
+def test_hardly_visible_colours_stain_no_visible_ones() -> None:
+    """Green of alpha 1 around red, which the colour fix would mix into it."""
+    pixels = np.asarray(disc((0, 255, 0))).copy()
+    pixels[..., 3] = np.maximum(pixels[..., 3], 1)
+    source = enlarged(as_image(pixels)).lq.transpose(1, 2, 0).astype(int)
+    assert np.abs(source - (220, 40, 40)).mean() < 50  # 105 as they are
 
 
 @pytest.mark.parametrize("width", [1, 2, 7])
