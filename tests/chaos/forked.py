@@ -233,7 +233,7 @@ def _heals(name: str, plan: Plan) -> None:
 
 
 def _choose(plans: dict[str, Plan], random: Random) -> tuple[str, Plan]:
-    """Of those that were run. Short ones more often, so that each has about as much of the time, and those killed least."""
+    """Of those that were run: more often what is short, so that each has about as much of the time, or was killed least."""
     known = {name: plan for name, plan in plans.items() if plan.hashes}
     weights = [1 / (0.5 + plan.seconds) / (1 + KILLS[name]) ** 2 for name, plan in known.items()]
     name = random.choices(list(known), weights)[0]
