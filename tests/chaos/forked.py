@@ -233,7 +233,7 @@ def _heals(name: str, plan: Plan) -> None:
 
 
 def _choose(plans: dict[str, Plan], random: Random) -> tuple[str, Plan]:
-    """Of those that were run: more often what is short, so that each has about as much of the time, or was killed least."""
+    """Of those that were run: the short ones, and those killed least, more often."""
     known = {name: plan for name, plan in plans.items() if plan.hashes}
     weights = [1 / (0.5 + plan.seconds) / (1 + KILLS[name]) ** 2 for name, plan in known.items()]
     name = random.choices(list(known), weights)[0]
@@ -277,7 +277,7 @@ def read_only(random: Random, folder: Path) -> None:
 
 def _fails(name: str, status: int | None, said: str) -> None:
     assert TRACE not in said, f"{name}: {said[-3000:]}"
-    assert status == 0 or (status == 1 and "error: " in said), f"{name}: {status}, {said[-3000:]}"
+    assert status == 0 or ((status or 0) > 0 and "error: " in said), f"{name}: {status}, {said[-3000:]}"
 
 
 def untracked(random: Random, folder: Path) -> None:
