@@ -38,6 +38,8 @@ ALLOWANCE = "QARTSR_MAX_PIXELS"
 
 _CANVAS = 256
 """Times the pixels of its one picture that a GIF file's canvas may have: the rest is made of nothing."""
+_ADOBE = 14
+"""Bytes of Adobe's segment of a JPEG file, its length among them; a shorter one tells nothing of the colours."""
 _LIMIT = Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -215,7 +217,7 @@ def _bare_jpeg(data: bytes, exif_only: bool) -> bytes:
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         beside = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        odd = data[place + 4 : place + 8] == b"Exif" if exif_only else marker != 0xEE
+        odd = data[place + 4 : place + 8] == b"Exif" if exif_only else marker != 0xEE or length < _ADOBE
         if not (beside and odd):
             kept.append(data[place : place + 2 + length])
         place += 2 + length

@@ -200,6 +200,8 @@ def test_what_is_no_pixel_decides_over_none(tmp_path: Path) -> None:
         jpeg = io.BytesIO()
         Image.fromarray(pixels).save(jpeg, "JPEG", exif=PREFIX + bad)
         assert "EXIF" in decode_image(jpeg.getvalue(), "x").notes[0]
+    short = jpeg.getvalue()[:2] + b"\xff\xee\0\x07Adobe" + jpeg.getvalue()[2:]
+    assert "metadata" in decode_image(short, "x").notes[0]
 
 
 def test_chunks_that_change_the_look_are_kept_in_png_and_named_elsewhere(tmp_path: Path) -> None:
