@@ -7,8 +7,8 @@ import os
 from qartsr.config import load_params
 from qartsr.evaluate.report import Inputs, write_report
 from qartsr.remote import split_user
-from qartsr.tracking import open_run
-from stages._stage import arguments, stage
+from qartsr.tracking import commit, open_run
+from stages._stage import TIMES, arguments, stage
 
 FOLDERS = ("--data", "--reference", "--evaluated", "--metrics", "--curves", "--receipts", "--packages")
 
@@ -20,7 +20,8 @@ def main() -> None:
     with open_run(params.profile, "report", {"bits": list(params.bits)}) as run:
         folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
         mlflow = split_user(os.environ.get("MLFLOW_TRACKING_URI", "").strip())[0]
-        write_report(Inputs(profile=params.profile, bits=params.bits, mlflow=mlflow, **folders), args.out)
+        known = {"mlflow": mlflow, "times": TIMES, "commit": commit()[:10]}
+        write_report(Inputs(profile=params.profile, bits=params.bits, **known, **folders), args.out)
         for file in sorted(args.out.iterdir()):
             run.artifact(file)
 

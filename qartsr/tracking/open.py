@@ -80,7 +80,9 @@ def _experiment(server: Mlflow, name: str) -> str:
 
 def _create(server: Mlflow, experiment: str, profile: str, stage: str) -> Run:
     tags = {"mlflow.source.name": f"stages.{stage.partition('@')[0]}", "mlflow.source.type": "LOCAL", **_user()}
-    tags |= {"profile": profile, **_commit(), **_method(profile)}
+    tags |= {"profile": profile, **_method(profile)}
+    if known := commit():
+        tags |= {"commit": known, "mlflow.source.git.commit": known}
     if bits := stage.partition("@")[2]:
         tags["bits"] = bits
     if parent := os.environ.get(PARENT, "").strip():
@@ -102,13 +104,12 @@ def _user() -> dict[str, str]:
         return {}
 
 
-def _commit() -> dict[str, str]:
-    """Of the folder the stage runs in, which is the project's."""
+def commit() -> str:
+    """Of the folder the stage runs in, which is the project's; empty where git has none."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "rev-parse", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        return {"commit": commit, "mlflow.source.git.commit": commit}
-    return {}
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return ""
 
 
 def _method(profile: str) -> dict[str, str]:

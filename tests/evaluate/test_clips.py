@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from pathlib import Path
 
+import jinja2
 import numpy as np
 from PIL import Image
 
-from qartsr.evaluate.report.clips import clips_shown, time_slice
+from qartsr.evaluate.report.clips import ClipShown, clips_shown, time_slice
 from qartsr.evaluate.report.inputs import Contents, Inputs, Subject
+from qartsr.evaluate.report.write import _text
 from qartsr.evaluate.scenes import Scene, Scenes
 
 
 def test_a_slice_is_the_middle_line_of_every_frame() -> None:
     frames = [Image.fromarray(np.full((5, 7, 3), shade, np.uint8)) for shade in (10, 90, 200)]
     assert np.asarray(time_slice(frames))[::40, 3, 0].tolist() == [10, 90, 200]
+
+
+def test_the_page_shows_clips_over_time() -> None:
+    """The section of the template alone: titles stand once at the slices and once over the columns of the motion."""
+    template = _text("page.html.j2").partition("{% if clips %}\n<section>")[2].partition("</section>")[0]
+    picture = Image.new("RGB", (9, 120))
+    clip = ClipShown(
+        "walk & <run>", 3, (("FP", picture), ("W4A4", picture), ("HR", picture)), "data:x", lambda axes: None
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["data_uri"] = lambda image: "data:slice"
+    page = environment.from_string(template).render(clips=[clip._asdict() | {"quality": "a curve"}])
+    assert "<h3>walk &amp; &lt;run&gt;, 3 frames</h3>" in page and "a curve" in page and "--count: 3" in page
+    assert page.count('src="data:slice"') == 3 and page.count('src="data:x"') == 1
+    assert [page.count(f"<{tag}>W4A4</{tag}>") for tag in ("figcaption", "span")] == [1, 1]
+    assert "in motion: FP, W4A4, HR" in page
+    styles = _text("page.css")
+    assert {name for name in re.findall(r'class="([\w ]+)"', template)} >= {"slices", "motion"}
+    assert all(f".{name}" in styles for name in ("clip", "slices", "motion"))
 
 
 def test_every_clip_is_shown_with_all_models_in_motion(tmp_path: Path) -> None:

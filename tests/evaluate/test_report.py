@@ -17,12 +17,14 @@ from PIL import Image
 
 from qartsr.errors import QartsrError
 from qartsr.evaluate.report import Inputs, theme, write_report
+from qartsr.evaluate.report.about import about, span
 from qartsr.evaluate.report.crops import spread, textured, widest_of
 from qartsr.evaluate.report.inputs import read
 from qartsr.evaluate.report.plots import loss, running, smooth
 from qartsr.evaluate.report.rows import artifacts
 from qartsr.files import read_json, sha256_tree, write_json
 from qartsr.upscale import read_image
+from stages._stage import TIMES, _note
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,21 @@ def test_it_says_what_was_measured(page: str) -> None:
     assert "qartsr-sample-w2a2 version 7" in page and "s3://qartsr/w2a2" in page
     assert "<code>qartsr fetch-metric-weights musiq</code>" in page
     assert "coffee &amp; &lt;milk&gt;" in page and "<milk>" not in page
+
+
+def test_it_says_of_which_run_it_is(finished: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what stages noted under DVC; neither the report itself nor bit-widths of before count."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    inputs = finished._replace(times=tmp_path / TIMES, commit="1d66d39abc")
+    assert about(inputs) == ("1d66d39abc", "", "")
+    taken = {"data": 5, "../dvc.yaml:quantize@w4a4": 11000, "report": 9000, "quantize@w8a8": 4000}
+    for stage, seconds in taken.items():
+        monkeypatch.setenv("DVC_STAGE", stage)
+        _note(seconds)
+    said = about(inputs)
+    assert said.took == "2 stages took 3 h 3 min in all, the longest 3 h 3 min (quantize@w4a4)"
+    assert re.fullmatch(r"\d+ [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC", said.date)
+    assert [span(seconds) for seconds in (0, 59.6, 1296, 3599.7)] == ["0 s", "1 min", "21 min 36 s", "1 h"]
 
 
 def test_every_mean_says_over_which_pictures(page: str) -> None:

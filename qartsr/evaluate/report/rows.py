@@ -39,6 +39,8 @@ KNOWN = (
     Column("musiq", "MUSIQ", "↑", 2),
     Column("maniqa", "MANIQA", "↑", 4),
     Column("clipiqa", "CLIPIQA", "↑", 4),
+    Column("ewarp_tvl1", "Warping error (TV-L1)", "↓", 3),
+    Column("psnr_neighbours", "PSNR of neighbouring frames, dB", "", 2),
 )
 DASH = "\N{EN DASH}"
 """Stands where there is no value."""
@@ -115,12 +117,14 @@ def _version_page(contents: Contents, subject: Subject) -> str:
 def per_image(contents: Contents) -> list[tuple[str, list[tuple[str, list[str]]]]]:
     """For every column with per-image scores: its title and rows of (image, one cell per subject)."""
     names = [scene.name for scene in contents.scenes.items]
+    single = {key for subject in contents.subjects for scores in subject.per_image.values() for key in scores}
     return [
         (
             f"{column.title} {column.better}",
             [(name, [_score(s.per_image.get(name, {}), column) for s in contents.subjects]) for name in names],
         )
         for column in columns(contents)
+        if column.key in single
     ]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from qartsr.evaluate.pictures import RANGE, contact_sheet
 from qartsr.evaluate.report import plots, theme
+from qartsr.evaluate.report.about import about
 from qartsr.evaluate.report.clips import clips_shown
 from qartsr.evaluate.report.crops import FULL, SceneCuts, cut_scenes, data_uri, lossy_uri, spread
 from qartsr.evaluate.report.inputs import Contents, Inputs, Table, read, read_table
@@ -35,6 +36,7 @@ def write_report(inputs: Inputs, out: Path) -> None:
     rate, layers = plots.rate_quality(contents), read_layers(contents)
     page = _template().render(
         contents=contents,
+        about=about(inputs),
         scenes=[_embedded(scene) for scene in scenes],
         clips=[
             clip._asdict() | {"quality": _figure(clip.quality, f"clip{number}", "frame")}
