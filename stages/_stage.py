@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from qartsr.errors import QartsrError, speak_anyhow
-from qartsr.files import write_json
-
-TIMES = Path("build/times")
-"""Where stages note how long they took, for the report; no output of DVC's, so nothing is stale for it."""
+from qartsr.tracking import note_time
 
 
 def arguments(doc: str | None, *names: str, bits: bool = False, method: bool = False) -> argparse.Namespace:
@@ -44,7 +39,7 @@ def stage(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
-        _note(time.monotonic() - began)
+        note_time(time.monotonic() - began)
     except QartsrError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -53,12 +48,3 @@ def stage(main: Callable[[], None]) -> None:
             f"error: {error.filename or 'a file'}: {error.strerror or error}; free or choose a place", file=sys.stderr
         )
         sys.exit(1)
-
-
-def _note(seconds: float) -> None:
-    """Under DVC, which names the stage and its project."""
-    root, name = os.environ.get("DVC_ROOT", ""), os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-    if root and name:
-        ended = datetime.now(UTC).isoformat(timespec="seconds")
-        values = {"stage": name, "seconds": round(seconds, 1), "ended": ended}
-        write_json(Path(root) / TIMES / f"{name.replace('/', '-')}.json", values)

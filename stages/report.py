@@ -7,8 +7,8 @@ import os
 from qartsr.config import load_params
 from qartsr.evaluate.report import Inputs, write_report
 from qartsr.remote import split_user
-from qartsr.tracking import commit, open_run
-from stages._stage import TIMES, arguments, stage
+from qartsr.tracking import TIMES, commit, open_run
+from stages._stage import arguments, stage
 
 FOLDERS = ("--data", "--reference", "--evaluated", "--metrics", "--curves", "--receipts", "--packages")
 
@@ -20,8 +20,8 @@ def main() -> None:
     with open_run(params.profile, "report", {"bits": list(params.bits)}) as run:
         folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
         mlflow = split_user(os.environ.get("MLFLOW_TRACKING_URI", "").strip())[0]
-        known = {"mlflow": mlflow, "times": TIMES, "commit": commit()[:10]}
-        write_report(Inputs(profile=params.profile, bits=params.bits, **known, **folders), args.out)
+        inputs = Inputs(profile=params.profile, bits=params.bits, mlflow=mlflow, times=TIMES, **folders)
+        write_report(inputs._replace(commit=commit()[:10]), args.out)
         for file in sorted(args.out.iterdir()):
             run.artifact(file)
 

@@ -2,5 +2,6 @@
 
 from qartsr.tracking.open import PARENT, commit, open_run
 from qartsr.tracking.run import NO_RUN, NullRun, Run, Tracker
+from qartsr.tracking.times import TIMES, note_time
 
-__all__ = ["NO_RUN", "PARENT", "NullRun", "Run", "Tracker", "commit", "open_run"]
+__all__ = ["NO_RUN", "PARENT", "TIMES", "NullRun", "Run", "Tracker", "commit", "note_time", "open_run"]

@@ -37,7 +37,7 @@ def test_the_page_shows_clips_over_time() -> None:
     assert [page.count(f"<{tag}>W4A4</{tag}>") for tag in ("figcaption", "span")] == [1, 1]
     assert "in motion: FP, W4A4, HR" in page
     styles = _text("page.css")
-    assert {name for name in re.findall(r'class="([\w ]+)"', template)} >= {"slices", "motion"}
+    assert set(re.findall(r'class="([\w ]+)"', template)) >= {"slices", "motion"}
     assert all(f".{name}" in styles for name in ("clip", "slices", "motion"))
 
 

@@ -23,8 +23,8 @@ from qartsr.evaluate.report.inputs import read
 from qartsr.evaluate.report.plots import loss, running, smooth
 from qartsr.evaluate.report.rows import artifacts
 from qartsr.files import read_json, sha256_tree, write_json
+from qartsr.tracking import TIMES, note_time
 from qartsr.upscale import read_image
-from stages._stage import TIMES, _note
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_it_says_of_which_run_it_is(finished: Inputs, tmp_path: Path, monkeypatc
     taken = {"data": 5, "../dvc.yaml:quantize@w4a4": 11000, "report": 9000, "quantize@w8a8": 4000}
     for stage, seconds in taken.items():
         monkeypatch.setenv("DVC_STAGE", stage)
-        _note(seconds)
+        note_time(seconds)
     said = about(inputs)
     assert said.took == "2 stages took 3 h 3 min in all, the longest 3 h 3 min (quantize@w4a4)"
     assert re.fullmatch(r"\d+ [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC", said.date)
