@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qartsr.errors import QartsrError, speak_anyhow
+from qartsr.runtime.allocator import prefer_large_pages
 from qartsr.tracking import note_time
 
 
@@ -36,6 +37,7 @@ def stage(main: Callable[[], None]) -> None:
     """
     began = time.monotonic()
     speak_anyhow()
+    prefer_large_pages()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()

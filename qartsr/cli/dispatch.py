@@ -24,6 +24,7 @@ from qartsr.cli.serve import SERVE
 from qartsr.cli.upscale import UPSCALE
 from qartsr.cli.web import WEB
 from qartsr.errors import QartsrError, speak_anyhow
+from qartsr.runtime.allocator import prefer_large_pages
 
 COMMANDS = (
     UPSCALE,
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not used here
     speak_anyhow()
+    prefer_large_pages()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # third parties warn of each other, in pages a user cannot act on

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from qartsr import OneStepSRPipeline
+from qartsr.artifact.load import Load
 from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 from qartsr.models.sd_unet import sample_backbone
@@ -27,11 +28,11 @@ def test_the_choice_is_the_cheapest_that_fits(model: OneStepSR) -> None:
     for height, width in ((512, 512), (1024, 1024), (3000, 4000), (12000, 16000)):
         chosen = tile_for(load, height, width, 64, 2)
         fitting = [side for side in range(LEAST, 4096, 64) if side == LEAST or load.bytes(side**2) <= BUDGET]
-        best = min(cost(height, width, side, 64, 2) for side in fitting)
+        best = min(cost(load, height, width, side, 64, 2) for side in fitting)
         if load.bytes(height * width) <= BUDGET:
-            assert chosen == 0 and cost(height, width, 1 << 20, 64, 2) <= best
+            assert chosen == 0 and cost(load, height, width, 1 << 20, 64, 2) <= best
         else:
-            assert chosen in fitting and cost(height, width, chosen, 64, 2) <= 1.15 * best
+            assert chosen in fitting and cost(load, height, width, chosen, 64, 2) <= 1.15 * best
     assert tile_for(model.facts.load, 512, 512, 64, 2) == 0
 
 
@@ -47,9 +48,24 @@ def test_no_tile_is_longer_than_the_network_is_meant_for() -> None:
 
 def test_the_passes_are_those_that_are_counted() -> None:
     """1024 x 1024 in tiles of 512: 9 tiles, thrice."""
-    assert cost(1024, 1024, 512, 64, 2) == 27 * 512**2
-    assert cost(1024, 1024, 512, 64, 0) == 9 * 512**2
-    assert cost(1024, 1024, 1024, 64, 2) == 1024**2
+    load = Load(1.0, 0.0)
+    assert cost(load, 1024, 1024, 512, 64, 2) == 27 * 512**2
+    assert cost(load, 1024, 1024, 512, 64, 0) == 9 * 512**2
+    assert cost(load, 1024, 1024, 1024, 64, 2) == 1024**2
+
+
+def test_attention_alone_makes_a_whole_picture_dear() -> None:
+    """Its time grows with the square: at equal memory a network of much attention is tiled, one of none is not."""
+    for square, tiled in ((0.0, False), (1e-3, True)):
+        load = Load(1.0, square)
+        assert load.bytes(2048**2) < BUDGET
+        assert (tile_for(load, 2048, 2048, 64, 2) > 0) is tiled
+    assert load.work(16 / 1e-3) == 2 * 16 / 1e-3  # half of the time, by the definition of the ratio
+
+
+def test_a_frame_of_video_is_not_tiled() -> None:
+    """720 x 405 to 2880 x 1620 with the sample model, which tiles made 1.8 (OpenVINO) to 3 (torch) times as slow."""
+    assert tile_for(sample_backbone(1, "none", 0).facts.load, 1620, 2880, 64, 2) == 0
 
 
 def test_the_pipeline_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
