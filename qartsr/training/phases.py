@@ -7,6 +7,7 @@ quantized and calibrated already.
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from qartsr.config.method import ModulesPhase, Phase
-from qartsr.files import read_json, write_json
+from qartsr.files import read_json, write_text
 from qartsr.models import Backbone
 from qartsr.quantize import Plan, load_state, look, quantize, save_state
 from qartsr.training.checkpoint import Checkpoint, intact, seal
@@ -84,7 +85,7 @@ def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, 
     found: list[Row] = [{"phase": number, **row, "step": spent + int(row["step"])} for row in own.rows]
     if job.world.is_main_process:
         save_state(student, decided, _kept(job, number))
-        write_json(_kept(job, number) / "rows.json", found)
+        write_text(_kept(job, number) / "rows.json", json.dumps(found))  # unsorted: a curve's columns
         seal(_kept(job, number))  # last: it says that the phase is finished
     checkpoint.finish()
     job.world.wait()
