@@ -73,11 +73,11 @@ def attempt(kind: str, trial: Trial, seed: int) -> tuple[float, str]:
     return time.monotonic() - begun, why
 
 
-def campaign(kinds: dict[str, Trial], seconds: float, seed: int) -> dict[str, Finding]:
-    """Every kind for an equal share of the time; what failed is told with the seed that repeats it."""
+def campaign(kinds: dict[str, Trial], seconds: float, seed: int, first: int = 0) -> dict[str, Finding]:
+    """Every kind for an equal share of the time, from trial ``first``; of what failed the number is told, to repeat it."""
     found = {}
     for kind, trial in kinds.items():
-        end, tally, number = time.monotonic() + seconds / len(kinds), Finding(), seed * PER_SEED
+        end, tally, number = time.monotonic() + seconds / len(kinds), Finding(), seed * PER_SEED + first
         try:
             while time.monotonic() < end or not tally.tried:
                 took, why = attempt(kind, trial, number)
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", metavar="KIND", default="", help="kinds whose name holds this")
+    parser.add_argument("--first", type=int, default=0, help="trial to begin with; 10: with all stages from the start")
     parser.add_argument("--repeat", metavar="N", type=int, help="the one trial with this number")
     args = parser.parse_args()
     kinds = {
@@ -117,7 +118,7 @@ def main() -> None:
         return
     print("| kind | tried | failed | longest | peak memory so far |\n| --- | --: | --: | --: | --: |", flush=True)
     with suppress(KeyboardInterrupt):
-        sys.exit(any(each.failed for each in campaign(kinds, args.seconds, args.seed).values()))
+        sys.exit(any(each.failed for each in campaign(kinds, args.seconds, args.seed, args.first).values()))
 
 
 if __name__ == "__main__":
