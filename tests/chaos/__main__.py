@@ -74,7 +74,7 @@ def attempt(kind: str, trial: Trial, seed: int) -> tuple[float, str]:
 
 
 def campaign(kinds: dict[str, Trial], seconds: float, seed: int, first: int = 0) -> dict[str, Finding]:
-    """Every kind for an equal share of the time, from trial ``first``; of what failed the number is told, to repeat it."""
+    """Every kind for an equal share of the time, from trial ``first``; what failed is told with its number."""
     found = {}
     for kind, trial in kinds.items():
         end, tally, number = time.monotonic() + seconds / len(kinds), Finding(), seed * PER_SEED + first
