@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.logging.formatters import PrefectFormatter
+from prefect.runtime import flow_run
 from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -25,7 +29,7 @@ from prefect.settings import (
 from rich.console import Console
 
 from pipelines.table import not_measured, results_table, rich_tables
-from qartsr.remote import split_user
+from qartsr.remote import REGISTRY, TRACKING, split_user
 from qartsr.remote.limit import within
 
 _HINTS = re.compile(
@@ -99,6 +103,33 @@ def keep_artifact(text: str, key: str, description: str) -> None:
         create_markdown_artifact(text, key=key, description=description)
     except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
         logging.getLogger("prefect").warning("Prefect was not given %r: %s", description, error)
+
+
+def keep_link(address: str, key: str, description: str) -> None:
+    """Show ``address``, if there is one, as a link beside the run."""
+    if address:
+        try:
+            create_link_artifact(address, address, key=key, description=description)
+        except Exception as error:  # as above
+            logging.getLogger("prefect").warning("Prefect was not given the link to %r: %s", description, error)
+
+
+def tag_run(*words: str) -> None:
+    """Tags of the running flow, beside those of its deployment, to filter by in Prefect's list."""
+    try:
+        with get_client(sync_client=True) as client:
+            told = [*flow_run.tags, *filter(None, words)]
+            client.update_flow_run(UUID(str(flow_run.id)), tags=list(dict.fromkeys(told)))
+    except Exception as error:  # as above
+        logging.getLogger("prefect").warning("Prefect was not given the run's tags: %s", error)
+
+
+def version_page(model: str, version: int | str) -> str:
+    """Of a registered version, on the server that has the registry; empty where none is named."""
+    server = next(filter(None, (os.environ.get(name, "").strip() for name in (REGISTRY, TRACKING))), "")
+    if not server.startswith(("http://", "https://")):
+        return ""
+    return f"{split_user(server)[0].rstrip('/')}/#/models/{quote(model, safe='')}/versions/{version}"
 
 
 def unreachable(error: BaseException) -> str:

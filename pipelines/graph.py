@@ -52,6 +52,8 @@ def parse_dot(text: str) -> Graph:
 
 def read_changed(folder: Path) -> Set[str]:
     """Stages whose own dependencies, parameters, command or outputs differ from dvc.lock."""
+    if not (folder / "dvc.yaml").is_file():  # DVC finds nothing stale there
+        raise QartsrError("there is none", str(folder / "dvc.yaml"), "run it in the folder of a DVC project")
     return frozenset(json.loads(_dvc(folder, "status", "--json")))
 
 
@@ -131,13 +133,15 @@ def _dvc(folder: Path, *arguments: str) -> str:
         _LOG.info("%s: another DVC process works here; waiting for it", folder)
         time.sleep(_PAUSE)
     if result.returncode:
-        said = " ".join(result.stderr.split())
+        said = " ".join(result.stderr.partition("Traceback (most recent call last)")[0].split())
         raise QartsrError(f"DVC: {said}", "dvc " + " ".join(arguments), _mend(said))
     return result.stdout
 
 
 def _mend(said: str) -> str:
     """What to do about a complaint of DVC's."""
+    if "configuration error" in said:
+        return "mend .dvc/config or .dvc/config.local"
     if "remote" in said or "s3://" in said:
         return "check the DVC remote, its address and credentials"
     if "dvc.lock" in said:

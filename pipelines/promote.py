@@ -11,15 +11,32 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from pipelines.console import demand_server, keep_artifact, notify, quiet_prefect, unreachable
+from pipelines.console import (
+    demand_server,
+    keep_artifact,
+    keep_link,
+    notify,
+    quiet_prefect,
+    tag_run,
+    unreachable,
+    version_page,
+)
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
-from qartsr.release import promote, rollback
+from qartsr.release import Promotion, Rollback, promote, rollback
 
 
-@flow(name="promote", persist_result=False, on_failure=[notify], on_crashed=[notify])
+def _run_name() -> str:
+    """What is done to which bit-width: ``promote w4a4 version 3``, ``rollback w4a4``."""
+    asked = flow_run.parameters
+    version = f" version {asked['version']}" if asked.get("version") else ""
+    return f"{flow_run.flow_name} {asked.get('bits', '')}{version}"[:200]
+
+
+@flow(name="promote", flow_run_name=_run_name, persist_result=False, on_failure=[notify], on_crashed=[notify])
 def promote_model(bits: str, version: int | None = None, workspace: str | None = None) -> State[None]:
     """Move ``champion`` to the newest version of a bit-width (or ``version``), if it passes the gate of params.yaml.
 
@@ -27,22 +44,28 @@ def promote_model(bits: str, version: int | None = None, workspace: str | None =
     """
     try:
         params = load_params(Path(workspace or ".") / "params.yaml")
-        return _done(bits, str(promote(params.profile, bits, params.promote, version)))
+        tag_run(params.profile, bits)
+        return _done(bits, promote(params.profile, bits, params.promote, version))
     except QartsrError as error:
         return Failed(message=str(error))
 
 
-@flow(name="rollback", persist_result=False, on_failure=[notify], on_crashed=[notify])
+@flow(name="rollback", flow_run_name=_run_name, persist_result=False, on_failure=[notify], on_crashed=[notify])
 def roll_back_model(bits: str, workspace: str | None = None) -> State[None]:
     """Swap ``champion`` and ``previous`` of a bit-width."""
     try:
-        return _done(bits, str(rollback(load_params(Path(workspace or ".") / "params.yaml").profile, bits)))
+        profile = load_params(Path(workspace or ".") / "params.yaml").profile
+        tag_run(profile, bits)
+        return _done(bits, rollback(profile, bits))
     except QartsrError as error:
         return Failed(message=str(error))
 
 
-def _done(bits: str, sentence: str) -> State[None]:
+def _done(bits: str, done: Promotion | Rollback) -> State[None]:
+    sentence = str(done)
     get_run_logger().info(sentence)
+    what = f"{done.model} version {done.version} in MLflow"
+    keep_link(version_page(done.model, done.version), f"champion-{bits}-page", what)
     keep_artifact(sentence, key=f"champion-{bits}", description="the last promotion or rollback")
     return Completed(message=sentence)
 

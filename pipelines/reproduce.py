@@ -12,13 +12,13 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
@@ -27,14 +27,25 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipelines.console import demand_server, keep_artifact, notify, quiet_prefect, show, unreachable, worth_reading
+from pipelines.console import (
+    demand_server,
+    keep_artifact,
+    keep_link,
+    notify,
+    quiet_prefect,
+    show,
+    tag_run,
+    unreachable,
+    version_page,
+    worth_reading,
+)
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
 from pipelines.process import LOST, Options, Processes, lost
 from pipelines.project import read_project
 from pipelines.table import COLUMNS, markdown, results_table
 from qartsr.errors import QartsrError, speak_anyhow
-from qartsr.files import write_json
-from qartsr.tracking import NO_RUN, PARENT, Tracker, open_run
+from qartsr.files import read_object, write_json
+from qartsr.tracking import NO_RUN, PARENT, Tracker, commit, open_run
 
 _LAST_LINES, _PAUSE = 15, 2.0
 _MOST_LANES = 4096
@@ -113,7 +124,8 @@ def reproduce(
     """
     folder = Path(workspace) if workspace else Path.cwd()
     try:
-        compute = read_project(folder).compute  # DVC's own words for a fault in params.yaml are hard to read
+        project = read_project(folder)  # DVC's own words for a fault in params.yaml are hard to read
+        compute = project.compute
         lanes = compute.lanes if lanes is None else lanes
         if not 1 <= lanes <= _MOST_LANES:
             raise QartsrError(f"{lanes} is no number of lanes", "lanes", f"choose 1 to {_MOST_LANES}")
@@ -124,6 +136,7 @@ def reproduce(
     except QartsrError as error:
         return Failed(message=str(error))
     get_run_logger().info(f"stale: {', '.join(plan)}" if plan else "every stage is up to date")
+    tag_run(project.name, commit(folder)[:10], *(bits for bits in project.bits if _touches(plan, bits)))
     options = Options(compute.launcher, share)
     states = _recorded(folder, plan, lanes, options, slot)
     try:
@@ -137,7 +150,21 @@ def reproduce(
         return Failed(message="\n\n".join([*failed, *([f"not run: {', '.join(left)}"] if left else [])]))
     if rows := results_table(folder):
         keep_artifact(markdown(rows), key="results", description="results of the pipeline")
+    _link_versions(folder, [bits for bits in project.bits if f"publish@{bits}" in plan])
     return Completed(message=f"{len(states)} stages ran")
+
+
+def _touches(plan: Mapping[str, Set[str]], bits: str) -> bool:
+    """Whether a stage of a bit-width runs."""
+    return any(name.partition("@")[2] == bits for name in plan)
+
+
+def _link_versions(folder: Path, published: Sequence[str]) -> None:
+    """Beside the run, the pages of the versions that it has registered."""
+    for bits in published:
+        receipt = read_object(folder / "build" / "receipts" / f"{bits}.json", "model", "version")
+        what = f"{receipt['model']} version {receipt['version']} in MLflow"
+        keep_link(version_page(receipt["model"], receipt["version"]), f"version-{bits}", what)
 
 
 class _StageFailedError(Exception):
@@ -157,6 +184,7 @@ def _recorded(
     try:
         with open_run(name, "reproduce", {"stages": list(plan), "lanes": lanes}) if plan else NO_RUN as run:
             run.tags({"mlflow.source.name": "pipelines.reproduce"})
+            keep_link(run.page, "mlflow-run", "the run of this flow in MLflow, parent of its stages' runs")
             environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", PARENT: run.run_id}
             processes = Processes(folder, environment)
             try:
@@ -196,7 +224,8 @@ def _run(plan: Mapping[str, Set[str]], lanes: int, processes: Processes, options
         for name in ready[: lanes - len(running)]:
             waiting.remove(name)
             upstream = [started[other] for other in plan[name]]
-            started[name] = run_stage.submit(name, processes, options, wait_for=upstream, return_state=False)
+            with tags(*filter(None, [name.partition("@")[2]])):
+                started[name] = run_stage.submit(name, processes, options, wait_for=upstream, return_state=False)
             running.append(name)
         if not running:
             return states

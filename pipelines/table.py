@@ -58,7 +58,7 @@ def results_table(folder: Path) -> list[Result]:
 
 
 def not_measured(folder: Path) -> dict[str, str]:
-    """Columns of the table that could not be measured, and why; the row is named where others have it."""
+    """Columns of the table that could not be measured, and why; those of one row where others have it."""
     evaluated, metrics = folder / "build" / "evaluated", folder / "metrics"
     places = {name: evaluated / "reference" / name for name in ("fp", "bicubic")}
     places |= {bits: evaluated / bits for bits in read_project(folder).bits}
@@ -69,7 +69,7 @@ def not_measured(folder: Path) -> dict[str, str]:
     for name in _METRICS:
         for subject in (subject for subject in places if name in reasons[subject]):
             elsewhere = any(name in values for values in means)
-            found.setdefault(name.upper(), (f"{_title(subject)} " if elsewhere else "") + reasons[subject][name])
+            found.setdefault(name.upper() + (f" of {_title(subject)}" if elsewhere else ""), reasons[subject][name])
     return found
 
 

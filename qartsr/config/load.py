@@ -21,6 +21,15 @@ _BRIEFLY = reprlib.Repr()
 _BRIEFLY.maxstring = _BRIEFLY.maxother = 200
 _BRIEFLY.maxlist = _BRIEFLY.maxtuple = _BRIEFLY.maxdict = 12
 _BRIEFLY.maxlevel = 3
+_WORDS = {
+    "tuple_type": "must be a list, such as [a, b]",
+    "list_type": "must be a list, such as [a, b]",
+    "model_type": "must hold keys and values",
+    "model_attributes_type": "must hold keys and values",
+    "dict_type": "must hold keys and values",
+    "string_type": "must be text",
+}
+"""Kind of fault -> what it is in a YAML file; pydantic speaks of Python's types."""
 
 
 def load_params(path: Path) -> Params:
@@ -73,9 +82,12 @@ def _parse(schema: type[Schema], values: Any, where: str) -> Schema:
 
 
 def _sentence(schema: type[Config], error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
+    if error["type"] == "missing":
+        return f"{key}: is missing", where, "add it, as in the files of configs/"
     if error["type"] != "extra_forbidden":
+        said = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
         return (
-            f"{key}: {error['msg'].removeprefix('Value error, ')} (got {_BRIEFLY.repr(error['input'])})"[:400],
+            f"{key}: {said} (got {_BRIEFLY.repr(error['input'])})"[:400],
             where,
             "correct that value",
         )

@@ -1,11 +1,12 @@
 """The two servers production talks to: an S3 store and MLflow. Time limits and one-sentence errors stand here."""
 
 from qartsr.remote.address import split_user
-from qartsr.remote.mlflow import REGISTRY, Mlflow, RefusedError, SilentError, open_mlflow
+from qartsr.remote.mlflow import REGISTRY, TRACKING, Mlflow, RefusedError, SilentError, open_mlflow
 from qartsr.remote.s3 import Store, open_store, split_uri
 
 __all__ = [
     "REGISTRY",
+    "TRACKING",
     "Mlflow",
     "RefusedError",
     "SilentError",

@@ -94,7 +94,7 @@ def _create(server: Mlflow, experiment: str, profile: str, stage: str) -> Run:
         "tags": [{"key": key, "value": value} for key, value in tags.items()],
     }
     info = server.post("runs/create", body)["run"]["info"]
-    return Run(server, info["run_id"], ArtifactStore(server, info["artifact_uri"]))
+    return Run(server, info["run_id"], ArtifactStore(server, info["artifact_uri"]), experiment)
 
 
 def _user() -> dict[str, str]:
@@ -104,11 +104,12 @@ def _user() -> dict[str, str]:
         return {}
 
 
-def commit() -> str:
-    """Of the folder the stage runs in, which is the project's; empty where git has none."""
+def commit(folder: Path = Path()) -> str:
+    """Of a project's folder, that where a stage runs; empty where git has none."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
     return ""
 
 

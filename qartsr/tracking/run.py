@@ -70,6 +70,8 @@ class Tracker(Protocol):
 
     run_id: str
     """Empty where no server is in use."""
+    page: str
+    """Address of the run's page; empty likewise."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers at a step."""
@@ -91,6 +93,7 @@ class NullRun:
     """Where no server is in use."""
 
     run_id = ""
+    page = ""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Nothing."""
@@ -122,8 +125,8 @@ class Run:
     sets and parameters, which the caller waits for, are given up after three failures until the server is back.
     """
 
-    def __init__(self, server: Mlflow, run_id: str, shelf: ArtifactStore) -> None:
-        self.run_id = run_id
+    def __init__(self, server: Mlflow, run_id: str, shelf: ArtifactStore, experiment: str = "0") -> None:
+        self.run_id, self.page = run_id, f"{server.address}/#/experiments/{experiment}/runs/{run_id}"
         self._server, self._shelf = server, shelf
         self._buffer, self._lock = list[dict[str, Any]](), threading.Lock()
         self._tags, self._tagging = dict[str, str](), threading.Lock()  # the second keeps a tag's values in order

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import operator
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ def test_timesteps_of_vsd_are_in_order(values: Any) -> None:
     values["retrain"]["vsd"] = {"first": 500, "last": 499}
     with pytest.raises(QartsrError, match="first 500 lies behind last 499"):
         parse_params(values, "params.yaml")
+
+
+def test_a_fault_is_told_in_the_words_of_the_file(values: Any) -> None:
+    """Not in Python's, and without all the values around it."""
+    wrong = {"bits": ("w4a4", "bits: must be a list, such as [a, b] (got 'w4a4')"), "seed": (None, "seed: is missing")}
+    wrong |= {"lpips": (7, "lpips: must hold keys and values (got 7)"), "profile": (5, "profile: must be text (got 5)")}
+    for key, (value, sentence) in wrong.items():
+        changed = {**values, key: value} if value is not None else {k: v for k, v in values.items() if k != key}
+        with pytest.raises(QartsrError, match=re.escape(sentence)) as caught:
+            parse_params(changed, "x")
+        assert len(str(caught.value)) < 100
 
 
 def test_frozen(values: Any) -> None:

@@ -140,7 +140,7 @@ def test_what_is_not_the_pipeline_is_a_project_of_its_own(folder: str) -> None:
 def test_a_slip_in_the_pipelines_parameters_is_not_another_project(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text().replace("\nmethod:", "\nmethods:")
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(QartsrError, match=r"params\.yaml: method: Field required"):
+    with pytest.raises(QartsrError, match=r"params\.yaml: method: is missing"):
         read_project(tmp_path)
 
 

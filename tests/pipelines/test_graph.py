@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.graph import DVC, Graph, base_name, fetch_runs, parse_dot, push_runs, stale
+from pipelines.graph import DVC, Graph, _mend, base_name, fetch_runs, parse_dot, push_runs, read_changed, stale
 from qartsr.errors import QartsrError
 from tests.pipelines.conftest import new_repository
 
@@ -69,6 +69,22 @@ def test_stale_is_the_downward_closure_in_an_executable_order(graph: Graph, data
         assert upstream == graph[name] & closure
         assert upstream <= seen
         seen.add(name)
+
+
+def test_a_folder_without_a_pipeline_is_not_up_to_date(tmp_path: Path) -> None:
+    with pytest.raises(QartsrError, match=r"dvc\.yaml: there is none"):
+        read_changed(tmp_path)
+
+
+def test_advice_names_the_file_that_is_wrong() -> None:
+    for said, file in (
+        ("'./dvc.lock' is invalid (possible merge conflicts)", "dvc.lock"),
+        ("'./dvc.yaml' is invalid (possible merge conflicts)", "dvc.yaml"),
+        ("configuration error - extra keys not allowed @ data['remote']['x']", ".dvc/config"),
+        ("/x is not a git repository", ".git"),
+        ("you are not inside of a DVC repository", ".dvc"),
+    ):
+        assert file in _mend(said), said
 
 
 def test_base_name() -> None:

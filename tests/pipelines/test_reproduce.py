@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from pipelines.promote import promote_model, roll_back_model
 from pipelines.reproduce import reproduce
 from tests.pipelines.alive import alive, until
 
@@ -92,12 +93,32 @@ def test_first_run_respects_the_graph_and_runs_lanes_side_by_side(toy: Path) -> 
         assert events["prepare"].ended <= events[lane].began
         assert events[lane].ended <= events["join"].began
     assert "hello from lane-w4a4" in _log_of(state)
-    assert (run := state.state_details.flow_run_id) is not None
+    run = state.state_details.flow_run_id
+    assert run is not None
     with get_client(sync_client=True) as client:
-        assert client.read_flow_run(run).name == "sample"  # of its project
+        made = client.read_flow_run(run)
+        assert made.name == "sample" and {"sample", "w4a4", "w3a3"} <= set(made.tags)  # of its project
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+        assert {task.name: task.tags for task in tasks}["lane@w4a4"] == ["w4a4"]
     artifacts = _artifacts()
     assert "hello from join" in artifacts["log-join"]
     assert artifacts["results"].startswith("| pictures | model |") and "| 30.50 |" in artifacts["results"]
+
+
+def test_promotions_have_names_that_say_what_they_do(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # so that they are refused at once
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    states = {
+        "promote w4a4 version 3": promote_model("w4a4", 3, str(toy), return_state=True),
+        "promote w3a3": promote_model("w3a3", workspace=str(toy), return_state=True),
+        "rollback w4a4": roll_back_model("w4a4", str(toy), return_state=True),
+    }
+    with get_client(sync_client=True) as client:
+        for name, state in states.items():
+            run = state.state_details.flow_run_id
+            assert state.is_failed() and run is not None
+            made = client.read_flow_run(run)
+            assert made.name == name and made.tags == ["sample", name.split()[1]]
 
 
 def test_second_run_starts_nothing(toy: Path) -> None:

@@ -100,7 +100,7 @@ def test_why_there_is_no_niqe(run: Path) -> None:
     reasons = {"niqe": "needs a file; fetch with `qartsr x`", "musiq": "is no column"}
     _write(run / "build/evaluated/reference/fp/unavailable.json", reasons)
     _write(run / "build/evaluated/w4a4/unavailable.json", {"ssim": "is not defined on x: too small"})
-    reasons = {"SSIM": "W4A4 is not defined on x: too small", "NIQE": "needs a file; fetch with `qartsr x`"}
+    reasons = {"SSIM of W4A4": "is not defined on x: too small", "NIQE": "needs a file; fetch with `qartsr x`"}
     assert not_measured(run) == reasons
 
 
