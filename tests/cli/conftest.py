@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from qartsr.cli import main
-from qartsr.packing import write_package
+from qartsr.export import skeleton
+from qartsr.packing import add_graphs, load_package, write_package
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 
@@ -26,11 +27,12 @@ Qartsr = Callable[..., Said]
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A W4A4 package of the smallest model."""
+    """A W4A4 package of the smallest model, with its graphs, as the stage makes them."""
     path = tmp_path_factory.mktemp("package") / "model.safetensors"
     model = tiny_model()
     plan = quantize(model, "w4a4", recipe())
     write_package(path, model, plan, {"profile": "test", "data": {"sha256": "ab"}})
+    add_graphs(path, skeleton(load_package(path)))
     return path
 
 

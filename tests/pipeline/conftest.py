@@ -22,9 +22,9 @@ def tiny() -> dict[str, Any]:
     values["bits"] = ["w4a4", "w2a2"]
     values["compute"] |= {"threads": 1, "threads_alone": 1, "lanes": 2, "checkpoint_seconds": 0.2}
     values["data"]["images"] |= {"train": ["camera", "rocket", "coins"], "test": ["chelsea"]}
-    values["calibrate"] = {"pairs": 4, "lr_size": 16}
+    values["calibrate"] = {"pairs": 4, "lr_size": 8}
     values["retrain"] |= {"steps": 3, "batch": 2}
-    values["probe"] |= {"timesteps": [999, 1], "steps": 1, "bits": ["w4a4"]}
+    values["probe"] |= {"timesteps": [999, 1], "steps": 1, "bits": ["w4a4"], "crop": 64}
     values["budget"] |= {"steps": 4, "batch": 2}
     modules, model = values["method"]["phases"]
     modules["steps"], model["steps"] = 1, 2
