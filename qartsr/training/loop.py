@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from qartsr.files import write_text
+from qartsr.files import read_json, write_text
 from qartsr.training.checkpoint import Checkpoint
 
+ROWS = "rows.json"
+"""Name of the curves that are kept beside a model for a run that goes on."""
 Row = dict[str, float | int | str]
 Log = Callable[[dict[str, float], int], None]
 """Receives metrics and a step; training knows nothing of the tracking server."""
@@ -46,6 +49,14 @@ class Curves:
         values = {name: round(float(value.detach()), 8) for name, value in losses.items()}
         self.rows.append({"step": step, **labels, **values})
         self.log(values, step)
+
+    def keep(self, path: Path) -> None:
+        """JSON for :meth:`recall`, unsorted: columns come in their order."""
+        write_text(path, json.dumps(self.rows))
+
+    def recall(self, path: Path) -> None:
+        """Add the rows that another process kept."""
+        self.rows += read_json(path)
 
     def write(self, path: Path) -> None:
         """CSV with the union of all columns, in order of appearance."""

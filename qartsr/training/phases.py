@@ -7,7 +7,6 @@ quantized and calibrated already.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import NamedTuple
 from torch import Tensor
 
 from qartsr.config.method import ModulesPhase, Phase
-from qartsr.files import read_json, write_text
 from qartsr.models import Backbone
 from qartsr.quantize import Plan, load_state, look, quantize, save_state
 from qartsr.training.checkpoint import Checkpoint, intact, seal
 from qartsr.training.distillation import inside
 from qartsr.training.distributed import ALONE, World
 from qartsr.training.et import extend, teacher_images
-from qartsr.training.loop import Curves, Row, unseen
+from qartsr.training.loop import ROWS, Curves, unseen
 from qartsr.training.optimizer import Setting
 from qartsr.training.rpq import reconstruct
 
@@ -82,14 +80,14 @@ def _one(job: Job, student: Backbone, decided: Plan, phase: Phase, number: int, 
     else:
         images, forward = teacher_images(job.teacher, job.lq, world=job.world), inside(job.teacher, job.lq, phase)
         extend(student, images, job.lq, phase, job.setting, own, checkpoint, forward, job.world)
-    found: list[Row] = [{"phase": number, **row, "step": spent + int(row["step"])} for row in own.rows]
+    own.rows[:] = [{"phase": number, **row, "step": spent + int(row["step"])} for row in own.rows]
     if job.world.is_main_process:
         save_state(student, decided, _kept(job, number))
-        write_text(_kept(job, number) / "rows.json", json.dumps(found))  # unsorted: a curve's columns
+        own.keep(_kept(job, number) / ROWS)
         seal(_kept(job, number))  # last: it says that the phase is finished
     checkpoint.finish()
     job.world.wait()
-    curves.rows += found
+    curves.rows += own.rows
     return student
 
 
@@ -97,7 +95,7 @@ def _finished(job: Job, curves: Curves) -> int:
     """How many phases are finished; their rows go into ``curves``. All have looked before the first one writes."""
     done = 0
     while intact(_kept(job, done)):
-        curves.rows += read_json(_kept(job, done) / "rows.json")
+        curves.recall(_kept(job, done) / ROWS)
         done += 1
     job.world.wait()
     return done

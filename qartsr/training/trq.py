@@ -28,7 +28,7 @@ from qartsr.training.batches import Source, source
 from qartsr.training.checkpoint import Checkpoint, intact, seal
 from qartsr.training.determinism import generator
 from qartsr.training.distributed import MicroBatching, World
-from qartsr.training.loop import Curves
+from qartsr.training.loop import ROWS, Curves
 from qartsr.training.optimizer import Setting
 from qartsr.training.vsd import VSD, NoRegulariser, Regulariser
 
@@ -64,12 +64,14 @@ def read_job(
 def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:
     """The backbone retrained for ``steps`` at scheduler index ``timestep`` (0..999), adapters merged.
 
-    With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it.
+    With 0 steps it is the backbone itself, whatever ``start`` says. All processes get the model; the first keeps it,
+    with its ``curves``, which begin empty.
     """
     kept, world = _kept(job, timestep), job.means.world
     done = intact(kept) and (job.config.train != "lora" or intact(_adapters(job, timestep)))
     world.wait()  # all have looked before the first one writes
     if done:
+        curves.recall(kept / ROWS)
         return load_model(kept).to(world.device)
     title = f"retrain T={timestep}"
     model = _start(job, steps).to(world.device)
@@ -89,6 +91,7 @@ def retrained(job: Job, timestep: int, steps: int, curves: Curves) -> Backbone:
     fold(model)
     if world.is_main_process:
         save_model(model, kept)
+        curves.keep(kept / ROWS)
         seal(kept)
     world.wait()
     return model

@@ -77,8 +77,10 @@ def test_osediffs_training_at_t_1(backbone: OneStepSR, data: Path, config: Retra
     assert [set(row) for row in curves.rows] == [{"step", "mse", "total", "vsd", "diffusion"}] * 2
     saved = load_model(tmp_path / "out").state_dict()
     assert all(torch.equal(saved[name], value) for name, value in last.state_dict().items())
-    again = retrained(work, 1, 2, curves)
+    recalled = Curves(lambda values, step: None)
+    again = retrained(work, 1, 2, recalled)
     assert torch.equal(again.unet.conv_in.weight, last.unet.conv_in.weight), "kept, not trained again"
+    assert [list(row.items()) for row in recalled.rows] == [list(row.items()) for row in curves.rows], "with its curves"
 
 
 def test_what_is_recorded_is_what_was_trained(
