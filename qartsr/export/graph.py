@@ -152,7 +152,10 @@ def write_onnx(path: Path, model: onnx.ModelProto) -> None:
 
 
 def write_openvino(path: Path, model: onnx.ModelProto) -> None:
-    """Write OpenVINO IR: ``path`` (.xml) and the weights beside it (.bin). Raises QartsrError without openvino."""
+    """Write OpenVINO IR: ``path`` (.xml) and the weights beside it (.bin).
+
+    Raises QartsrError without openvino, and when it cannot be written.
+    """
     openvino: Any = import_openvino()
     core = openvino.Core()
     with TemporaryDirectory() as folder:
@@ -160,7 +163,11 @@ def write_openvino(path: Path, model: onnx.ModelProto) -> None:
         graph = core.read_model(serialized(model))
         for fact in model.metadata_props:
             graph.set_rt_info(fact.value, fact.key.split("."))
-        openvino.save_model(graph, whole, compress_to_fp16=False)
+        try:
+            openvino.save_model(graph, whole, compress_to_fp16=False)
+        except RuntimeError as error:  # it has no other name for a full disk
+            do = "free some disk space there, or name another folder in TMPDIR"
+            raise QartsrError(f"cannot be written ({' '.join(str(error).split())})", folder, do) from error
         for suffix in (".bin", ".xml"):  # the description last: where it is, everything is
             with replacing(path.with_suffix(suffix)) as temporary:
                 temporary.write_bytes(whole.with_suffix(suffix).read_bytes())

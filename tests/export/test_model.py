@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,19 @@ def test_files_run(tmp_path: Path, packed: OneStepSR, fixed: onnx.ModelProto) ->
     with torch.no_grad():
         assert psnr(from_ir, packed(x)) > 15
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.onnx", "m.xml"]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, fixed: onnx.ModelProto) -> None:
+    """No file may grow beyond 1000 bytes, which OpenVINO calls an iostream error."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(QartsrError, match=r"cannot be written .*; free some disk space"):
+            write_openvino(tmp_path / "m.xml", fixed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_is_refused(packed: OneStepSR) -> None:
