@@ -87,6 +87,17 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"qartsr-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
+def home_for_the_hub() -> None:
+    """Where no home can be found, the client of Hugging Face, which asks for one, keeps its files in our cache.
+
+    To be called before it is imported; what HF_HOME says stays.
+    """
+    try:
+        Path.home()
+    except (RuntimeError, KeyError):
+        os.environ.setdefault("HF_HOME", str(cache_folder() / "huggingface"))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it becomes ``path`` in one rename.

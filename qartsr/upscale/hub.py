@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_object, write_json, write_text
+from qartsr.files import home_for_the_hub, read_object, write_json, write_text
 
 INDEX, CARD = "model_index.json", "README.md"
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
@@ -53,6 +53,7 @@ def demand_name(name: str) -> tuple[str, str | None]:
 
 def push(pipe: Any, name: str, private: bool | None, token: str | None, message: str) -> str:
     """Upload what ``pipe`` was loaded from; the address of the commit. Raises QartsrError when the hub refuses."""
+    home_for_the_hub()
     from huggingface_hub import HfApi
 
     repository, revision = demand_name(name)
@@ -71,6 +72,7 @@ def push(pipe: Any, name: str, private: bool | None, token: str | None, message:
 
 def pull(address: str) -> Path:
     """``hf://USER/NAME[@REVISION]`` -> the folder in the hub's own cache. Raises QartsrError."""
+    home_for_the_hub()
     from huggingface_hub import snapshot_download
 
     repository, revision = demand_name(address.removeprefix("hf://"))

@@ -12,6 +12,7 @@ import pytest
 from qartsr.errors import QartsrError
 from qartsr.files import (
     cache_folder,
+    home_for_the_hub,
     read_json,
     read_object,
     replacing,
@@ -72,8 +73,14 @@ def test_a_cache_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
+    monkeypatch.setenv("HF_HOME", "")
+    monkeypatch.delenv("HF_HOME")  # so that it is gone again afterwards
+    home_for_the_hub()
+    assert "HF_HOME" not in os.environ
     monkeypatch.setattr(Path, "home", homeless)
     assert cache_folder().parent == Path(tempfile.gettempdir())
+    home_for_the_hub()
+    assert Path(os.environ["HF_HOME"]) == cache_folder() / "huggingface"
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ from typing import Any
 
 import torch
 
+from qartsr.files import home_for_the_hub
+
 _PROMISED = ("accelerate", "bitsandbytes", "peft", "requests", "scipy", "torchao", "torchvision", "transformers")
 _DEFERRED = (
     "diffusers.hooks",
@@ -282,4 +284,5 @@ def _load() -> tuple[Any, ...]:
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # where pyiqa brought it, it misses a kernel nobody uses
 
+home_for_the_hub()
 Attention, AutoencoderKL, ResnetBlock2D, SD3Transformer2DModel, UNet2DConditionModel, Upsample2D = _load()

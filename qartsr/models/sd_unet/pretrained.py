@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from qartsr.errors import QartsrError
-from qartsr.files import read_object, sha256_file
+from qartsr.files import home_for_the_hub, read_object, sha256_file
 from qartsr.models.folder import CONTEXT, stored_context
 from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, UNet2DConditionModel
 from qartsr.models.sd_unet.schedule import STEPS
@@ -62,6 +62,7 @@ def base_folder(base: str | Path, revision: str | None = None, sha256: Mapping[s
 def _from_hub(model: str, revision: str | None) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise QartsrError("does not exist", model, _DO)
+    home_for_the_hub()
     from huggingface_hub import snapshot_download  # not needed for a local folder
 
     try:
