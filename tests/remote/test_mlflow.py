@@ -58,7 +58,7 @@ class _Reader(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def refused(sentence: str, seconds: float = 10.0) -> Iterator[None]:
+def refused(sentence: str, seconds: float = 30.0) -> Iterator[None]:
     began = time.monotonic()
     with pytest.raises(QartsrError, match=sentence) as error:
         yield

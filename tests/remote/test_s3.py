@@ -110,7 +110,7 @@ def free(port: int) -> bool:
 
 
 @contextmanager
-def refused(sentence: str, seconds: float = 10.0) -> Iterator[None]:
+def refused(sentence: str, seconds: float = 30.0) -> Iterator[None]:
     began = time.monotonic()
     with pytest.raises(QartsrError, match=sentence) as error:
         yield
@@ -224,7 +224,7 @@ def test_nobody_there(servers: dict[str, str]) -> None:
 def test_somebody_there_who_never_answers(servers: dict[str, str]) -> None:
     with Relay(servers["AWS_ENDPOINT_URL_S3"]) as relay:
         relay.mute()
-        with refused("the S3 store does not answer", 15):
+        with refused("the S3 store does not answer", 60):
             open_store(relay.address).demand(BUCKET)
 
 
@@ -247,13 +247,13 @@ def test_a_proxy_is_not_asked_for_this_machine(servers: dict[str, str], monkeypa
 def test_a_line_cut_during_a_download(servers: dict[str, str], file: Path, key: str, tmp_path: Path) -> None:
     file.write_bytes(os.urandom(4_000_000))
     open_store().upload(file, BUCKET, key)
-    with Relay(servers["AWS_ENDPOINT_URL_S3"], limit=1_000_000) as relay, refused("the S3 (store|client)", 20):
+    with Relay(servers["AWS_ENDPOINT_URL_S3"], limit=1_000_000) as relay, refused("the S3 (store|client)", 60):
         open_store(relay.address).download(BUCKET, key, tmp_path / "received")
 
 
 def test_a_line_cut_during_an_upload(servers: dict[str, str], file: Path, key: str) -> None:
     file.write_bytes(os.urandom(20_000_000))
-    with Relay(servers["AWS_ENDPOINT_URL_S3"], limit=200) as relay, refused("the S3 store does not answer", 20):
+    with Relay(servers["AWS_ENDPOINT_URL_S3"], limit=200) as relay, refused("the S3 store does not answer", 60):
         open_store(relay.address).upload(file, BUCKET, key)
     assert open_store().sha256(BUCKET, key) == "", "whole or not at all"
 
