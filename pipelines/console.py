@@ -132,11 +132,11 @@ def version_page(model: str, version: int | str) -> str:
     return f"{split_user(server)[0].rstrip('/')}/#/models/{quote(model, safe='')}/versions/{version}"
 
 
-def unreachable(error: BaseException) -> str:
-    """The sentence for what Prefect raises when its server does not answer."""
+def unreachable(error: BaseException, kept: str = "") -> str:
+    """The sentence for what Prefect raises when its server does not answer; ``kept``: what is not lost."""
     first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-    do = "run `make services` or unset PREFECT_API_URL; what stages have finished is kept, run again for the rest"
-    return f"error: Prefect: {first}; {do}."
+    do = "run `make services` or unset PREFECT_API_URL"
+    return f"error: Prefect: {first}; {do}{f'; {kept}' if kept else ''}."
 
 
 def notify(flow: Any, flow_run: Any, state: Any) -> None:

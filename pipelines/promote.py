@@ -24,6 +24,7 @@ from pipelines.console import (
     unreachable,
     version_page,
 )
+from qartsr.cli.command import version
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.release import Promotion, Rollback, promote, rollback
@@ -75,7 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m pipelines.promote", description=__doc__)
     parser.add_argument("bits", help="bit-width, for example w4a4")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--version", type=int, metavar="N", help="this version (default: the newest)")
+    choice.add_argument("--version", type=version, metavar="N", help="this version (default: the newest)")
     choice.add_argument("--rollback", action="store_true", help="make the champion before this one champion again")
     args = parser.parse_args()
     speak_anyhow()

@@ -43,6 +43,7 @@ from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read
 from pipelines.process import LOST, Options, Processes, lost
 from pipelines.project import read_project
 from pipelines.table import COLUMNS, markdown, results_table
+from qartsr.cli.command import whole
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.files import read_object, write_json
 from qartsr.tracking import NO_RUN, PARENT, Tracker, commit, open_run
@@ -238,7 +239,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__)
     parser.add_argument("--targets", nargs="+", metavar="STAGE", help="these stages and what they need")
     parser.add_argument("--workspace", metavar="FOLDER", default=".", help="of the DVC project (default: this one)")
-    parser.add_argument("--lanes", type=int, metavar="N", help="stages side by side (default: compute.lanes)")
+    parser.add_argument(
+        "--lanes", type=whole(1, _MOST_LANES), metavar="N", help="stages side by side (default: compute.lanes)"
+    )
     args = parser.parse_args()
     speak_anyhow()
     with quiet_prefect():
@@ -246,7 +249,8 @@ def main() -> int:
             demand_server()
             state = reproduce(args.targets, args.lanes, args.workspace, return_state=True)
         except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
-            print(unreachable(error), file=sys.stderr)
+            kept = "what stages have finished is kept, run again for the rest"
+            print(unreachable(error, kept), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\ninterrupted: the running stages were stopped; the next run resumes them", file=sys.stderr)
