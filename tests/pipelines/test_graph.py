@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import promote, reproduce
 from pipelines.graph import DVC, Graph, _mend, base_name, fetch_runs, parse_dot, push_runs, read_changed, stale
 from qartsr.errors import QartsrError
 from tests.pipelines.conftest import new_repository
@@ -85,6 +86,18 @@ def test_advice_names_the_file_that_is_wrong() -> None:
         ("you are not inside of a DVC repository", ".dvc"),
     ):
         assert file in _mend(said), said
+
+
+def test_numbers_that_cannot_be_are_refused_before_a_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for main, words in (
+        (reproduce.main, ["--lanes", "-1"]),
+        (reproduce.main, ["--lanes", "0"]),
+        (promote.main, ["w4a4", "--version", "0"]),
+    ):
+        monkeypatch.setattr("sys.argv", ["x", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
 
 
 def test_base_name() -> None:
