@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -29,7 +28,7 @@ from prefect.settings import (
 from rich.console import Console
 
 from pipelines.table import not_measured, results_table, rich_tables
-from qartsr.remote import REGISTRY, TRACKING, split_user
+from qartsr.remote import REGISTRY, TRACKING, split_user, version_page
 from qartsr.remote.limit import within
 
 _HINTS = re.compile(
@@ -124,12 +123,10 @@ def tag_run(*words: str) -> None:
         logging.getLogger("prefect").warning("Prefect was not given the run's tags: %s", error)
 
 
-def version_page(model: str, version: int | str) -> str:
+def registered_page(model: str, version: int | str) -> str:
     """Of a registered version, on the server that has the registry; empty where none is named."""
     server = next(filter(None, (os.environ.get(name, "").strip() for name in (REGISTRY, TRACKING))), "")
-    if not server.startswith(("http://", "https://")):
-        return ""
-    return f"{split_user(server)[0].rstrip('/')}/#/models/{quote(model, safe='')}/versions/{version}"
+    return version_page(server, model, version)
 
 
 def unreachable(error: BaseException, kept: str = "") -> str:

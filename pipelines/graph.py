@@ -28,8 +28,14 @@ _EDGE = re.compile(r'^"([^"]+)" -> "([^"]+)";$')
 
 
 def read_graph(folder: Path) -> Graph:
-    """The graph of the pipeline in ``folder``."""
-    return parse_dot(_dvc(folder, "dag", "--dot"))
+    """The graph of the pipeline in ``folder``, without those of other folders in the same DVC project."""
+    graph = parse_dot(_dvc(folder, "dag", "--dot"))
+    return {name: {other for other in before if _own(other)} for name, before in graph.items() if _own(name)}
+
+
+def _own(stage: str) -> bool:
+    """DVC writes a stage of another file ``FOLDER/dvc.yaml:NAME``."""
+    return ":" not in stage
 
 
 def read_frozen(folder: Path) -> Set[str]:
@@ -54,7 +60,7 @@ def read_changed(folder: Path) -> Set[str]:
     """Stages whose own dependencies, parameters, command or outputs differ from dvc.lock."""
     if not (folder / "dvc.yaml").is_file():  # DVC finds nothing stale there
         raise QartsrError("there is none", str(folder / "dvc.yaml"), "run it in the folder of a DVC project")
-    return frozenset(json.loads(_dvc(folder, "status", "--json")))
+    return frozenset(filter(_own, json.loads(_dvc(folder, "status", "--json"))))
 
 
 def fetch_runs(folder: Path) -> None:

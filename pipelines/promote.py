@@ -20,9 +20,9 @@ from pipelines.console import (
     keep_link,
     notify,
     quiet_prefect,
+    registered_page,
     tag_run,
     unreachable,
-    version_page,
 )
 from qartsr.cli.command import version
 from qartsr.config import load_params
@@ -66,7 +66,7 @@ def _done(bits: str, done: Promotion | Rollback) -> State[None]:
     sentence = str(done)
     get_run_logger().info(sentence)
     what = f"{done.model} version {done.version} in MLflow"
-    keep_link(version_page(done.model, done.version), f"champion-{bits}-page", what)
+    keep_link(registered_page(done.model, done.version), f"champion-{bits}-page", what)
     keep_artifact(sentence, key=f"champion-{bits}", description="the last promotion or rollback")
     return Completed(message=sentence)
 

@@ -33,10 +33,10 @@ from pipelines.console import (
     keep_link,
     notify,
     quiet_prefect,
+    registered_page,
     show,
     tag_run,
     unreachable,
-    version_page,
     worth_reading,
 )
 from pipelines.graph import DVC, busy, fetch_runs, push_runs, read_changed, read_frozen, read_graph, stale
@@ -163,9 +163,13 @@ def _touches(plan: Mapping[str, Set[str]], bits: str) -> bool:
 def _link_versions(folder: Path, published: Sequence[str]) -> None:
     """Beside the run, the pages of the versions that it has registered."""
     for bits in published:
-        receipt = read_object(folder / "build" / "receipts" / f"{bits}.json", "model", "version")
+        try:
+            receipt = read_object(folder / "build" / "receipts" / f"{bits}.json", "model", "version")
+        except QartsrError as error:  # its stages are done; a link is an extra
+            get_run_logger().warning(str(error))
+            continue
         what = f"{receipt['model']} version {receipt['version']} in MLflow"
-        keep_link(version_page(receipt["model"], receipt["version"]), f"version-{bits}", what)
+        keep_link(registered_page(receipt["model"], receipt["version"]), f"version-{bits}", what)
 
 
 class _StageFailedError(Exception):

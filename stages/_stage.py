@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from qartsr.allocator import prefer_large_pages
 from qartsr.errors import QartsrError, speak_anyhow
-from qartsr.runtime.allocator import prefer_large_pages
 from qartsr.tracking import note_time
 
 

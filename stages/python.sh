@@ -10,6 +10,10 @@ sys.exit(sys.version_info < (3, 11) or not (find_spec("torch") and find_spec("py
 pid=$PPID caller=
 while [ -z "$caller" ] && [ "$pid" -gt 1 ] && [ -r "/proc/$pid/cmdline" ]; do
     first=$(tr '\0' '\n' <"/proc/$pid/cmdline" | head -n 1)
+    case $first in
+    /*) ;;
+    */*) first=$(readlink "/proc/$pid/cwd")/$first ;; # of the folder where it was called
+    esac
     case ${first##*/} in python*) caller=$first ;; esac
     while read -r key value; do
         if [ "$key" = PPid: ]; then pid=$value; fi

@@ -6,8 +6,8 @@ import os
 
 from qartsr.config import load_params
 from qartsr.evaluate.report import Inputs, write_report
-from qartsr.remote import split_user
-from qartsr.tracking import TIMES, commit, open_run
+from qartsr.remote import REGISTRY, TRACKING, split_user
+from qartsr.tracking import TIMES, changed, commit, open_run
 from stages._stage import arguments, stage
 
 FOLDERS = ("--data", "--reference", "--evaluated", "--metrics", "--curves", "--receipts", "--packages")
@@ -19,9 +19,10 @@ def main() -> None:
     params = load_params(args.params)
     with open_run(params.profile, "report", {"bits": list(params.bits)}) as run:
         folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
-        mlflow = split_user(os.environ.get("MLFLOW_TRACKING_URI", "").strip())[0]
-        inputs = Inputs(profile=params.profile, bits=params.bits, mlflow=mlflow, times=TIMES, **folders)
-        write_report(inputs._replace(commit=commit()[:10]), args.out)
+        mlflow = next(filter(None, (os.environ.get(name, "").strip() for name in (REGISTRY, TRACKING))), "")
+        inputs = Inputs(profile=params.profile, bits=params.bits, mlflow=split_user(mlflow)[0], times=TIMES, **folders)
+        commit_and_changes = commit()[:10] + (" and changes" if changed() else "")
+        write_report(inputs._replace(commit=commit_and_changes), args.out)
         for file in sorted(args.out.iterdir()):
             run.artifact(file)
 

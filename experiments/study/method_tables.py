@@ -21,7 +21,7 @@ COLUMNS = (
 )
 OVER_TIME = (
     Column("ewarp_tvl1", "E*warp (TV-L1) ↓", 3, -1),
-    Column("psnr_neighbours", "PSNR of neighbours ↑", 2, 1),
+    Column("psnr_neighbours", "PSNR of neighbours", 2),
 )
 """Of clips, beside the others."""
 _SIZE = Column("megabytes", "package, MB", 2)

@@ -161,7 +161,7 @@ def _clips(config: ClipsConfig, degradation: DegradationConfig, side: int) -> di
         cut = [image[:, top : top + side, left : left + side].contiguous() for image in found]
         lows = [_lq(hr, degradation) for hr in cut]  # _lq's dice are the same for every frame: a clip's are one
         both = (torch.cat(pair) for pair in pairwise([lows[0], *lows]))
-        pairs |= {f"{file.stem}-{number:03d}": pair for number, pair in enumerate(zip(cut, both, strict=True))}
+        pairs |= {f"{file.stem}-{number:05d}": pair for number, pair in enumerate(zip(cut, both, strict=True))}
     return pairs
 
 

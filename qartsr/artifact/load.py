@@ -17,15 +17,15 @@ class Load(NamedTuple):
 
     def bytes(self, pixels: float) -> float:
         """Memory for an output of so many pixels, an estimate: attention is fused and keeps no matrix of scores."""
-        return _LIVE * self.linear * pixels
+        return _PEAK * self.linear * pixels
 
     def work(self, pixels: float) -> float:
         """Time for an output of so many pixels, in that of one pixel without attention, which grows by the square."""
-        return pixels * (1 + self.square * pixels / (_SCORES * self.linear))
+        return pixels * (1 + self.square * pixels / (_HALF * self.linear))
 
 
-_LIVE = 2
-"""For three activations, six. Measured on the sample model, 2 to 4.7 megapixels: OpenVINO 780 bytes a pixel,
-torch 550 (floating point) to 720 (W4A4, simulated), for 768."""
-_SCORES = 16
+_PEAK = 2
+"""Times three activations. Measured on the sample model, 2 to 4.7 megapixels: OpenVINO 780 bytes a pixel, torch 550
+(floating point) to 720 (W4A4, simulated), for 768. Taken over for other networks, where it was not measured."""
+_HALF = 16
 """Where the ratio of both is this, attention takes half of the time. By operations Stable Diffusion's is 19 there."""

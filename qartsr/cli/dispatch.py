@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from qartsr.allocator import prefer_large_pages
 from qartsr.cli.completion import COMPLETION
 from qartsr.cli.configure import CONFIGURE
 from qartsr.cli.cost import COST
@@ -24,7 +25,6 @@ from qartsr.cli.serve import SERVE
 from qartsr.cli.upscale import UPSCALE
 from qartsr.cli.web import WEB
 from qartsr.errors import QartsrError, speak_anyhow
-from qartsr.runtime.allocator import prefer_large_pages
 
 COMMANDS = (
     UPSCALE,

@@ -7,6 +7,7 @@ none: each phase takes a share of the one budget, and the learning rates that ar
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -75,6 +76,8 @@ class TestSetConfig(Config):
     def _named_clips(self) -> TestSetConfig:
         if (self.clips is not None) != (self.images == "clips"):
             raise ValueError("clips: images of kind clips name their files and frames, others none")
+        if self.clips and len({Path(file).stem for file in self.clips.files}) < len(self.clips.files):
+            raise ValueError("clips.files: two have the same name, by which results are kept")
         return self
 
     @property
@@ -128,7 +131,14 @@ class Experiments(Config):
         for key, bits in (("table4_bits", self.tables.table4_bits), ("longer_bits", self.tables.longer_bits)):
             if extra := set(bits) - set(self.tables.table3_bits):
                 raise ValueError(f"tables.{key} has {', '.join(sorted(extra))}, whose rate table3_bits does not choose")
+        of_clips = {config.images == "clips" for config in self.sets.values()}
+        if of_clips != {self.budget.frames > 1}:
+            raise ValueError("sets: all are clips for a model of clips (budget.frames 2), none for a model of images")
+        if of_clips == {False} and not (self.tables.table1_bits and self.tables.table4 and self.tables.longer):
+            raise ValueError("tables: of images, table1_bits, table4 and longer name at least one each")
         for name, row in self.methods.items():
+            if getattr(row.rank_policy, "frames", 1) not in (1, self.budget.length):
+                raise ValueError(f"methods.{name}.rank_policy.frames is neither 1 nor budget.length")
             if row.timestep not in self.backbones.timesteps:
                 raise ValueError(f"methods.{name}.timestep {row.timestep} is not among backbones.timesteps")
             if not row.says:

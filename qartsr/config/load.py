@@ -83,7 +83,7 @@ def _parse(schema: type[Schema], values: Any, where: str) -> Schema:
 
 def _sentence(schema: type[Config], error: ErrorDetails, key: str, where: str) -> tuple[str, str, str]:
     if error["type"] == "missing":
-        return f"{key}: is missing", where, "add it, as in the files of configs/"
+        return f"{key}: is missing", where, "add it" + (", as in the files of configs/" if schema is Params else "")
     if error["type"] != "extra_forbidden":
         said = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
         return (

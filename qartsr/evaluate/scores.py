@@ -34,7 +34,7 @@ class Scores(NamedTuple):
     """clip -> what is measured over its frames"""
 
     def metrics(self) -> tuple[str, ...]:
-        """What any image has, in the order of measuring."""
+        """What any image has, those of the image that has most first."""
         return _names(self.rows)
 
     def averages(self, some: bool = False) -> dict[str, float]:

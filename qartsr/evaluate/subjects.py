@@ -20,7 +20,7 @@ from qartsr.files import write_json
 from qartsr.images import Picture, as_picture, read_image, upsample, write_image
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter, Metric
-from qartsr.metrics.iqa import REFUSALS, reason_of
+from qartsr.metrics.iqa import MACHINE, REFUSALS, reason_of
 from qartsr.metrics.temporal import Frame, ewarp_tvl1, psnr_neighbours
 from qartsr.models import OneStepSR
 from qartsr.upscale import upscale_image
@@ -136,6 +136,8 @@ def _over_frames(scenes: Scenes, out: Path) -> list[Row]:
         for name, measure in measures.items():
             try:
                 row = row._replace(scores={**row.scores, name: measure()})
+            except MACHINE:
+                raise
             except REFUSALS as error:  # a clip of one frame, frames too small for the flow
                 row = row._replace(missing={**row.missing, name: reason_of(error)})
         found.append(row)

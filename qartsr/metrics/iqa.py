@@ -18,15 +18,17 @@ from torch import Tensor
 
 from qartsr.errors import QartsrError
 from qartsr.metrics.niqe import UndefinedError, demand_blocks
-from qartsr.metrics.weights import availability, offline
+from qartsr.metrics.weights import NEEDED, availability, offline
 
 Metric = Callable[[Tensor, Tensor], float]
 """(image, reference) -> score, both (1, 3, H, W) RGB in [0, 1]. No-reference metrics ignore the second.
 
 Raises UndefinedError where the image has no such score; pyiqa's and torch's own say so by any of REFUSALS.
 """
-REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError, ArithmeticError, MemoryError)
+REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError, ArithmeticError)
 """How a metric refuses an image, one that is smaller than its window above all."""
+MACHINE = (torch.OutOfMemoryError, torch.AcceleratorError)
+"""Among them, faults of the machine, which say nothing about the image and pass through."""
 
 _LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
 _PYIQA: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -133,6 +135,8 @@ class Meter:
             try:
                 self._metrics[name] = build(name, device)
             except Exception as error:  # torch, scipy and pyiqa each have their own for a damaged file
+                if not NEEDED[name] or isinstance(error, (*MACHINE, ImportError)):
+                    raise
                 what = f"cannot be built from its files ({reason_of(error)})"
                 self.unavailable[name] = f"{what}; delete them and fetch with `qartsr fetch-metric-weights {name}`"
         self._metrics |= dict(extra or {})
@@ -167,6 +171,8 @@ class Meter:
                 if not math.isfinite(value):
                     raise UndefinedError(f"its value is {value}")
                 scores[name] = value
+            except MACHINE:
+                raise
             except REFUSALS as error:
                 undefined[name] = reason_of(error)
         return scores, undefined

@@ -1,6 +1,6 @@
 """The two servers production talks to: an S3 store and MLflow. Time limits and one-sentence errors stand here."""
 
-from qartsr.remote.address import split_user
+from qartsr.remote.address import split_user, version_page
 from qartsr.remote.mlflow import REGISTRY, TRACKING, Mlflow, RefusedError, SilentError, open_mlflow
 from qartsr.remote.s3 import Store, open_store, split_uri
 
@@ -15,4 +15,5 @@ __all__ = [
     "open_store",
     "split_uri",
     "split_user",
+    "version_page",
 ]

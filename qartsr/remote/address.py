@@ -30,3 +30,13 @@ def split_user(address: str) -> tuple[str, str]:
 def without_users(text: str) -> str:
     """``text`` of another library with the addresses in it shown as :func:`split_user` shows them."""
     return _USER.sub("", text)
+
+
+def version_page(server: str, model: str, version: int | str) -> str:
+    """Of a registered version on an MLflow server, without user and password; empty where the address is none of http.
+
+    It goes into pages and records that others read.
+    """
+    if not server.startswith(("http://", "https://")):
+        return ""
+    return f"{split_user(server)[0].rstrip('/')}/#/models/{urllib.parse.quote(model, safe='')}/versions/{version}"

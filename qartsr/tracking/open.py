@@ -106,9 +106,17 @@ def _user() -> dict[str, str]:
 
 def commit(folder: Path = Path()) -> str:
     """Of a project's folder, that where a stage runs; empty where git has none."""
+    return _git(folder, "rev-parse", "HEAD")
+
+
+def changed(folder: Path = Path()) -> bool:
+    """Whether tracked files differ from that commit, but for dvc.lock, which every run writes."""
+    return bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
+
+
+def _git(folder: Path, *words: str) -> str:
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "rev-parse", "HEAD"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
     return ""
 

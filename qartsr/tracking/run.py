@@ -125,7 +125,7 @@ class Run:
     sets and parameters, which the caller waits for, are given up after three failures until the server is back.
     """
 
-    def __init__(self, server: Mlflow, run_id: str, shelf: ArtifactStore, experiment: str = "0") -> None:
+    def __init__(self, server: Mlflow, run_id: str, shelf: ArtifactStore, experiment: str) -> None:
         self.run_id, self.page = run_id, f"{server.address}/#/experiments/{experiment}/runs/{run_id}"
         self._server, self._shelf = server, shelf
         self._buffer, self._lock = list[dict[str, Any]](), threading.Lock()

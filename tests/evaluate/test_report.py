@@ -74,8 +74,10 @@ def test_it_says_of_which_run_it_is(finished: Inputs, tmp_path: Path, monkeypatc
     for stage, seconds in taken.items():
         monkeypatch.setenv("DVC_STAGE", stage)
         note_time(seconds)
+    for name, text in (("a", "no JSON"), ("b", '{"stage": "x", "seconds": "y", "ended": "z"}')):  # left by whomever
+        (tmp_path / TIMES / f"{name}.json").write_text(text)
     said = about(inputs)
-    assert said.took == "2 stages took 3 h 3 min in all, the longest 3 h 3 min (quantize@w4a4)"
+    assert said.took == "2 stages took 3 h 3 min when last run here, the longest 3 h 3 min (quantize@w4a4)"
     assert re.fullmatch(r"\d+ [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC", said.date)
     assert [span(seconds) for seconds in (0, 59.6, 1296, 3599.7)] == ["0 s", "1 min", "21 min 36 s", "1 h"]
 

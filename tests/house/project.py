@@ -88,8 +88,9 @@ def code_of(stage: str) -> set[str]:
     """Files of code a stage imports, directly or not: ``qartsr/models/store.py`` ...
 
     Importing ``a.b.c`` runs ``a/b/__init__.py`` as well, so parents count as imported. The outermost packages do
-    nothing (see test_dvc) and do not count. Neither does ``qartsr.tracking``: it is told what happens, answers
-    nothing and never raises, so a change of it changes no result and must not retrain a model.
+    nothing (see test_dvc) and do not count. Neither does ``qartsr.tracking``: it is told what happens and never raises,
+    so a change of it changes no result and must not retrain a model. (The head of the report, which says of which run
+    it is, is the exception.)
     """
     graph, found, waiting = _imports(), set[str](), [module_of(stage)]
     while waiting:

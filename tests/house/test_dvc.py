@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -110,6 +111,10 @@ def test_commands_find_the_interpreter_in_a_plain_shell(file: str, tmp_path: Pat
     command = next(iter(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["vars"][0].values()))
     places = (tmp_path / "elsewhere/bin/python3.12", tmp_path / "a root/.venv/bin/python", tmp_path / "path/python3")
     caller, _, on_path = (_interpreter(place, True) for place in places)
+    relative = os.path.relpath(caller, here)  # DVC itself stays where it was called, when its command goes elsewhere
+    argv = [relative, "-c", 'sh -c "$1 -m x"; exit $?', "sh", command]
+    said = subprocess.run(argv, executable="/bin/sh", cwd=here, env={"PATH": "/usr/bin:/bin"}, capture_output=True)
+    assert Path(said.stdout.decode().removesuffix(" -m x\n")).resolve() == caller.resolve()
     for place in (*places, None):
         argv = [str(caller), "-c", f"{command} -m x; exit $?"]
         plain = {"PATH": f"{on_path.parent}:/usr/bin:/bin"}

@@ -101,3 +101,25 @@ def test_equals_the_published_figures_of_osediff(meter: Meter, root: Path, step:
         scores = meter.measure(*images)
         for name in ("psnr", "ssim"):
             assert scores[name] == pytest.approx(float(row[name]), abs=5e-4), (row["image"], name)
+
+
+def test_a_fault_of_the_machine_is_not_the_images() -> None:
+    """Else DVC would keep, as a result, that there was too little memory."""
+
+    def full(image: torch.Tensor, reference: torch.Tensor) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    picture = Image.new("RGB", (16, 16))
+    with pytest.raises(torch.OutOfMemoryError):
+        Meter((), {"full": full}).attempt(picture, picture)
+
+
+def test_only_files_that_are_there_can_be_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PSNR has none, so what fails in building it is no advice to fetch them."""
+
+    def broken(name: str, device: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("qartsr.metrics.iqa.build", broken)
+    with pytest.raises(RuntimeError, match="no"):
+        Meter(("psnr",))

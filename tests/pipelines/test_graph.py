@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import promote, reproduce
-from pipelines.graph import DVC, Graph, _mend, base_name, fetch_runs, parse_dot, push_runs, read_changed, stale
+from pipelines.graph import (
+    DVC,
+    Graph,
+    _mend,
+    base_name,
+    fetch_runs,
+    parse_dot,
+    push_runs,
+    read_changed,
+    read_graph,
+    stale,
+)
 from qartsr.errors import QartsrError
 from tests.pipelines.conftest import new_repository
 
@@ -75,6 +86,16 @@ def test_stale_is_the_downward_closure_in_an_executable_order(graph: Graph, data
 def test_a_folder_without_a_pipeline_is_not_up_to_date(tmp_path: Path) -> None:
     with pytest.raises(QartsrError, match=r"dvc\.yaml: there is none"):
         read_changed(tmp_path)
+
+
+def test_a_pipeline_is_that_of_its_folder_alone(tmp_path: Path) -> None:
+    """DVC's graph and status speak of a whole project; experiments/ has another pipeline below it."""
+    subprocess.run([*DVC[:3], "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    for folder in (tmp_path, tmp_path / "below"):
+        folder.mkdir(exist_ok=True)
+        (folder / "dvc.yaml").write_text(f"stages: {{{folder.name[:3]}: {{cmd: touch x, outs: [x]}}}}")
+        assert list(read_graph(folder)) == [folder.name[:3]]
+        assert read_changed(folder) == {folder.name[:3]}
 
 
 def test_advice_names_the_file_that_is_wrong() -> None:

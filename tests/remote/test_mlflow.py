@@ -17,7 +17,7 @@ import pytest
 
 from qartsr.errors import QartsrError
 from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow, open_store
-from qartsr.remote.address import split_user, without_users
+from qartsr.remote.address import split_user, version_page, without_users
 from tests.relay import Relay, Trickle, closed_port
 
 
@@ -267,3 +267,9 @@ def test_a_server_that_answers_byte_by_byte() -> None:
         with refused("MLflow does not answer .it was not over after 1 s"):
             _ask(Mlflow(server.address, 0.5))
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("server", ["https://ann:se/cr@et@host:5000/", "https://host:5000"])
+def test_a_version_page_shows_no_password(server: str) -> None:
+    assert version_page(server, "a b/c", 3) == "https://host:5000/#/models/a%20b%2Fc/versions/3"
+    assert version_page("sqlite:///x.db", "m", 1) == ""

@@ -54,7 +54,7 @@ def test_a_clip_is_measured_as_one(root: Path) -> None:
     """Of frames that stand still, neighbours are alike (80 dB at most), and nothing changes that did not move."""
     still = torch.randint(0, 255, (1, 3, 48, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     hr = still.repeat(3, 1, 1, 1)
-    windows = {"one": Windows(("a-000", "a-001", "a-002"), hr, torch.cat([hr, hr], 1), 3)}
+    windows = {"one": Windows(("a-00000", "a-00001", "a-00002"), hr, torch.cat([hr, hr], 1), 3)}
     judge = Judge(windows, LPIPSConfig(), video_backbone(one_step()))
     scores = judge.scores({"one": hr})["one"]["a"]
     assert scores["psnr_neighbours"] == 80 and scores["ewarp_tvl1"] == 0 and scores["ssim"] == 1
@@ -81,6 +81,9 @@ def test_the_configuration_is_valid_and_its_slips_are_named(root: Path) -> None:
     for key, wrong, said in (
         (("budget", "pairs"), 41, "clips of 5"),
         (("sets", "clean", "images"), "photographs", "name their files"),
+        (("sets", "clean", "clips", "files"), ["a/x.mkv", "b/x.mkv"], "the same name"),
+        (("budget", "frames"), 1, "all are clips for a model of clips"),
+        (("methods", "quantvsr", "rank_policy", "frames"), 4, "neither 1 nor budget.length"),
         (("tables", "ablation"), ["unknown"], "table3 does not train"),
         (("tables", "ablation_bits"), "w8a8", "not among table3_bits"),
     ):

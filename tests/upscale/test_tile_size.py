@@ -64,7 +64,7 @@ def test_attention_alone_makes_a_whole_picture_dear() -> None:
 
 
 def test_a_frame_of_video_is_not_tiled() -> None:
-    """720 x 405 to 2880 x 1620 with the sample model, which tiles made 1.8 (OpenVINO) to 3 (torch) times as slow."""
+    """720 x 405 to 2880 x 1620 with the sample model, which tiles made twice as slow in OpenVINO."""
     assert tile_for(sample_backbone(1, "none", 0).facts.load, 1620, 2880, 64, 2) == 0
 
 

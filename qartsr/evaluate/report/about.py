@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
+from qartsr.errors import QartsrError
 from qartsr.evaluate.report.inputs import Inputs
 from qartsr.files import read_object
 
@@ -19,16 +23,33 @@ class About(NamedTuple):
 
 def about(inputs: Inputs) -> About:
     """By what stages noted when they ended on this machine; results of others DVC may have taken from its cache."""
-    notes = [read_object(file, "stage", "seconds", "ended") for file in sorted(inputs.times.glob("*.json"))]
-    notes = [note for note in notes if _of_this_run(str(note["stage"]), inputs)]
+    files = sorted(inputs.times.glob("*.json")) if inputs.times else []
+    notes = [note for file in files if (note := _note(file)) and _of_this_run(note.stage, inputs)]
     if not notes:
         return About(inputs.commit, "", "")
-    ended = max(datetime.fromisoformat(note["ended"]) for note in notes)
-    longest = max(notes, key=lambda note: float(note["seconds"]))
-    total = sum(float(note["seconds"]) for note in notes)
-    most = f"{span(float(longest['seconds']))} ({longest['stage']})"
-    took = f"{len(notes)} stages took {span(total)} in all, the longest {most}"
+    ended = max(note.ended for note in notes)
+    longest = max(notes, key=lambda note: note.seconds)
+    most = f"{span(longest.seconds)} ({longest.stage})"
+    took = (
+        f"{len(notes)} stages took {span(sum(note.seconds for note in notes))} when last run here, the longest {most}"
+    )
     return About(inputs.commit, f"{ended.day} {ended:%B %Y, %H:%M} UTC", took)
+
+
+class _Note(NamedTuple):
+    stage: str
+    seconds: float
+    ended: datetime
+
+
+def _note(file: Path) -> _Note | None:
+    """None where a kill, or somebody, left it unreadable: the page can do without."""
+    with suppress(QartsrError, ValueError, TypeError, OverflowError):
+        values = read_object(file, "stage", "seconds", "ended")
+        seconds = float(values["seconds"])
+        if math.isfinite(seconds):
+            return _Note(str(values["stage"]), seconds, datetime.fromisoformat(values["ended"]).astimezone(UTC))
+    return None
 
 
 def _of_this_run(stage: str, inputs: Inputs) -> bool:

@@ -28,7 +28,7 @@ class Inputs(NamedTuple):
     packages: Path
     mlflow: str = ""
     """address of the server that has the versions and runs, for links; empty or none of http: no links"""
-    times: Path = Path("build/times")
+    times: Path | None = None
     """what the stages noted of their duration; it need not be there"""
     commit: str = ""
     """of the project's folder"""

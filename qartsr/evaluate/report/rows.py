@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import quote
 
 from qartsr.evaluate.report.inputs import Contents, Subject, Table
+from qartsr.remote import version_page
 
 
 class Column(NamedTuple):
@@ -108,10 +108,7 @@ def artifacts(contents: Contents) -> list[tuple[Subject, str, str, str]]:
 
 
 def _version_page(contents: Contents, subject: Subject) -> str:
-    server, receipt = contents.inputs.mlflow.rstrip("/"), subject.receipt
-    if not server.startswith(("http://", "https://")):
-        return ""
-    return f"{server}/#/models/{quote(receipt['model'], safe='')}/versions/{receipt['version']}"
+    return version_page(contents.inputs.mlflow, subject.receipt["model"], subject.receipt["version"])
 
 
 def per_image(contents: Contents) -> list[tuple[str, list[tuple[str, list[str]]]]]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+_KEPT, _SINGLE = 1 << 30, 32 << 20
 
 
 def prefer_large_pages() -> None:
-    """Large tensors in large pages, if torch is not loaded yet, and freed memory of up to 32 MB kept for the next.
+    """Large tensors in large pages, if torch is not loaded yet, and freed memory kept for the next, on Linux.
 
     By default Linux hands out a network's activations in zeroed pages of 4 kB, and glibc gives them back when they are
-    freed: up to half of the processor time of a torch network on a picture of some megapixels. Larger blocks still go
-    back, so a process does not stay as large as its largest picture. What the environment says
+    freed: up to half of the processor time of a torch network on a picture of some megapixels (docs/log.md). Blocks of
+    more than 32 MB still go back, and of the rest what exceeds 1 GB at the heap's end. What the environment says
     (``THP_MEM_ALLOC_ENABLE``) goes first; other C libraries and systems are left as they are. Results do not change.
     """
+    if sys.platform != "linux":
+        return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks the kernel for them, from 2 MB on
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, 32 << 20)
-        mallopt(_TRIM_THRESHOLD, -1)
+        mallopt(_MMAP_THRESHOLD, _SINGLE)
+        mallopt(_TRIM_THRESHOLD, _KEPT)
