@@ -26,7 +26,7 @@ def main() -> None:
     setting = Setting(params.lpips, params.backbone.train_align, 1.0, params.seed)
     settings = [config.model_dump(), *map(str, setting), list(params.probe.timesteps), params.probe.steps]
     folder = scratch_folder(args.work, "probe", "stages.probe", settings, [args.model, args.data, *inputs(config)])
-    with init_distributed(prepare(compute, compute.threads_alone)) as world:
+    with init_distributed(prepare(compute, compute.threads)) as world:
         job = read_job(args.model, args.data, config, setting, compute, folder, world)
         models = probed(job, params.probe, args.retrained)
         if not world.is_main_process:
