@@ -28,7 +28,7 @@ from prefect.settings import (
 from rich.console import Console
 
 from pipelines.table import not_measured, results_table, rich_tables
-from qartsr.remote import REGISTRY, TRACKING, split_user, version_page
+from qartsr.remote import split_user
 from qartsr.remote.limit import within
 
 _HINTS = re.compile(
@@ -96,37 +96,33 @@ def demand_server() -> None:
         raise ConnectionError(f"{split_user(address)[0]} does not answer ({error})") from error
 
 
-def keep_artifact(text: str, key: str, description: str) -> None:
-    """Show ``text``, Markdown, beside the run in Prefect. A server that is away makes no work fail that is done."""
+@contextmanager
+def _beside(what: str) -> Iterator[None]:
+    """Give Prefect what it shows beside a run. A server that is away makes no work fail that is done."""
     try:
-        create_markdown_artifact(text, key=key, description=description)
+        yield
     except Exception as error:  # Prefect's answers to a server that is not there, or goes away, are of many kinds
-        logging.getLogger("prefect").warning("Prefect was not given %r: %s", description, error)
+        logging.getLogger("prefect").warning("Prefect was not given %s: %s", what, error)
+
+
+def keep_artifact(text: str, key: str, description: str) -> None:
+    """Show ``text``, Markdown."""
+    with _beside(repr(description)):
+        create_markdown_artifact(text, key=key, description=description)
 
 
 def keep_link(address: str, key: str, description: str) -> None:
-    """Show ``address``, if there is one, as a link beside the run."""
+    """Show ``address``, if there is one, as a link."""
     if address:
-        try:
+        with _beside(f"the link to {description!r}"):
             create_link_artifact(address, address, key=key, description=description)
-        except Exception as error:  # as above
-            logging.getLogger("prefect").warning("Prefect was not given the link to %r: %s", description, error)
 
 
 def tag_run(*words: str) -> None:
     """Tags of the running flow, beside those of its deployment, to filter by in Prefect's list."""
-    try:
-        with get_client(sync_client=True) as client:
-            told = [*flow_run.tags, *filter(None, words)]
-            client.update_flow_run(UUID(str(flow_run.id)), tags=list(dict.fromkeys(told)))
-    except Exception as error:  # as above
-        logging.getLogger("prefect").warning("Prefect was not given the run's tags: %s", error)
-
-
-def registered_page(model: str, version: int | str) -> str:
-    """Of a registered version, on the server that has the registry; empty where none is named."""
-    server = next(filter(None, (os.environ.get(name, "").strip() for name in (REGISTRY, TRACKING))), "")
-    return version_page(server, model, version)
+    with _beside("the run's tags"), get_client(sync_client=True) as client:
+        told = [*flow_run.tags, *filter(None, words)]
+        client.update_flow_run(UUID(str(flow_run.id)), tags=list(dict.fromkeys(told)))
 
 
 def unreachable(error: BaseException, kept: str = "") -> str:

@@ -20,7 +20,6 @@ from pipelines.console import (
     keep_link,
     notify,
     quiet_prefect,
-    registered_page,
     tag_run,
     unreachable,
 )
@@ -28,13 +27,14 @@ from qartsr.cli.command import version
 from qartsr.config import load_params
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.release import Promotion, Rollback, promote, rollback
+from qartsr.remote import registry_address, version_page
 
 
 def _run_name() -> str:
     """What is done to which bit-width: ``promote w4a4 version 3``, ``rollback w4a4``."""
     asked = flow_run.parameters
-    version = f" version {asked['version']}" if asked.get("version") else ""
-    return f"{flow_run.flow_name} {asked.get('bits', '')}{version}"[:200]
+    which = f" version {asked['version']}" if asked.get("version") else ""
+    return f"{flow_run.flow_name} {asked.get('bits', '')}{which}"[:200]
 
 
 @flow(name="promote", flow_run_name=_run_name, persist_result=False, on_failure=[notify], on_crashed=[notify])
@@ -66,7 +66,7 @@ def _done(bits: str, done: Promotion | Rollback) -> State[None]:
     sentence = str(done)
     get_run_logger().info(sentence)
     what = f"{done.model} version {done.version} in MLflow"
-    keep_link(registered_page(done.model, done.version), f"champion-{bits}-page", what)
+    keep_link(version_page(registry_address(), done.model, done.version), f"champion-{bits}-page", what)
     keep_artifact(sentence, key=f"champion-{bits}", description="the last promotion or rollback")
     return Completed(message=sentence)
 

@@ -33,7 +33,6 @@ from pipelines.console import (
     keep_link,
     notify,
     quiet_prefect,
-    registered_page,
     show,
     tag_run,
     unreachable,
@@ -46,6 +45,7 @@ from pipelines.table import COLUMNS, markdown, results_table
 from qartsr.cli.command import whole
 from qartsr.errors import QartsrError, speak_anyhow
 from qartsr.files import read_object, write_json
+from qartsr.remote import registry_address, version_page
 from qartsr.tracking import NO_RUN, PARENT, Tracker, commit, open_run
 
 _LAST_LINES, _PAUSE = 15, 2.0
@@ -169,7 +169,8 @@ def _link_versions(folder: Path, published: Sequence[str]) -> None:
             get_run_logger().warning(str(error))
             continue
         what = f"{receipt['model']} version {receipt['version']} in MLflow"
-        keep_link(registered_page(receipt["model"], receipt["version"]), f"version-{bits}", what)
+        page = version_page(registry_address(), receipt["model"], receipt["version"])
+        keep_link(page, f"version-{bits}", what)
 
 
 class _StageFailedError(Exception):

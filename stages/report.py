@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from qartsr.config import load_params
 from qartsr.evaluate.report import Inputs, write_report
-from qartsr.remote import REGISTRY, TRACKING, split_user
+from qartsr.remote import registry_address
 from qartsr.tracking import TIMES, changed, commit, open_run
 from stages._stage import arguments, stage
 
@@ -19,8 +17,7 @@ def main() -> None:
     params = load_params(args.params)
     with open_run(params.profile, "report", {"bits": list(params.bits)}) as run:
         folders = {name.removeprefix("--"): getattr(args, name.removeprefix("--")) for name in FOLDERS}
-        mlflow = next(filter(None, (os.environ.get(name, "").strip() for name in (REGISTRY, TRACKING))), "")
-        inputs = Inputs(profile=params.profile, bits=params.bits, mlflow=split_user(mlflow)[0], times=TIMES, **folders)
+        inputs = Inputs(profile=params.profile, bits=params.bits, mlflow=registry_address(), times=TIMES, **folders)
         commit_and_changes = commit()[:10] + (" and changes" if changed() else "")
         write_report(inputs._replace(commit=commit_and_changes), args.out)
         for file in sorted(args.out.iterdir()):

@@ -87,7 +87,7 @@ class Scores(NamedTuple):
 
 
 def _names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Of all metrics; a picture that lacks some does not bring them out of order."""
+    """Of all metrics, those of the picture that has most first: one that lacks some does not reorder them."""
     fullest = sorted(rows, key=lambda row: -len(row.scores))
     return tuple(dict.fromkeys(name for row in fullest for name in row.scores))
 

@@ -44,8 +44,7 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
     As in MLflow's own client, the latter falls back to the former, and a user and password in the address are used.
     Raises QartsrError when it is unset or not an http(s) address, or MLFLOW_TRACKING_SERVER_CERT_PATH no certificate.
     """
-    variable = variable if _told(variable) else TRACKING
-    address = _told(variable)
+    variable, address = _named(variable)
     if not address:
         raise QartsrError(
             "is not set, so there is no model registry to ask",
@@ -63,6 +62,17 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
         do = "end it where its path ends; a token goes into MLFLOW_TRACKING_TOKEN"
         raise QartsrError(f"{plain.partition('?')[0].partition('#')[0]} is followed by a query", variable, do)
     return Mlflow(address.rstrip("/"), timeout)
+
+
+def registry_address() -> str:
+    """Of the server that has the registry, without user and password, for links to it; empty where none is named."""
+    return split_user(_named(REGISTRY)[1])[0]
+
+
+def _named(variable: str) -> tuple[str, str]:
+    """The variable that counts, and what it says."""
+    variable = variable if _told(variable) else TRACKING
+    return variable, _told(variable)
 
 
 def _told(variable: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from qartsr.errors import QartsrError
-from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow, open_store
+from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow, open_store, registry_address
 from qartsr.remote.address import split_user, version_page, without_users
 from tests.relay import Relay, Trickle, closed_port
 
@@ -273,3 +273,14 @@ def test_a_server_that_answers_byte_by_byte() -> None:
 def test_a_version_page_shows_no_password(server: str) -> None:
     assert version_page(server, "a b/c", 3) == "https://host:5000/#/models/a%20b%2Fc/versions/3"
     assert version_page("sqlite:///x.db", "m", 1) == ""
+
+
+def test_links_lead_to_the_server_that_has_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@runs:5000")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    assert registry_address() == "http://runs:5000"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://models:5000\n")
+    assert registry_address() == "http://models:5000"
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name)
+    assert registry_address() == ""

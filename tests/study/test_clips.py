@@ -67,10 +67,10 @@ def test_a_clip_is_measured_as_one(root: Path) -> None:
 
 def test_clips_stay_whole_when_pairs_are_kept_apart(root: Path, tmp_path: Path) -> None:
     write_dataset(_photographs(), 0, tmp_path / "data")
-    pairs = CalibrateConfig(pairs=8, lr_size=8, frames=2, length=2)
+    pairs = CalibrateConfig(pairs=6, lr_size=8, frames=2, length=2)
     write_pairs(tmp_path / "data", pairs, BicubicConfig(), 0, tmp_path)
     trained, held = load_inputs(tmp_path, 0, 2)
-    assert trained.shape == (6, 6, 32, 32) and held.shape[0] == 2
+    assert trained.shape == (4, 6, 32, 32) and held.shape[0] == 2
     assert torch.equal(held[1, :3], held[0, 3:]) and not torch.equal(trained[-1, 3:], held[0, :3])
 
 
