@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from experiments.study.measure import DIGITS, Judge, Scores, layer_errors, means, restored
+from experiments.study.measure import DIGITS, Judge, layer_errors, means, restored
 from experiments.study.sets import Windows, load_inputs
 from qartsr.config import Bits, parse_bits
 from qartsr.config.experiment import BudgetConfig
@@ -92,13 +92,14 @@ def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge
     budget, tried = cell.budget, dict[float, dict[str, Any]]()
     steps = budget.steps if len(rates) == 1 or not cell.row.phases else max(1, round(budget.search * budget.steps))
     trial = cell._replace(budget=budget.model_copy(update={"steps": steps}))
+    judged = judge if steps == budget.steps else None  # as long as the seed's own run, it is that run
     for rate in rates if cell.row.phases else (0.0,):
-        tried[rate] = _run(trial, seeds[0], rate, judge)
+        tried[rate] = _run(trial, seeds[0], rate, judged)
     for _ in range(budget.more_rates if len(tried) > 1 else 0):
         further = beyond({rate: run["choice"] for rate, run in tried.items()})
         if further is None:
             break
-        tried[further] = _run(trial, seeds[0], further, judge)
+        tried[further] = _run(trial, seeds[0], further, judged)
     tried = dict(sorted(tried.items()))
     best = max(tried, key=lambda rate: tried[rate]["choice"])
     runs = {str(seed): _run(cell, seed, best, judge) for seed in seeds}
@@ -134,35 +135,32 @@ def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[
     write_json(out / "results.json", results)
 
 
-def _run(cell: Cell, seed: int, rate: float, judge: Judge) -> dict[str, Any]:
+def _run(cell: Cell, seed: int, rate: float, judge: Judge | None) -> dict[str, Any]:
+    """Without a judge, a trial of the rate: it is chosen by calibration pairs, so the test windows are not restored."""
     folder = _folder(cell, seed, rate)
-    if all(intact(folder / name) for name in _FILES):
+    made = _FILES if judge else _FILES[-1:]
+    if all(intact(folder / name) for name in made):
         found: dict[str, Any] = read_json(folder / "result.json")
         return found
     lq, held = (part.to(cell.teacher.context.device) for part in load_inputs(cell.samples, seed, cell.budget.length))
     setting = cell.setting._replace(seed=seed, lr_scale=rate)
     job = Job(cell.teacher, lq, cell.budget.steps, cell.budget.batch, setting, folder, cell.seconds)
     trained = train_method(job, cell.row, cell.common, parse_bits(cell.bits))
-    images = judge.images(trained.model)
-    result = _judged(cell, trained, held, judge.scores(images))
-    write_bytes(folder / "images.safetensors", save(images))
-    curves = Curves(lambda values, step: None)
-    curves.rows[:] = trained.rows
-    curves.write(folder / "curves.csv")
+    choice = round(agreement(cell.teacher, trained.model, held), DIGITS)
+    result: dict[str, Any] = {"samples": trained.samples, "choice": choice}
+    if judge:
+        images = judge.images(trained.model)
+        scores = judge.scores(images)
+        layers = layer_errors(cell.teacher, trained.model, held[:4])
+        result |= {"sets": scores, "means": means(scores), "layers": layers}
+        write_bytes(folder / "images.safetensors", save(images))
+        curves = Curves(lambda values, step: None)
+        curves.rows[:] = trained.rows
+        curves.write(folder / "curves.csv")
     write_json(folder / "result.json", result)
-    for name in _FILES:
+    for name in made:
         seal(folder / name)
     return result
-
-
-def _judged(cell: Cell, trained: Trained, held: Tensor, scores: Scores) -> dict[str, Any]:
-    return {
-        "samples": trained.samples,
-        "choice": round(agreement(cell.teacher, trained.model, held), DIGITS),
-        "sets": scores,
-        "means": means(scores),
-        "layers": layer_errors(cell.teacher, trained.model, held[:4]),
-    }
 
 
 def agreement(teacher: Backbone, student: Backbone, held: Tensor) -> float:

@@ -101,6 +101,7 @@ def test_rates_are_tried_with_a_share_of_the_steps(model: OneStepSR, tmp_path: P
     cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
     cell = cell._replace(budget=cell.budget.model_copy(update={"steps": 8, "search": 0.25}))
     found = run_cell(cell, (5, 6), cell.budget.rates, judge)
+    assert len(list(tmp_path.rglob("images.safetensors"))) == 2  # a trial does not restore the test windows
     assert cheap == [(5, 0.1), (5, 0.2), (5, 0.3), (5, 0.2), (6, 0.2)] and cheap.steps == [2, 2, 2, 8, 8]
     assert found["tried_with"] == 2 and found["seeds"]["5"]["samples"] == 8
     assert run_cell(cell, (5, 6), cell.budget.rates, judge) == found and len(cheap) == 5
