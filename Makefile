@@ -76,16 +76,21 @@ web-test: $(STAMP)
 	@$(call debian,/usr/bin/chromium,chromium)
 	@$(BIN)/python -m pytest -m browser -ra tests/web
 
-# docker, podman or buildah. BASE_IMAGE: a base that is here, where there is no registry of images (docker/README.md).
-ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(if $(shell command -v $(e)),$(e))))
-BUILD  := $(ENGINE) build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+# docker, podman or buildah, the first that answers: a docker without its daemon builds nothing. Looked for once, and only where
+# a target needs it. BASE_IMAGE: a base that is here, where there is no registry of images (docker/README.md).
+ENGINE ?= $(eval ENGINE := $(firstword $(foreach e,docker podman buildah,\
+	$(shell $(e) version >/dev/null 2>&1 && echo $(e)))))$(ENGINE)
+# Images of the kind that keeps the health check, which podman and buildah do not make of themselves.
+BUILD   = $(ENGINE) build $(if $(filter docker,$(ENGINE)),,--format docker) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
 	$(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)) \
 	$(if $(UV_DEFAULT_INDEX),--build-arg UV_DEFAULT_INDEX=$(UV_DEFAULT_INDEX)) $(BUILD_ARGS)
+engine  = test -n "$(ENGINE)" || { echo "error: no docker, podman or buildah answers here; install one, or start docker's daemon" >&2; exit 1; }
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 
 # For BASE_IMAGE=localhost/base:bookworm, where there is no registry of images: Debian's packages, and the certificates that
 # this machine trusts, so that a mirror behind a private authority is reached.
 base:
+	@$(engine)
 	@$(call debian,/usr/bin/mmdebstrap,mmdebstrap)
 	@mkdir -p build/base
 	mmdebstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
@@ -96,12 +101,13 @@ base:
 	@rm -r build/base
 
 images:
-	@test -n "$(ENGINE)" || { echo "error: no docker, podman or buildah here; install one"; exit 1; }
+	@$(engine)
 	$(BUILD) -f docker/serve.Dockerfile --build-arg EXTRA=server -t qartsr-serve:0.1.0 .
 	$(BUILD) -f docker/train.Dockerfile -t qartsr-train:0.1.0 .
 	$(if $(BASE_IMAGE),$(BUILD) -f docker/debian.Dockerfile -t qartsr-debian:0.1.0 .)
 
 stack:
+	@docker version >/dev/null 2>&1 || { echo "error: make stack: docker's daemon does not answer; start it, or name it in DOCKER_HOST" >&2; exit 1; }
 	$(COMPOSE) -p qartsr -f docker/compose.yaml $(if $(BASE_IMAGE),-f docker/compose.debian.yaml) up --detach
 
 SECONDS_OF_CHAOS ?= 3600

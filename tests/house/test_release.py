@@ -117,3 +117,24 @@ def run(*words: object) -> str:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=outside, cwd="/")
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answers", "taken"), [("docker podman", "docker"), ("podman buildah", "podman"), ("buildah", "buildah"), ("", "")]
+)
+def test_images_are_built_by_the_first_engine_that_answers(tmp_path: Path, answers: str, taken: str) -> None:
+    """A client of docker whose daemon is away builds nothing."""
+    for name in ("docker", "podman", "buildah"):
+        lines = f"#!/bin/sh\n[ $1 = version ] && exit {int(name not in answers.split())}\necho {name} $*\n"
+        (tmp_path / name).write_text(lines)
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["make", "images"], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    said = [line.split()[:3] for line in done.stdout.splitlines() if not line.startswith("make")]
+    built = [words for words in said if words[0] in ("docker", "podman", "buildah") and words[1] == "build"]
+    assert {words[0] for words in built} == {taken} - {""} and all(
+        (w[2] == "--format") == (taken != "docker") for w in built
+    )
+    assert (done.returncode == 0) == bool(taken) and ("daemon" in done.stderr) == (not taken)
