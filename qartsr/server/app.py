@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +32,11 @@ _OPEN = ("/healthz", "/readyz", "/health", "/ping")
 _LOOK = 1.0
 """Seconds between two looks whether whoever asked is still there."""
 _CLIENT_GONE = 499
+_PATIENCE, _RATE = 20.0, 500.0
+"""Seconds that a body may take, and one more for so many bytes of it: the defaults of Apache's mod_reqtimeout.
+
+Without them as many clients as may wait, each sending a byte now and then, keep everybody else out.
+"""
 
 
 class _RefusedError(Exception):
@@ -103,11 +108,20 @@ class Service:
         told = request.headers.get("content-length", "")
         if told.isdecimal() and int(told) > most:
             raise _RefusedError(413, f"the body has {told} bytes, more than the {most} allowed")
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise _RefusedError(413, f"the body has more than the {most} bytes allowed")
-            parts.append(part)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            async with asyncio.timeout(_PATIENCE) as limit:
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise _RefusedError(413, f"the body has more than the {most} bytes allowed")
+                    parts.append(part)
+                    limit.reschedule(begun + _PATIENCE + size / _RATE)
+        except TimeoutError as error:
+            raise _RefusedError(408, f"{size} bytes of a body came in {clock() - begun:.0f} s; send faster") from error
+        except ClientDisconnect as error:
+            raise _RefusedError(_CLIENT_GONE, "whoever asked has gone") from error
         return b"".join(parts)
 
     async def _worked(self, request: Request, data: list[bytes]) -> list[bytes]:

@@ -40,6 +40,7 @@ from qartsr.server.run import serve
 from qartsr.server.watch import JsonLines, Watch
 from qartsr.server.worker import Worker
 from tests.packing.tiny import quantize, recipe, tiny_model
+from tests.pipelines.alive import until
 
 
 def photo(width: int, height: int) -> bytes:
@@ -214,6 +215,25 @@ def test_too_many_that_wait_are_429_and_too_long_is_504(run: Callable[..., Runni
     assert server.figures()["qartsr_requests_inside"] == 0
     server.pipe.may.set()
     assert server.ask("/upscale", photo(4, 4)).status == 200 and server.pipe.calls == 2, "the second was never begun"
+
+
+def test_half_a_body_holds_no_place(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither of somebody slow, nor of somebody who goes."""
+    server = run(Limits(waiting=0))
+    head = b"POST /upscale HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n1"
+    place = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((place[0], int(place[1]))) as gone:
+        gone.sendall(head)
+        assert until(lambda: server.figures()["qartsr_requests_inside"] > 0, 60)
+    assert until(lambda: "qartsr_requests_total|/upscale|499" in server.figures(), 60), "it counts as gone"
+    monkeypatch.setattr("qartsr.server.app._PATIENCE", 0.1)
+    with socket.create_connection((place[0], int(place[1]))) as slow:
+        slow.sendall(head)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert server.figures()["qartsr_requests_inside"] == 0
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_ready_is_not_alive(run: Callable[..., Running]) -> None:
