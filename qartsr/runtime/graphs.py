@@ -131,7 +131,8 @@ class Graphs:
 def import_openvino() -> Any:
     """The module. Raises QartsrError where it is not installed.
 
-    Its converter of other formats, half of the time it takes to load, is loaded when it is asked for.
+    Its converter of other formats, half of the time it takes to load, is loaded when it is asked for: the converter
+    also starts a thread and a process that tell Google Analytics of every import.
     """
     late = "openvino" not in sys.modules
     if late:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from tests.chaos.commands import COMMANDS, site
 from tests.chaos.damage import IN_PROCESS, Trial
 from tests.chaos.forked import FORKED, KILLS, commands, one_more, stages
+from tests.chaos.served import SERVED, server, told
 from tests.chaos.services import SERVICES, services
 from tests.chaos.stages import PER_SEED, STAGES, one_more_each
 
@@ -30,6 +31,7 @@ _HANG = int(os.environ.get("QARTSR_CHAOS_HANG", "600"))
 _READY: dict[str, Callable[[int], object]] = {
     **dict.fromkeys(COMMANDS, lambda number: site()),
     **dict.fromkeys(SERVICES, lambda number: services()),
+    **dict.fromkeys(SERVED, lambda number: server()),
     **dict.fromkeys(STAGES, one_more_each),
     **dict.fromkeys(FORKED, lambda number: one_more(stages(), number)),
     "forked commands, kill -9": lambda number: one_more(commands(), number),
@@ -93,6 +95,8 @@ def campaign(kinds: dict[str, Trial], seconds: float, seed: int, first: int = 0)
         print(
             "kills:", ", ".join(f"{name} {count}" for name, count in KILLS.most_common()), file=sys.stderr, flush=True
         )
+    if said := told():
+        print(said, file=sys.stderr, flush=True)
     return found
 
 
@@ -109,9 +113,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="trial to begin with; 10: with all stages from the start")
     parser.add_argument("--repeat", metavar="N", type=int, help="the one trial with this number")
     args = parser.parse_args()
-    kinds = {
-        kind: trial for kind, trial in (IN_PROCESS | SERVICES | FORKED | COMMANDS | STAGES).items() if args.only in kind
-    }
+    every = IN_PROCESS | SERVED | SERVICES | FORKED | COMMANDS | STAGES
+    kinds = {kind: trial for kind, trial in every.items() if args.only in kind}
     if args.repeat is not None:
         for kind, trial in kinds.items():
             print(kind, *attempt(kind, trial, args.repeat))

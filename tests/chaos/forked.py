@@ -34,6 +34,7 @@ from PIL import Image
 from qartsr.cli import main
 from qartsr.files import sha256_file
 from qartsr.release import fetch, model_name, package_tags, promote, publish, rollback
+from qartsr.runtime.graphs import import_openvino
 from stages._stage import stage
 from tests.chaos.damage import Trial
 from tests.chaos.services import services
@@ -52,10 +53,10 @@ _IMPORTED = (
         "qartsr.metrics",
         "qartsr.upscale",
         "onnx",
-        "openvino",
         "boto3",
     ),
 )
+import_openvino()  # as the project does; by itself it starts a thread, and a process forked while that imports hangs
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(_IMPORTED))
 KILLS: Counter[str] = Counter()

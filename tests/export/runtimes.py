@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import openvino
 import torch
 from torch import Tensor
+
+from qartsr.runtime.graphs import import_openvino
+
+openvino = import_openvino()
 
 
 def onnx_runtime(data: bytes, *, optimised: bool = True) -> Callable[[Tensor], Tensor]:
