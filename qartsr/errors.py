@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterable
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, ends a line or turns the order of letters: a file's name may hold any of it."""
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class QartsrError(Exception):
@@ -21,7 +26,7 @@ class QartsrError(Exception):
 
     def __init__(self, what: str, where: str, do: str) -> None:
         self.what, self.where, self.do = what, where, do
-        super().__init__(f"{where}: {what}; {do}" + ("" if do.endswith("?") else "."))
+        super().__init__(printable(f"{where}: {what}; {do}" + ("" if do.endswith("?") else ".")))
 
     def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
         return QartsrError, (self.what, self.where, self.do)
@@ -33,10 +38,14 @@ def short(name: object, most: int = 120) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
+def printable(text: str) -> str:
+    r"""One line that does to a terminal what letters do; the rest as ``\n``, ``\r``, ``\t`` or ``\uXXXX``."""
+    return _UNSHOWN.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), text)
+
+
 def dotted(place: Iterable[object], most: int = 120) -> str:
     """Keys and numbers that lead to a place in a file, as ``layers.3.bits``; on one line whatever the keys are."""
-    text = ".".join(map(str, place))[:most]
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return printable(".".join(map(str, place))[:most])
 
 
 def speak_anyhow() -> None:

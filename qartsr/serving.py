@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from qartsr.api import OneStepSRPipeline
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 from qartsr.files import sha256_file
 from qartsr.images import READABLE, Picture, decode_image, encode_png
 from qartsr.images.read import ALLOWANCE
@@ -115,7 +115,7 @@ class ImageModel:
             raise QartsrError("is not base64", where, do) from error
         image = decode_image(data, where, max_pixels=left)
         for note in image.notes:
-            _LOG.warning("%s: %s", where, note)
+            _LOG.warning("%s", printable(f"{where}: {note}"))
         return image
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from qartsr.cli.command import whole
 from qartsr.cli.show import say
 from qartsr.clips.names import is_clip, is_film
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 
 if TYPE_CHECKING:
     from qartsr.upscale.clip import ClipOptions, ClipProgress, ClipResult
@@ -134,7 +134,7 @@ def _shown(name: str) -> Iterator[_Progress]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None, text="looking through it")
+        task = bar.add_task(printable(name), total=None, text="looking through it")
 
         def draw(progress: ClipProgress, text: str) -> None:
             bar.update(task, completed=progress.done, total=progress.total, text=text)

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from qartsr.allocator import prefer_large_pages
 from qartsr.cli.completion import COMPLETION
@@ -24,7 +25,7 @@ from qartsr.cli.promote import PROMOTE, ROLLBACK
 from qartsr.cli.serve import SERVE
 from qartsr.cli.upscale import UPSCALE
 from qartsr.cli.web import WEB
-from qartsr.errors import QartsrError, speak_anyhow
+from qartsr.errors import QartsrError, printable, speak_anyhow
 
 COMMANDS = (
     UPSCALE,
@@ -109,9 +110,17 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses words, which may be names of files, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        super().error(printable(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """Of all commands."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         "qartsr", description="Low-bit quantized one-step super-resolution: use, look into, measure and ship a model."
     )
     whole.add_argument("--version", action="version", version=f"qartsr {importlib.metadata.version('qartsr')}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qartsr.cli.command import Command
-from qartsr.cli.show import show
-from qartsr.errors import QartsrError
+from qartsr.cli.show import answer_json, show
+from qartsr.errors import QartsrError, printable
 
 if TYPE_CHECKING:
     from qartsr.config import Params
@@ -58,7 +57,7 @@ def _run(args: argparse.Namespace) -> None:
 
     findings = list(examine(load_params(args.params)))
     if args.json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
+        answer_json([finding._asdict() for finding in findings])
     else:
         show(_table(findings))
     missing = [finding.what for finding in findings if finding.state == "missing"]
@@ -189,7 +188,7 @@ def _table(findings: list[Finding]) -> Any:
 
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        table.add_row(*(Text(word) for word in finding))
+        table.add_row(*(Text(printable(word)) for word in finding))
     return table
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qartsr.cli.command import Command, add_image_options
 from qartsr.cli.jobs import demand_file
-from qartsr.cli.show import bar, say, show, some
-from qartsr.errors import QartsrError
+from qartsr.cli.show import answer, bar, say, show, some
+from qartsr.errors import QartsrError, printable
 
 
 class Pair(NamedTuple):
@@ -175,9 +175,9 @@ def _tell(scores: Scores) -> None:
         if lacking:
             count, (image, reason) = len(lacking), next(iter(lacking.items()))
             where = f"{image} ({reason})" + (f" and {count - 1} more" if count > 1 else "")
-            print(f"{name} is missing on {where}: its mean is over {len(scores.rows) - count} images")
+            answer(f"{name} is missing on {where}: its mean is over {len(scores.rows) - count} images")
     for name, reason in scores.unavailable.items():
-        print(f"{name} is unavailable: it {reason}")
+        answer(f"{name} is unavailable: it {reason}")
 
 
 def _table(scores: Scores) -> Table:
@@ -191,7 +191,7 @@ def _table(scores: Scores) -> Table:
         table.add_column(name, f"{mean:.4f}", justify="right")
     for row in scores.rows:
         cells = (f"{row.scores[name]:.4f}" if name in row.scores else _NONE for name in means)
-        table.add_row(Text(row.image), *cells)
+        table.add_row(Text(printable(row.image)), *cells)
     return table
 
 

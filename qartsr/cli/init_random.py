@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from qartsr.cli.command import Command, seed
+from qartsr.cli.show import answer
+from qartsr.errors import printable
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +27,9 @@ def _run(args: argparse.Namespace) -> None:
 
     described = ARCHITECTURES[args.arch]()
     size = folder_size(blank(described), args.dtype)
-    with tqdm(total=size, unit="B", unit_scale=True, desc=args.folder.name) as bar:
+    with tqdm(total=size, unit="B", unit_scale=True, desc=printable(args.folder.name)) as bar:
         write_random_model(args.folder, described, args.seed, args.dtype, args.force, bar.update)
-    print(f"{args.folder}: {args.arch}, {args.dtype}, seed {args.seed}, {size / 1e6:.1f} MB")
+    answer(f"{args.folder}: {args.arch}, {args.dtype}, seed {args.seed}, {size / 1e6:.1f} MB")
 
 
 INIT_RANDOM = Command("init-random", "write a model folder with random weights", _arguments, _run)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qartsr.cli.command import Command
-from qartsr.cli.show import show
+from qartsr.cli.show import answer_json, show
+from qartsr.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +36,7 @@ def _run(args: argparse.Namespace) -> None:
     inventory = inspect(file / "model.safetensors" if file.is_dir() else file)
     if args.json:
         tables = {"components": inventory.components, "kinds": inventory.kinds, "sizes": inventory.sizes}
-        print(json.dumps(_facts(inventory) | tables, indent=2, ensure_ascii=False))
+        answer_json(_facts(inventory) | tables)
     else:
         show(_facts_table(inventory), _sizes_table(inventory))
 
@@ -64,7 +64,7 @@ def _facts_table(inventory: Inventory) -> Table:
 
     table = Table.grid(padding=(0, 2))
     for name, value in _flat(_facts(inventory)):
-        table.add_row(name.replace("_", " "), Text(f"{value:,}" if isinstance(value, int) else str(value)))
+        table.add_row(name.replace("_", " "), Text(f"{value:,}" if isinstance(value, int) else printable(str(value))))
     return table
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from qartsr.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,7 +19,17 @@ _UNBOUNDED, _LISTED = 10_000, 5
 
 def say(text: str) -> None:
     """A line on stderr, above the bar if there is one."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def answer(text: str) -> None:
+    """A line on stdout."""
+    print(printable(text))
+
+
+def answer_json(value: Any) -> None:
+    """JSON on stdout, for people and programs."""
+    print("\n".join(map(printable, json.dumps(value, indent=2, ensure_ascii=False).split("\n"))))
 
 
 def some(names: tuple[str, ...]) -> str:
@@ -54,6 +67,7 @@ class _Drawn(Bar):
         """The next image."""
         self._begun += 1
         title = f"{self._begun}/{self._images} {name}" if self._images > 1 else name
+        title = printable(title)
         self._progress.update(self._task, completed=self._begun - 1, description=title, tiles="", rate=self._rate())
 
     def tiles(self, done: int, total: int) -> None:

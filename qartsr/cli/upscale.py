@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from qartsr.cli.clip import add_clip_options, demand_no_clip_options, run_clip, 
 from qartsr.cli.command import SOURCE, Command, add_image_options, side, threads, whole
 from qartsr.cli.jobs import Jobs, Naming, plan_jobs
 from qartsr.cli.osediff_options import add_options, given, osediff_options
-from qartsr.cli.show import bar, say, some
+from qartsr.cli.show import answer_json, bar, say, some
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def _sum_up(args: argparse.Namespace, jobs: Jobs, outcomes: list[Outcome]) -> No
         pixels = sum(outcome.width * outcome.height for outcome in made)
         say(f"{len(made)} of {len(jobs.files)} images in {seconds:.1f} s, {pixels / 1e6 / seconds:.2f} megapixels/s")
     if args.json:
-        print(json.dumps(as_json(outcomes, jobs.skipped), indent=2, ensure_ascii=False))
+        answer_json(as_json(outcomes, jobs.skipped))
 
 
 def _demand_one_model(args: argparse.Namespace) -> None:

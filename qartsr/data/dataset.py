@@ -44,7 +44,7 @@ def write_dataset(config: DataConfig, seed: int, out: Path) -> dict[str, Any]:
         manifest = {
             "name": "photographs" if isinstance(config.images, PhotographsConfig) else config.images.layout,
             "scale": SCALE,
-            "degradation": config.degradation.kind,
+            "degradation": config.degradation.kind if config.clips or any(not item.lr for item in test) else "given",
             "train": [_train(item, folder) for item in train],
             "test": [
                 *(_test(item, config.degradation, seed + n, folder) for n, item in enumerate(test)),

@@ -12,8 +12,10 @@ from qartsr.errors import QartsrError
 from qartsr.images import is_image, read_image
 
 Split = Literal["train", "test"]
-_LR_END = re.compile(r"_lr\d?$|_?x[2348]$")
-"""How the names of LR end where they stand beside their HR."""
+_JOINED = re.compile(r"(?<=[a-z0-9])(?=(?:LR|LQ|HR|HQ|GT)(?![a-z]))|(?<=\w)(?=[xX][2348]$)")
+_LOW = re.compile(r"(l[rq]|low)(b[id])?(x?\d)?|x[2348]|bicubic")
+_HIGH = re.compile(r"(h[rq])(x?\d)?|gt|high|x1")
+"""Words by which names tell LR from HR: ``a_LR4``, ``0801x4``, ``LR-a``, ``aLRBIx4``; ``a_HR``, ``a_gt``, ``a_x1``."""
 
 
 class Found(NamedTuple):
@@ -38,7 +40,7 @@ def folder_items(config: FolderConfig, split: Split) -> list[Found]:
 
     That is so in a plain folder, in the train split, whose LR nobody reads, and where ``config.lr`` says so. Else a
     missing LR file is an error: made by bicubic, a real benchmark would become another one. Raises QartsrError for
-    that, and for a missing or empty folder.
+    that, for LR beside a plain folder, and for a missing or empty folder.
     """
     root, key = Path(config.train_root if split == "train" else config.test_root), f"data.images.{split}_root"
     if not root.is_dir():
@@ -48,6 +50,8 @@ def folder_items(config: FolderConfig, split: Split) -> list[Found]:
     if not found:
         expected = layout.expected.format(split=split, div2k=_div2k_kind(split))
         raise QartsrError(f"has no {expected}, which layout {config.layout} expects", str(root), f"correct {key}")
+    if config.layout == "plain" and config.lr == "given" and split == "test":
+        _demand_no_lr(root, found)
     if config.lr == "made" or split == "train":
         return [item._replace(lr=None) for item in found]
     return [item if item.lr is None else item._replace(lr=_present(item, config.layout)) for item in found]
@@ -74,16 +78,45 @@ def _images(folder: Path) -> list[Path]:
 def _plain(root: Path, split: Split) -> list[Found]:
     """Raises QartsrError for pairs of HR and LR: LR would be taken for HR, and other LR made of both."""
     images = _images(root)
-    stems = {path.stem.lower(): path for path in images}
+    groups: dict[str, list[Path]] = {}
     for path in images:
-        stem = _LR_END.sub("", path.stem.lower())
-        names = (stem, f"{stem}_hr", f"{stem}_x1") if stem != path.stem.lower() else ()
-        twins = [stems[name] for name in names if name in stems]
-        high = next((twin for twin in twins if _larger(twin, path)), None)
-        if high:
+        groups.setdefault(_word(path.stem), []).append(path)
+    for low, high in ((low, high) for each in groups.values() for low in each for high in each):
+        told = _tells(_LOW, low.stem) or _tells(_HIGH, high.stem)
+        if low != high and told and not _tells(_HIGH, low.stem) and _larger(high, low):
             what = f"looks like the LR of {high.name}, and layout plain takes every image for HR"
-            raise QartsrError(what, str(path), "choose the layout of these pairs, or move the LR files elsewhere")
+            raise QartsrError(what, str(low), "choose the layout of these pairs, or move the LR files elsewhere")
     return [Found(path.stem, path, None) for path in images]
+
+
+def _demand_no_lr(root: Path, found: list[Found]) -> None:
+    """Raise QartsrError where a plain folder's images have LR in a folder in it or beside it, which nobody would read.
+
+    Those folders, and those in them, are looked into whose names have a word that begins with LR or LQ.
+    """
+    near = [path for place in (root, root.resolve().parent) for path in sorted(place.iterdir()) if path.is_dir()]
+    lower = [path for path in near if re.search(r"(?<![a-z])l[rq]", _JOINED.sub("_", path.name).lower())]
+    deeper = [inner for path in lower for inner in sorted(path.iterdir()) if inner.is_dir()]
+    high = {_word(item.hr.stem): item.hr for item in found}
+    for low in (low for folder in (*lower, *deeper) for low in _images(folder)):
+        twin = high.get(_word(low.stem))
+        if twin and twin.resolve() != low.resolve() and _larger(twin, low):
+            what = f"looks like the LR of {twin}, but layout plain makes LR from HR"
+            raise QartsrError(what, str(low), "choose the layout of these pairs, or set data.images.lr to made")
+
+
+def _words(stem: str) -> list[str]:
+    return re.findall(r"[^\W_]+", _JOINED.sub("_", stem).lower())
+
+
+def _word(stem: str) -> str:
+    """What the names of one picture's HR and LR have in common."""
+    words = _words(stem)
+    return " ".join(word for word in words if not (_LOW.fullmatch(word) or _HIGH.fullmatch(word))) or " ".join(words)
+
+
+def _tells(kind: re.Pattern[str], stem: str) -> bool:
+    return any(kind.fullmatch(word) for word in _words(stem))
 
 
 def _larger(high: Path, low: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 from qartsr.images import metadata
 
 _LOG = logging.getLogger("qartsr")
@@ -70,7 +70,7 @@ class Picture(Image.Image):
             return
         data, notes = encode(self, kind, **params)
         for note in notes:
-            _LOG.warning("%s", note)
+            _LOG.warning("%s", printable(note))
         if hasattr(fp, "write"):
             fp.write(data)
         else:

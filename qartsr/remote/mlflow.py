@@ -7,6 +7,7 @@ some twenty stages; a call here costs nothing but the call. The tests read every
 from __future__ import annotations
 
 import base64
+import configparser
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,10 @@ from qartsr.remote.limit import within
 _AGAIN = (429, 502, 503, 504)
 _FINAL = (400, 404, 409, 413, 422)
 TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
-CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+CERTIFICATE, OURS = "MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"
+_LIMIT, _LONGEST = "MLFLOW_HTTP_REQUEST_TIMEOUT", 3600
+_UNKNOWN = ("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_AUTH")
+"""Ways to authenticate that MLflow's client has from other packages."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -41,8 +46,9 @@ class SilentError(QartsrError):
 def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
     """The server that an environment variable names, MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
 
-    As in MLflow's own client, the latter falls back to the former, and a user and password in the address are used.
-    Raises QartsrError when it is unset or not an http(s) address, or MLFLOW_TRACKING_SERVER_CERT_PATH no certificate.
+    As in MLflow's own client, the latter falls back to the former, a user and password in the address are used, and
+    MLFLOW_HTTP_REQUEST_TIMEOUT goes before ``timeout``. Raises QartsrError when it is unset or not an http(s) address,
+    a certificate is none, or another way to authenticate is asked for.
     """
     variable, address = _named(variable)
     if not address:
@@ -61,7 +67,20 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
     if "?" in plain or "#" in plain:
         do = "end it where its path ends; a token goes into MLFLOW_TRACKING_TOKEN"
         raise QartsrError(f"{plain.partition('?')[0].partition('#')[0]} is followed by a query", variable, do)
-    return Mlflow(address.rstrip("/"), timeout)
+    for name in _UNKNOWN:
+        if _told(name).lower() not in ("", "0", "false"):
+            do = "unset it and set MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD, or name a proxy that signs"
+            raise QartsrError("asks for a way to authenticate that qartsr does not have", name, do)
+    return Mlflow(address.rstrip("/"), _seconds(timeout))
+
+
+def _seconds(default: float) -> float:
+    told = _told(_LIMIT)
+    if not told:
+        return default
+    if not told.isdecimal() or not 0 < int(told) <= _LONGEST:
+        raise QartsrError(f"{told!r} is no number of seconds", _LIMIT, f"set it to one of 1 to {_LONGEST}")
+    return float(told)
 
 
 def registry_address() -> str:
@@ -198,23 +217,33 @@ def _is_http(address: str) -> bool:
 
 
 def _authorization() -> str:
-    """From the environment variables MLflow's own client reads."""
-    user, token = _told("MLFLOW_TRACKING_USERNAME"), _told("MLFLOW_TRACKING_TOKEN")
+    """From the environment variables that MLflow's own client reads, or its file ``~/.mlflow/credentials``."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    stored = configparser.ConfigParser(interpolation=None)
+    with suppress(OSError, RuntimeError, ValueError, configparser.Error):  # the second: no home
+        stored.read(Path.home() / ".mlflow" / "credentials", encoding="utf-8")
+    user, password = (_told(name) or stored.get("mlflow", name.lower(), fallback="") for name in names)
+    token = _told("MLFLOW_TRACKING_TOKEN")
     if user:
-        pair = f"{user}:{_told('MLFLOW_TRACKING_PASSWORD')}"
+        pair = f"{user}:{password}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
     return f"Bearer {token}" if token else ""
 
 
 def _tls() -> ssl.SSLContext:
     """Certificates are checked with those MLflow's client, and `requests` below it, would be told to use."""
-    if _told("MLFLOW_TRACKING_INSECURE_TLS").lower() in ("true", "1"):
-        return ssl._create_unverified_context()
     variable = next((name for name in (CERTIFICATE, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if _told(name)), "")
     place = _told(variable) if variable else ""
     try:
-        if place and Path(place).is_dir():
-            return ssl.create_default_context(capath=place)
-        return ssl.create_default_context(cafile=place or None)
+        if _told("MLFLOW_TRACKING_INSECURE_TLS").lower() in ("true", "1"):
+            context = ssl._create_unverified_context()
+        elif place and Path(place).is_dir():
+            context = ssl.create_default_context(capath=place)
+        else:
+            context = ssl.create_default_context(cafile=place or None)
+        if own := _told(OURS):
+            variable, place = OURS, own
+            context.load_cert_chain(own)
     except OSError as error:
         raise QartsrError(f"{place} is not a certificate ({error.strerror})", variable, "name a PEM file") from error
+    return context

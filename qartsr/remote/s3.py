@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -32,21 +33,25 @@ def split_uri(uri: str) -> tuple[str, str]:
 def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str = "") -> Store:
     """A store; what is not given comes from the AWS environment variables. Nothing is sent yet.
 
-    MLFLOW_S3_ENDPOINT_URL goes first, as with MLflow, whose server reads what is written here. Raises QartsrError when
-    the endpoint is no address.
+    MLFLOW_S3_ENDPOINT_URL goes first, as with MLflow, whose server reads what is written here, and MLflow's other
+    settings of S3 are followed. Raises QartsrError when the endpoint is no address or a setting cannot be read.
     """
     import boto3.session  # half a second, which a run without a store need not pay
     from botocore.config import Config
-    from botocore.exceptions import InvalidRegionError, ProfileNotFound
+    from botocore.exceptions import InvalidRegionError, InvalidS3AddressingStyleError, ProfileNotFound
 
     address = next((each for each in (endpoint, *map(_told, _ENDPOINTS)) if each), "")
     region = region or _told("AWS_DEFAULT_REGION")
+    style, extra = {"addressing_style": _told(_STYLE) or "auto"}, _extra()
+    verify = False if _told("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1") else None
 
     def client(read: float, attempts: int) -> Any:
         retries = {"mode": "standard", "total_max_attempts": attempts}
         proxies: dict[str, Any] = {"proxies": {}} if _loopback(address) else {}
-        config = Config(connect_timeout=3, read_timeout=read, retries=retries, **proxies)
-        return session.client("s3", endpoint_url=address or None, config=config)
+        config = Config(connect_timeout=3, read_timeout=read, retries=retries, s3=style, **proxies)
+        made = session.client("s3", endpoint_url=address or None, config=config, verify=verify)
+        made.meta.events.register_first("before-parameter-build.s3", partial(_add_settings, extra))
+        return made
 
     shown = split_user(address)[0] or "the S3 store"
     with _sentences(shown):
@@ -61,6 +66,9 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
             name = _told("AWS_PROFILE") or _told("AWS_DEFAULT_PROFILE")
             do = "unset it, or write the profile into ~/.aws/config"
             raise QartsrError(f"there is no profile {name!r}", "AWS_PROFILE", do) from error
+        except InvalidS3AddressingStyleError as error:
+            do = "set it to auto, path or virtual"
+            raise QartsrError(f"{_told(_STYLE)!r} is no way to address", _STYLE, do) from error
         except ValueError as error:
             raise QartsrError("is not the address of an S3 store", shown, _SCHEME) from error
 
@@ -68,6 +76,26 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
 def _told(variable: str) -> str:
     """An environment variable without the line's end that a secret's file brings along."""
     return os.environ.get(variable, "").strip()
+
+
+def _extra() -> dict[str, Any]:
+    """What MLflow adds to every upload, encryption for example."""
+    told = _told(_EXTRA)
+    try:
+        found = json.loads(told) if told else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise QartsrError("is no JSON object", _EXTRA, 'write it like {"ServerSideEncryption": "aws:kms"}')
+    return found
+
+
+def _add_settings(extra: Mapping[str, Any], params: dict[str, Any], model: Any, **_: Any) -> None:
+    """Of MLflow, to whatever operation knows them."""
+    owner = _told("MLFLOW_S3_EXPECTED_BUCKET_OWNER")
+    added = {**(extra if model.name in _UPLOADS else {}), **({"ExpectedBucketOwner": owner} if owner else {})}
+    for name in added.keys() & model.input_shape.members:
+        params.setdefault(name, added[name])
 
 
 def _credentials(key: str, secret: str) -> tuple[str | None, ...]:
@@ -219,6 +247,8 @@ def _loopback(address: str) -> bool:
     return urllib.parse.urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
 
 
+_EXTRA, _STYLE = "MLFLOW_S3_UPLOAD_EXTRA_ARGS", "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"
+_UPLOADS = ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
 _ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _ELSEWHERE = ("301", "400", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _REGION = "set AWS_DEFAULT_REGION to one such as eu-central-1"

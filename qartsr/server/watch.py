@@ -14,6 +14,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from qartsr.errors import printable
+
 LOG = logging.getLogger("qartsr.server")
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -74,7 +76,7 @@ class PlainLines(logging.Formatter):
         """Time, level, message, then ``key=value``."""
         words = [self.formatTime(record, "%H:%M:%S"), record.levelname, record.getMessage()]
         words += [f"{key}={value}" for key, value in _facts(record).items()]
-        lines = " ".join(words)
+        lines = printable(" ".join(words))
         return f"{lines}\n{self.formatException(record.exc_info)}" if record.exc_info else lines
 
 

@@ -74,7 +74,7 @@ def main() -> int:
         else:
             {"status": _status, "env": _env}[args.action](args.root)
     except QartsrError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

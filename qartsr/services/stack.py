@@ -192,14 +192,13 @@ def _bring_up(
 
 
 def _failure(root: Path, unit: Unit, what: str) -> QartsrError:
-    """The error with the last lines of the process that is not there, or of all of them."""
+    """The error, noted the last lines of the process that is not there, or of all of them."""
     processes = unit.record.dead() or tuple(unit.record.pids)
     log = log_of(root, processes[0])
     last = log.read_text(errors="replace").strip().splitlines()[-12:] if log.is_file() else []
-    tail = "".join(f"\n    {line}" for line in last)
-    return QartsrError(
-        f"the {unit.name} service {what}; its last lines:{tail}\n", str(log), "read it, then start again"
-    )
+    error = QartsrError(f"the {unit.name} service {what}", str(log), "read it, then start again")
+    error.add_note("\n".join(["its last lines:", *(f"    {line}" for line in last)]))
+    return error
 
 
 def _variables(units: Mapping[str, Unit]) -> dict[str, str]:

@@ -53,7 +53,7 @@ def open_run(profile: str, stage: str, values: Mapping[str, Any]) -> Iterator[Tr
 
 
 def _begin(profile: str, stage: str, values: Mapping[str, Any]) -> Run | NullRun:
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():
         return NullRun()
     try:
         experiment = _experiment(open_mlflow(_FIRST_ANSWER), f"qartsr-{profile}")

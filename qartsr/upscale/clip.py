@@ -24,7 +24,7 @@ from qartsr.clips.clip import RGB, Clip
 from qartsr.clips.names import is_film
 from qartsr.clips.sink import SEGMENT, Encoding, demand_writable, encoding_of, join, write_segment
 from qartsr.clips.source import frames, survey
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 from qartsr.files import read_json, replacing, write_json
 from qartsr.images import Picture, read_image
 from qartsr.upscale.unfinished import unfinished_of
@@ -208,7 +208,7 @@ class _Work:
             folder.mkdir(parents=True, exist_ok=True)
             with _alone(folder):
                 if (folder / _JOB).exists() and read_json(folder / _JOB) != identity:
-                    _LOG.warning("%s: what an earlier run of something else left is dropped", folder)
+                    _LOG.warning("%s", printable(f"{folder}: what an earlier run of something else left is dropped"))
                     _emptied(folder)
                 write_json(folder / _JOB, identity)
                 yield cls(folder, clip, encoding)

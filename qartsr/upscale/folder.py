@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 from qartsr.images import READABLE, Picture, check_target, is_image, read_image, target_name, write_image
 
 _LOG = logging.getLogger("qartsr")
@@ -30,5 +30,5 @@ def upscale_folder(enlarge: Callable[[Picture], Picture], source: Path, target: 
         image = read_image(file)
         check_target(path, image, 4)
         for note in (*image.notes, *write_image(path, enlarge(image))):
-            _LOG.warning("%s: %s", file, note)
+            _LOG.warning("%s", printable(f"{file}: {note}"))
     return list(written)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 from qartsr.images import (
     SCALE,
     Picture,
@@ -171,7 +171,8 @@ class OneStepSRPipeline:
         picture = as_image(image)
         if not isinstance(image, Picture):  # whoever has one has seen what it notes
             for note in picture.notes:
-                _LOG.warning("%s: %s", image if isinstance(image, str | Path) else "image", note)
+                name = image if isinstance(image, str | Path) else "image"
+                _LOG.warning("%s", printable(f"{name}: {note}"))
         return self._upscaled(picture, None, report, generator)
 
     def resume(self, picture: Picture, folder: Path, report: Report = silent) -> Picture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from PIL import Image
 
 from qartsr.cli.command import Command
 from qartsr.cli.dispatch import COMMANDS
@@ -126,3 +128,32 @@ def test_errors_of_the_system_name_the_path(qartsr: Qartsr, tmp_path: Path) -> N
     assert said.status == 1 and said.out == ""
     assert said.err.startswith(f"error: {tmp_path / name}: File name too long; ")
     assert len(said.err.splitlines()) == 1
+
+
+def test_a_name_does_nothing_to_a_terminal(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
+    name = "a\nerror: b\x1b[2J\x1b]0;title\x07\r\x9b2J\x7f\u202egnp.exe\u2028"  # ends lines, clears, titles, turns
+    folder, out = tmp_path / name, tmp_path / f"out {name}"
+    folder.mkdir()
+    Image.new("RGB", (5, 4)).save(folder / f"{name}.png")
+    (folder / f"{name}.2.png").write_bytes(b"")
+    (folder / f"{name}.txt").write_text("")
+    runs = [
+        (1, ("upscale", folder, out, "--model", package, "--json")),
+        (1, ("evaluate", "--pred", folder, "--ref", folder, "--metrics", "psnr")),
+        (1, ("inspect", folder / name)),
+        (1, ("doctor", "--params", folder / name)),
+        (2, ("inspect", package, name)),
+        (1, ("export", package, folder, "--to", "onnx")),
+    ]
+    said = [(status, qartsr(*words)) for status, words in runs]
+    for status, one in said:
+        whole = one.out + one.err
+        assert one.status == status and len(whole) > len(name)
+        assert all(each.isprintable() for each in whole.split("\n")) and not re.search("^error: b", whole, re.MULTILINE)
+    (made,) = [each for each in json.loads(said[0][1].out)["images"] if each["error"] is None]
+    assert made["input"] == str(folder / f"{name}.png")
+
+
+def test_letters_of_every_script_stay(qartsr: Qartsr, tmp_path: Path) -> None:
+    name = "\u6f22 \u3000\xa0e\u0301 \u0645\u06cc\u200c\u062e \U0001f468\u200d\U0001f469.png"
+    assert name in qartsr("inspect", tmp_path / name).err

@@ -60,7 +60,8 @@ def test_given_lr_is_used_and_cropped_with_its_hr(tmp_path: Path, layout: Layout
     manifest = write_dataset(build(tmp_path, layout, paint), 0, tmp_path / "out")
     high, low = (tmp_path / "test" / name for name in FILES[layout]["test"])
     [entry] = manifest["test"]
-    assert manifest["name"] == layout and entry["source"] == high.name and entry["lr_origin"] == low.name
+    assert (manifest["name"], manifest["degradation"]) == (layout, "given")
+    assert entry["source"] == high.name and entry["lr_origin"] == low.name
     hr, lr = (np.array(Image.open(tmp_path / "out" / entry[key])) for key in ("hr", "lr"))
     np.testing.assert_array_equal(hr, np.array(Image.open(high))[:32, :48])
     np.testing.assert_array_equal(lr, np.array(Image.open(low))[:8, :12])
@@ -152,19 +153,41 @@ def test_plain_folders_are_read_in_order_of_name_and_skip_other_files(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("high", "low"), [("a_HR", "a_LR4"), ("0801", "0801x4"), ("b_x1", "b_x4"), ("c", "c_lr"), ("d_hr", "d_LR4")]
+    ("high", "low"),
+    [
+        *(("a_HR", "a_LR4"), ("0801", "0801x4"), ("b_x1", "b_x4"), ("c", "c_lr"), ("d_hr", "d_LR4"), ("e-gt", "e-lq")),
+        *(
+            ("HR_f", "LR_f"),
+            ("g.HR", "g.LR"),
+            ("hHR", "hLR"),
+            ("i_HR", "i"),
+            ("k", "k_LRBI_x4"),
+            ("l_SRF_4_HR", "l_SRF_4_LR"),
+        ),
+    ],
 )
 def test_pairs_in_a_plain_folder_are_not_all_taken_for_hr(high: str, low: str, tmp_path: Path, paint: Painter) -> None:
     for name, side in ((high, 64), (low, 16), ("matrix4", 64)):
-        paint(tmp_path / f"{name}.png", side, side)
+        paint(tmp_path / "set" / f"{name}.png", side, side)
     with pytest.raises(QartsrError, match=rf"{low}.png: looks like the LR of {high}.png"):
-        folder_items(FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path)), "test")
+        folder_items(FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path / "set")), "test")
+
+
+@pytest.mark.parametrize("low", ["LR/a.png", "test_LR/a_x4.png", "Set5_LR_bicubic/X4/ax4.png", "HR/lq/a.png"])
+def test_lr_beside_a_plain_folder_is_not_passed_over(low: str, tmp_path: Path, paint: Painter) -> None:
+    for file, side in (("HR/a.png", 64), (low, 16), ("lrs/b.png", 16), ("LR_of_others/a.png", 60)):
+        paint(tmp_path / file, side, side)
+    images = FolderConfig(layout="plain", train_root=str(tmp_path / "HR"), test_root=str(tmp_path / "HR"))
+    with pytest.raises(QartsrError, match=rf"{low}: looks like the LR of .*HR/a.png, .* set data.images.lr to made"):
+        folder_items(images, "test")
+    assert len(folder_items(images, "train")) == 1
+    assert len(folder_items(images.model_copy(update={"lr": "made"}), "test")) == 1
 
 
 def test_an_upscaled_picture_beside_its_own_is_no_lr(tmp_path: Path, paint: Painter) -> None:
     for name, side in (("a", 16), ("a_x4", 64), ("ape", 32), ("apex2", 40)):
-        paint(tmp_path / f"{name}.png", side, side)
-    found = folder_items(FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path)), "test")
+        paint(tmp_path / "set" / f"{name}.png", side, side)
+    found = folder_items(FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path / "set")), "test")
     assert [item.name for item in found] == ["a", "a_x4", "ape", "apex2"]
 
 

@@ -258,6 +258,35 @@ def test_whose_certificates_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_pat
         open_mlflow()
     monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
     open_mlflow()
+    monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", str(tmp_path / "mine.pem"))
+    with pytest.raises(QartsrError, match=r"CLIENT_CERT_PATH: .*mine\.pem is not a certificate"):
+        open_mlflow()
+
+
+def test_the_other_settings_of_mlflows_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file of credentials, behind the environment's; a time limit; a way to authenticate that is not had here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = jane\nmlflow_tracking_password = 50%\n"
+    )
+    for name in ("USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    with Script((200, "{}"), (200, "{}")) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+        assert open_mlflow().timeout == 7
+        _ask(open_mlflow())
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "john")
+        _ask(open_mlflow())
+        sent = [base64.b64decode(each.removeprefix("Basic ")) for each in server.heard]
+    assert sent == [b"jane:50%", b"john:50%"]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
+    with pytest.raises(QartsrError, match="MLFLOW_HTTP_REQUEST_TIMEOUT: 'soon' is no number of seconds"):
+        open_mlflow()
+    monkeypatch.setenv("MLFLOW_TRACKING_AWS_SIGV4", "true")
+    with pytest.raises(QartsrError, match="MLFLOW_TRACKING_AWS_SIGV4: asks for a way to authenticate"):
+        open_mlflow()
 
 
 def test_a_server_that_answers_byte_by_byte() -> None:

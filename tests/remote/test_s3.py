@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from qartsr.errors import QartsrError
 from qartsr.files import sha256_file
@@ -214,6 +215,37 @@ def test_the_environment_may_come_from_secret_files(monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv(name)
     with pytest.raises(QartsrError, match="AWS_PROFILE: there is no profile 'nobody'"):
         open_store()
+
+
+def test_mlflows_other_settings_of_s3(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", '{"ServerSideEncryption": "aws:kms"}')
+    monkeypatch.setenv("MLFLOW_S3_EXPECTED_BUCKET_OWNER", "123456789012")
+    monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "path")
+    monkeypatch.setenv("MLFLOW_S3_IGNORE_TLS", "true")
+    store, sent = open_store("", "key", "word", "us-east-1"), list[AWSPreparedRequest]()
+    empty = SimpleNamespace(stream=lambda *words, **options: iter([b""]))
+
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {}, empty)
+
+    store._client.meta.events.register("before-send.s3", answer)
+    store.upload(file, "bucket", "a")
+    store.write(b"x", "bucket", "b")
+    store.remove("bucket", "a")
+    assert [each.url for each in sent] == [f"https://s3.amazonaws.com/bucket/{key}" for key in "aba"]
+    assert {each.headers["x-amz-expected-bucket-owner"] for each in sent} == {b"123456789012"}
+    kept = [each.headers.get("x-amz-server-side-encryption") for each in sent]
+    assert kept == [b"aws:kms", b"aws:kms", None]
+    assert store._client._endpoint.http_session._verify is False
+    monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "sideways")
+    with pytest.raises(QartsrError, match="ADDRESSING_STYLE: 'sideways' is no way to address"):
+        open_store("", "key", "word", "us-east-1")
+    monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", "ServerSideEncryption")
+    with pytest.raises(QartsrError, match="MLFLOW_S3_UPLOAD_EXTRA_ARGS: is no JSON object"):
+        open_store("", "key", "word", "us-east-1")
 
 
 def test_nobody_there(servers: dict[str, str]) -> None:

@@ -158,8 +158,9 @@ def test_a_stranger_on_its_port_is_not_taken_for_the_service(other: Path) -> Non
         start(other, ("s3",))
     strangers[0].shutdown()
     thread.join()
-    said = str(refusal.value)
-    assert said.startswith(f"{other}/logs/proxy.log: the s3 service ended while starting; its last lines:\n")
+    assert str(refusal.value).startswith(f"{other}/logs/proxy.log: the s3 service ended while starting; read it")
+    (said,) = refusal.value.__notes__
+    assert said.startswith("its last lines:\n")
     assert "Could not bind to 127.0.0.1" in said and len(said.splitlines()) <= 14
     assert processes(other) == []
     assert status(other)["s3"] == "stopped"
