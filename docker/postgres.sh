@@ -8,7 +8,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 if [ ! -s "$data/PG_VERSION" ]; then
     printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
-    initdb -D "$data" -U "$POSTGRES_USER" -A scram-sha-256 --pwfile=/tmp/password
+    initdb --encoding=UTF8 -D "$data" -U "$POSTGRES_USER" -A scram-sha-256 --pwfile=/tmp/password
     rm /tmp/password
     echo "host all all all scram-sha-256" >> "$data/pg_hba.conf"
     pg_ctl -D "$data" -o "-c listen_addresses= -c unix_socket_directories=/tmp" -w start

@@ -46,10 +46,12 @@ def postgresql() -> Iterator[str]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
 
-    def run(program: str, *words: object) -> None:
+    def run(program: str, *words: object, given: str = "") -> None:
         command = [*prefix, str(programs.with_name(program)), *map(str, words)]
-        environment = {**os.environ, "PGPASSWORD": "secret", "LC_ALL": "C.UTF-8"}
-        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, "PGPASSWORD": "secret", "LC_ALL": "C"}
+        subprocess.run(
+            command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, input=given, text=True
+        )
 
     (folder / "password").write_text("secret")
     (folder / "password").chmod(0o644)
@@ -57,8 +59,8 @@ def postgresql() -> Iterator[str]:
     run("initdb", "-D", folder / "data", "-U", "qartsr", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
     try:
         run("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "start")
-        for name in ("mlflow", "prefect"):
-            run("createdb", "-h", "127.0.0.1", "-p", port, "-U", "qartsr", name)
+        made = (Path(__file__).parents[1] / "docker" / "databases.sql").read_text()
+        run("psql", "-h", "127.0.0.1", "-p", port, "-U", "qartsr", "-v", "ON_ERROR_STOP=1", "postgres", given=made)
         yield f"qartsr:secret@127.0.0.1:{port}"
     finally:
         run("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
