@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor, ends a line or turns the order of letters: a file's name may hold any of it."""
+_USER = re.compile(r"(?<=://)[^\s\"'<>/]*@")
+"""User and password of an address, as far as they have no slash."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -39,8 +41,12 @@ def short(name: object, most: int = 120) -> str:
 
 
 def printable(text: str) -> str:
-    r"""One line that does to a terminal what letters do; the rest as ``\n``, ``\r``, ``\t`` or ``\uXXXX``."""
-    return _UNSHOWN.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), text)
+    r"""One line that does to a terminal what letters do, without passwords of addresses.
+
+    What would do more is written as ``\n``, ``\r``, ``\t`` or ``\uXXXX``.
+    """
+    plain = _USER.sub("", text)
+    return _UNSHOWN.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), plain)
 
 
 def dotted(place: Iterable[object], most: int = 120) -> str:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _LOG = logging.getLogger("qartsr")
+_DATA = re.compile(r"(?i)^data:[\w/.+;=-]*;base64,")
+"""What a browser's ``readAsDataURL`` puts before the base64."""
 MAX_PIXELS, MAX_WAITING = 1 << 22, 64
 """Of a request; 4 million pixels in are 67 million out."""
 _WAITING = "QARTSR_MAX_WAITING"
@@ -109,7 +112,8 @@ class ImageModel:
 
     def _image(self, text: str, where: str, left: int) -> Picture:
         try:
-            data = base64.b64decode("".join(text.split()), validate=True)  # many encoders break it into lines
+            bare = _DATA.sub("", "".join(text.split()))  # many encoders break it into lines
+            data = base64.b64decode(bare, validate=True)
         except (binascii.Error, ValueError, TypeError, AttributeError) as error:
             do = f"send the bytes of a {READABLE} file in base64"
             raise QartsrError("is not base64", where, do) from error

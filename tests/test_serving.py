@@ -97,7 +97,13 @@ def test_prediction_is_what_the_command_writes(loaded: Any, address: str, tmp_pa
     options = ["--model", address, "--device", "cpu", "--tile", "32", "--overlap", "8"]
     assert main(["upscale", str(tmp_path / "in.png"), str(tmp_path / "out.png"), *options]) == 0
     frame = pd.DataFrame(
-        {"image": [sent(photo(11, 7)), sent(photo(3, 2, "LA"), icc_profile=b"a profile")]}, index=[7, 9]
+        {
+            "image": [
+                f"data:image/png;base64,\n{sent(photo(11, 7))}\n",
+                sent(photo(3, 2, "LA"), icc_profile=b"a profile"),
+            ]
+        },
+        index=[7, 9],
     )
     result = loaded.predict(frame)
     assert list(result.columns) == ["image"] and list(result.index) == [7, 9]

@@ -98,6 +98,8 @@ def _run(args: argparse.Namespace) -> None:
     for target in (args.csv, args.json):
         if target is not None:
             demand_file(target)
+    if args.csv is not None and args.json is not None and args.csv.resolve() == args.json.resolve():
+        raise QartsrError("is named twice", str(args.json), "name two files for --csv and --json")
     demand_libraries()
     from qartsr.evaluate import Scores  # which loads them
     from qartsr.upscale import choose_device

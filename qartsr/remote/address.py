@@ -6,7 +6,11 @@ import base64
 import re
 import urllib.parse
 
+from qartsr.errors import QartsrError
+
 _HOST = re.compile(r"([\w.~%-]*|\[[\da-fA-F:.]+\])(:\d*)?")
+_HEAD = re.compile(r"(?i)[a-z][a-z0-9+.-]*://|https?:/?|/*")
+"""What an address begins with, and what is left of it where somebody mistyped it."""
 _USER = re.compile(r"(?<=://)[^\s\"'<>]*@")
 
 
@@ -15,7 +19,9 @@ def split_user(address: str) -> tuple[str, str]:
 
     A password may hold ``/``, ``?`` and ``#`` as they are, where what comes before them is no host and port.
     """
-    head, mark, rest = address.partition("://")
+    found = _HEAD.match(address)
+    head = found[0] if found else ""
+    rest = address[len(head) :]
     place = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" not in place and not _HOST.fullmatch(place):
         place = rest
@@ -24,7 +30,15 @@ def split_user(address: str) -> tuple[str, str]:
         return address, ""
     name, _, password = user.partition(":")
     pair = f"{urllib.parse.unquote(name)}:{urllib.parse.unquote(password)}"
-    return f"{head}{mark}{host}{rest[len(place) :]}", "Basic " + base64.b64encode(pair.encode()).decode()
+    return f"{head}{host}{rest[len(place) :]}", "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def demand_bare(address: str, variable: str, do: str) -> None:
+    """Raise QartsrError for an address with a query or a fragment, which often is a password."""
+    plain = split_user(address)[0]
+    bare = re.split("[?#]", plain, maxsplit=1)[0]
+    if bare != plain:
+        raise QartsrError(f"{bare} is followed by a query", variable, f"end it where its path ends; {do}")
 
 
 def without_users(text: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
-from qartsr.remote.address import split_user
+from qartsr.remote.address import demand_bare, split_user
 from qartsr.remote.limit import within
 
 _AGAIN = (429, 502, 503, 504)
@@ -63,10 +63,7 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
             variable,
             "begin it with http:// or https:// and a host",
         )
-    plain = split_user(address)[0]
-    if "?" in plain or "#" in plain:
-        do = "end it where its path ends; a token goes into MLFLOW_TRACKING_TOKEN"
-        raise QartsrError(f"{plain.partition('?')[0].partition('#')[0]} is followed by a query", variable, do)
+    demand_bare(address, variable, "a token goes into MLFLOW_TRACKING_TOKEN")
     for name in _UNKNOWN:
         if _told(name).lower() not in ("", "0", "false"):
             do = "unset it and set MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD, or name a proxy that signs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
-from qartsr.remote.address import split_user, without_users
+from qartsr.remote.address import demand_bare, split_user, without_users
 from qartsr.remote.limit import TooSlowError, within
 
 _BLOCK = 1 << 20
@@ -40,7 +41,8 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
     from botocore.config import Config
     from botocore.exceptions import InvalidRegionError, InvalidS3AddressingStyleError, ProfileNotFound
 
-    address = next((each for each in (endpoint, *map(_told, _ENDPOINTS)) if each), "")
+    address = split_user(next((each for each in (endpoint, *map(_told, _ENDPOINTS)) if each), ""))[0]
+    demand_bare(address, _ENDPOINTS[1], "credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     region = region or _told("AWS_DEFAULT_REGION")
     style, extra = {"addressing_style": _told(_STYLE) or "auto"}, _extra()
     verify = False if _told("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1") else None
@@ -53,7 +55,9 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
         made.meta.events.register_first("before-parameter-build.s3", partial(_add_settings, extra))
         return made
 
-    shown = split_user(address)[0] or "the S3 store"
+    shown = address or "the S3 store"
+    if address and not re.match("(?i)https?://[^/]", address):
+        raise QartsrError("is not the address of an S3 store", shown, _SCHEME)
     with _sentences(shown):
         try:
             session = boto3.session.Session(*_credentials(key, secret), region_name=region or None)

@@ -118,6 +118,9 @@ def test_a_table_that_cannot_be_written_is_told_first(
 ) -> None:
     said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr", "--csv", tmp_path)
     assert said.status == 1 and "is a folder; name a file" in said.err and not said.out
+    both = ("--csv", tmp_path / "a", "--json", tmp_path / "b" / ".." / "a")
+    said = qartsr("evaluate", "--pred", folders[0], "--ref", folders[1], "--metrics", "psnr", *both)
+    assert said.status == 1 and "is named twice" in said.err and not said.out
 
 
 def test_every_metric_is_in_the_help(qartsr: Qartsr) -> None:

@@ -242,6 +242,22 @@ def test_no_message_shows_a_password(password: str, monkeypatch: pytest.MonkeyPa
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("address", ["jane:secret@h:9", "//jane:secret@h", "http:/jane:secret@h", "HTTP:secret@h:9"])
+def test_nor_where_the_address_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    for variable, open_it in (("MLFLOW_TRACKING_URI", open_mlflow), ("AWS_ENDPOINT_URL_S3", open_store)):
+        for each in (address, "http://jane:sec ret secret@127.0.0.1:9/#secret", "http://127.0.0.1:9?k=secret"):
+            monkeypatch.setenv(variable, each)
+            with pytest.raises(QartsrError) as error:
+                open_it()
+            assert "secret" not in str(error.value)
+
+
+def test_nor_where_it_is_a_word_of_the_command_line() -> None:
+    told = str(QartsrError("is not there", "s3://jane:secret@bucket/a@2x.png", "see hf://secret@host"))
+    assert told == "s3://bucket/a@2x.png: is not there; see hf://host."
+
+
 def test_the_registry_may_be_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", " ")
