@@ -20,13 +20,14 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.deployments.steps.utility import run_shell_script
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipelines.graph import DVC
 from qartsr.services import start, stop
 from tests.pipelines.alive import alive, until
 
-FILES = ("prefect.yaml", "deploy/clone.yaml")
+FILES = ("prefect.yaml", "deploy/clone.yaml", "deploy/kubernetes/prefect.yaml")
 BARE = "/usr/bin:/bin"
 """PATH of a worker that systemd started: nothing of the environment that it runs in."""
 
@@ -87,6 +88,8 @@ def site(toy: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], cwd=root, env=environment, check=True)
 
     prefect("work-pool", "create", "qartsr", "--type", "process")
+    template = ("--base-job-template", "deploy/kubernetes/pool.json")
+    prefect("work-pool", "create", "qartsr-k8s", "--type", "kubernetes", *template)
     for file in FILES:
         prefect("deploy", "--all", "--prefect-file", file)
     prefect("gcl", "create", "gpu", "--limit", "1")
@@ -151,6 +154,18 @@ def _hanging(client: SyncPrefectClient, toy: Path) -> tuple[UUID, int]:
     run = _begin(client)
     assert until((toy / "pid").exists, 120)
     return run, int((toy / "pid").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.pipeline
+def test_the_server_refuses_what_kubernetes_could_not_run(client: SyncPrefectClient) -> None:
+    """By the types of deploy/kubernetes/pool.json; no cluster is needed to hear of it."""
+    deployment = client.read_deployment_by_name("reproduce/kubernetes")
+    assert deployment.job_variables["gpus"] == 1
+    with pytest.raises(PrefectHTTPStatusError, match=r"'gpus'.*'two' is not valid"):
+        client.create_flow_run_from_deployment(deployment.id, job_variables={"gpus": "two"})
+    made = client.create_flow_run_from_deployment(deployment.id, job_variables={"gpus": 2})
+    client.delete_flow_run(made.id)
 
 
 @pytest.mark.slow

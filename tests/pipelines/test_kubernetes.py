@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -37,7 +38,7 @@ def test_every_variable_is_known(pool: Any) -> None:
     assert used <= pool["variables"]["properties"].keys()
 
 
-def test_a_rendered_job_passes_kubernetes_strict_schema(pool: Any) -> None:
+def test_a_rendered_job_passes_kubernetes_strict_schema(pool: Any, root: Path) -> None:
     """The same with a field misspelt does not."""
     worker = pytest.importorskip("prefect_kubernetes.worker", reason="prefect-kubernetes is not installed")
     schema = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
@@ -49,7 +50,8 @@ def test_a_rendered_job_passes_kubernetes_strict_schema(pool: Any) -> None:
         return job.job_manifest
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
-        job = asyncio.run(rendered({"image": "qartsr-train:0.1.0", "gpus": 2}))
+        (deployment,) = yaml.safe_load((root / POOL).with_name("prefect.yaml").read_text())["deployments"]
+        job = asyncio.run(rendered({**deployment["work_pool"]["job_variables"], "gpus": 2}))
     version = schema.latest_version()
     schema.validate(job, version, strict=True)
     assert job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 2
