@@ -75,8 +75,9 @@ def cluster(folder: Path) -> Iterator[str]:
         _node(OTHER, 20200, f"--address={HEAD}:{PORT}")
         yield f"{HEAD}:{PORT}"
     finally:
-        for pid in _pids(f"{folder}/r"):
-            os.kill(pid, signal.SIGKILL)
+        for words in (f"{folder}/r", f"--address={HEAD}:{PORT}"):  # its own, and the server for drivers from elsewhere
+            for pid in _pids(words):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
