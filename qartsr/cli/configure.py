@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CONFIGS, PARAMS = Path("configs"), Path("params.yaml")
 ROWS = Path("experiments") / "params.yaml"
 
+_METHOD = re.compile(r"^method:.*?(?=^\w)", re.MULTILINE | re.DOTALL)
+"""A profile's block."""
+
 
 def shipped(path: Path) -> Path:
     """``path`` of the project one stands in or, where that has none, of the installation."""
@@ -60,22 +63,37 @@ def _run(args: argparse.Namespace) -> None:
 
 def with_method(text: str, name: str) -> str:
     """A profile's text with the row ``name`` of the experiments as its method; all else stays, comments included."""
+    blocks = _blocks()
+    if name not in blocks:
+        raise QartsrError(f"unknown method {name!r}", str(ROWS), f"choose from {', '.join(blocks)}")
+    return _METHOD.sub(lambda _: blocks[name], text)
+
+
+def _blocks() -> dict[str, str]:
+    """Each row as it stands in a profile."""
     import yaml
 
     from qartsr.config import load_config
     from qartsr.config.experiment import Experiments
 
-    rows = load_config(Experiments, shipped(ROWS)).methods
-    if name not in rows:
-        raise QartsrError(f"unknown method {name!r}", str(ROWS), f"choose from {', '.join(rows)}")
-    row = rows[name].model_dump(mode="json", exclude_unset=True)
-    block = yaml.safe_dump({"method": row}, sort_keys=False, allow_unicode=True, width=110)
-    return re.sub(r"^method:.*?(?=^\w)", lambda _: f"{block}\n", text, flags=re.MULTILINE | re.DOTALL)
+    found = {}
+    for name, method in load_config(Experiments, shipped(ROWS)).methods.items():
+        row = method.model_dump(mode="json", exclude_unset=True)
+        found[name] = yaml.safe_dump({"method": row}, sort_keys=False, allow_unicode=True, width=110) + "\n"
+    return found
 
 
 def _demand_unchanged(configs: list[Path]) -> None:
-    """Only what can be had again is overwritten."""
-    if PARAMS.is_file() and PARAMS.read_bytes() not in [config.read_bytes() for config in configs]:
+    """Only what can be had again is overwritten: a profile, with its own method or a row's."""
+    if not PARAMS.is_file():
+        return
+    text, known = PARAMS.read_bytes(), [config.read_bytes() for config in configs]
+    if text in known:
+        return
+    whole, rows = text.decode(errors="replace"), _blocks() if shipped(ROWS).is_file() else {}
+    method = _METHOD.search(whole)
+    rest = [_METHOD.sub("", each.decode()) for each in known]
+    if not (method and method[0] in rows.values() and _METHOD.sub("", whole) in rest):
         raise QartsrError(
             f"has changes that are in no file of {CONFIGS}", str(PARAMS), "keep a copy, then say --force to replace it"
         )

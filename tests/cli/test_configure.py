@@ -34,6 +34,19 @@ def test_there_and_back(qartsr: Qartsr, project: Path) -> None:
     assert (project / "params.yaml").read_bytes() == (project / "configs" / "sample.yaml").read_bytes()
 
 
+def test_a_row_of_the_methods_is_no_change_of_ones_own(qartsr: Qartsr, root: Path, project: Path) -> None:
+    (project / "experiments").mkdir()
+    shutil.copy(root / "experiments" / "params.yaml", project / "experiments" / "params.yaml")
+    for _ in range(2):
+        assert qartsr("configure", "sample", "--method", "passionsr").status == 0
+    chosen = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(chosen.replace("seed: 0", "seed: 1"))
+    assert "has changes" in qartsr("configure", "sample").err
+    (project / "params.yaml").write_text(chosen)
+    assert qartsr("configure", "sample").status == 0
+    assert (project / "params.yaml").read_bytes() == (project / "configs" / "sample.yaml").read_bytes()
+
+
 def test_every_profile_names_what_its_backbone_is_made_from(qartsr: Qartsr, project: Path) -> None:
     assert "is configs/dit.yaml now; run `dvc repro`" in qartsr("configure", "dit").out
     said = qartsr("configure", "tsdsr").out
