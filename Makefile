@@ -108,6 +108,7 @@ images:
 
 stack:
 	@docker version >/dev/null 2>&1 || { echo "error: make stack: docker's daemon does not answer; start it, or name it in DOCKER_HOST" >&2; exit 1; }
+	@command -v $(firstword $(COMPOSE)) >/dev/null || { echo "error: make stack: no docker compose and no docker-compose here; install one" >&2; exit 1; }
 	$(COMPOSE) -p qartsr -f docker/compose.yaml $(if $(BASE_IMAGE),-f docker/compose.debian.yaml) up --detach
 
 SECONDS_OF_CHAOS ?= 3600
