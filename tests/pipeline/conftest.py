@@ -24,7 +24,7 @@ def tiny() -> dict[str, Any]:
     values["data"]["images"] |= {"train": ["camera", "rocket", "coins"], "test": ["chelsea"]}
     values["calibrate"] = {"pairs": 4, "lr_size": 8}
     values["retrain"] |= {"steps": 3, "batch": 2}
-    values["probe"] |= {"timesteps": [999, 1], "steps": 1, "bits": ["w4a4"], "crop": 64}
+    values["probe"] |= {"timesteps": [1], "steps": 1, "bits": ["w4a4"], "crop": 64}
     values["budget"] |= {"steps": 4, "batch": 2}
     modules, model = values["method"]["phases"]
     modules["steps"], model["steps"] = 1, 2

@@ -55,7 +55,7 @@ def _killed(project: Path, out: str) -> Path:
 def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     """With the code that wrote the checkpoint; with any other it begins anew and says so."""
     values = tiny()
-    values["retrain"] |= {"steps": 12}
+    values["retrain"] |= {"steps": 8}
     project = copy_project(tmp_path, values)
     _finish(_stage(project, "data", "--out", "data"))
     _finish(_stage(project, "retrain", *_retrain("whole")))

@@ -65,8 +65,8 @@ EXTEND = ("--phases", "extend.yaml", "--state", "first", *SHARED, "--out", "last
 @pytest.mark.parametrize(
     ("method", "phases"),
     [
-        ("maxmin", []),
         ("passionsr", [0, 0, 1, 1]),
+        pytest.param("maxmin", [], marks=pytest.mark.slow),
         pytest.param("quantvsr", [0, 0, 1, 1], marks=pytest.mark.slow),
         pytest.param("svdquant", [], marks=pytest.mark.slow),
         pytest.param("efficientdm", [0] * 4, marks=pytest.mark.slow),

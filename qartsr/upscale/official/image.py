@@ -53,7 +53,10 @@ def network_size(image: Image.Image, process_size: int) -> Image.Image:
 
 
 def enlarged(image: Image.Image, process_size: int) -> Image.Image:
-    """An image with a side below ``process_size // 4``, so large that its shorter side has as many pixels."""
+    """An image with a side below ``process_size // 4``, so large that its shorter side has as many pixels.
+
+    One less where the script's product in floating point, rounded down, is one less.
+    """
     least = process_size // SCALE
     if min(image.size) >= least:
         return image
