@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import hashlib
 import json
 import os
@@ -96,6 +97,27 @@ def home_for_the_hub() -> None:
         Path.home()
     except (RuntimeError, KeyError):
         os.environ.setdefault("HF_HOME", str(cache_folder() / "huggingface"))
+
+
+def home_for_servers() -> None:
+    """Where a user id has no home or no name, as in many containers, Prefect and DVC, which ask for both, get them.
+
+    For this process and those that it starts; to be called before Prefect is imported. A home that is there stays, as
+    it may hold credentials.
+    """
+    homeless = True
+    with suppress(RuntimeError, KeyError):
+        home = Path.home()
+        homeless = not home.is_dir() or (home == Path("/") and not os.access(home, os.W_OK))
+    if homeless:
+        home = cache_folder()
+        os.environ["HOME"] = str(home)
+        with writing(home):
+            home.mkdir(parents=True, exist_ok=True)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"user{os.getuid()}"
 
 
 @contextmanager

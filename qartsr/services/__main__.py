@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qartsr.errors import QartsrError
+from qartsr.files import home_for_servers
 from qartsr.services import NAMES, start, status, stop
 
 
@@ -65,6 +66,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--root", type=Path, default=Path(".services"), help="their folder (default: .services)")
     args = parser.parse_args()
+    home_for_servers()
     names = tuple(args.names) or NAMES
     try:
         if args.action == "start":

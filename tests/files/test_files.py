@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import pwd
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from qartsr.errors import QartsrError
 from qartsr.files import (
     cache_folder,
+    home_for_servers,
     home_for_the_hub,
     read_json,
     read_object,
@@ -81,6 +84,29 @@ def test_a_cache_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert cache_folder().parent == Path(tempfile.gettempdir())
     home_for_the_hub()
     assert Path(os.environ["HF_HOME"]) == cache_folder() / "huggingface"
+
+
+@pytest.mark.parametrize("home", [None, "/nowhere"])
+def test_servers_without_a_home_or_a_name(home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Prefect and DVC ask for is there, for this process and its children."""
+
+    def nameless(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "there")
+    monkeypatch.setenv("HOME", str(tmp_path / ".."))
+    home_for_servers()
+    assert os.environ["HOME"] == str(tmp_path / "..") and os.environ["LOGNAME"] == "there", "they stay"
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name)
+    if home:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    home_for_servers()
+    assert Path.home() == tmp_path / "qartsr" and Path.home().is_dir()
+    assert getpass.getuser() == f"user{os.getuid()}"
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
