@@ -45,6 +45,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def pytest_unconfigure() -> None:
+    """At the end libraries look for what nobody has let go."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
