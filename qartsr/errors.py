@@ -12,6 +12,8 @@ _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 _USER = re.compile(r"(?<=://)[^\s\"'<>/]*@")
 """User and password of an address, as far as they have no slash."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MOST = 1000
+"""Characters of a fault that are told, the middle left out: who makes a file decides what is quoted of it."""
 
 
 class QartsrError(Exception):
@@ -28,7 +30,10 @@ class QartsrError(Exception):
 
     def __init__(self, what: str, where: str, do: str) -> None:
         self.what, self.where, self.do = what, where, do
-        super().__init__(printable(f"{where}: {what}; {do}" + ("" if do.endswith("?") else ".")))
+        fault = printable(what)
+        if len(fault) > _MOST:
+            fault = f"{fault[: _MOST // 2]}…{fault[-_MOST // 2 :]}"
+        super().__init__(printable(f"{where}: {fault}; {do}" + ("" if do.endswith("?") else ".")))
 
     def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
         return QartsrError, (self.what, self.where, self.do)

@@ -13,3 +13,9 @@ from qartsr.errors import QartsrError
 def test_a_sentence_ends_once(do: str, end: str) -> None:
     error = QartsrError("is wrong", "here", do)
     assert str(error) == str(pickle.loads(pickle.dumps(error))) == f"here: is wrong; {end}"
+
+
+@pytest.mark.parametrize("letter", ["a", "\0"])
+def test_what_a_file_holds_is_not_quoted_by_the_page(letter: str) -> None:
+    said = str(QartsrError(f"dtype {letter * 10_000} is none", "here", "do that"))
+    assert len(said) < 1100 and said.startswith("here: dtype ") and said.endswith(" is none; do that.")
