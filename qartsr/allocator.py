@@ -1,8 +1,9 @@
-"""Memory for large arrays in pages of 2 MB, and no giving back of what is used again at once."""
+"""Memory of programs: large arrays in pages of 2 MB, freed blocks kept for the next, garbage looked for more rarely."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -25,3 +26,12 @@ def prefer_large_pages() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _SINGLE)
         mallopt(_TRIM_THRESHOLD, _KEPT)
+
+
+def collect_rarely() -> None:
+    """Look for garbage in cycles after 10,000 new objects instead of 700.
+
+    Torch and its friends are a million objects that stay; looked through again and again while they load, they take a
+    tenth of a command's start (docs/log.md). What a program makes later is mostly freed without the collector.
+    """
+    gc.set_threshold(10_000, 20, 20)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from qartsr.allocator import collect_rarely
 from qartsr.models import OneStepSR
 from qartsr.models.sd_unet import sample_backbone
 
@@ -42,7 +43,7 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays: looked through again and again by the collector, it was a fifth of the suite."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    collect_rarely()
 
 
 def pytest_unconfigure() -> None:

@@ -39,6 +39,12 @@ def test_large_tensors_take_few_pages() -> None:
     assert plain > 80_000 and large < plain / 2
 
 
+def test_commands_collect_rarely() -> None:
+    code = "import gc; from qartsr.cli import main; main(['inspect', 'no/file']); print(gc.get_threshold()[0])"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout == "10000\n" and "no/file" in ran.stderr
+
+
 def test_other_systems_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows' C library cannot be asked for as Linux' is."""
     monkeypatch.setattr("sys.platform", "win32")

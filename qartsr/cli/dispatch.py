@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from qartsr.allocator import prefer_large_pages
+from qartsr.allocator import collect_rarely, prefer_large_pages
 from qartsr.cli.completion import COMPLETION
 from qartsr.cli.configure import CONFIGURE
 from qartsr.cli.cost import COST
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not used here
     speak_anyhow()
+    collect_rarely()
     prefer_large_pages()
     try:
         with warnings.catch_warnings():
