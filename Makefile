@@ -83,7 +83,7 @@ web-test: $(STAMP)
 ENGINE ?= $(eval ENGINE := $(firstword $(foreach e,docker podman buildah,\
 	$(shell $(e) version >/dev/null 2>&1 && echo $(e)))))$(ENGINE)
 # Images of the kind that keeps the health check, which podman and buildah do not make of themselves.
-BUILD   = $(ENGINE) build $(if $(filter docker,$(ENGINE)),,--format docker) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+BUILD   = $(ENGINE) build $(if $(filter podman buildah,$(notdir $(ENGINE))),--format docker) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
 	$(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)) \
 	$(if $(UV_DEFAULT_INDEX),--build-arg UV_DEFAULT_INDEX=$(UV_DEFAULT_INDEX)) $(BUILD_ARGS)
 engine  = test -n "$(ENGINE)" || { echo "error: no docker, podman or buildah answers here; install one, or start docker's daemon" >&2; exit 1; }
@@ -109,7 +109,7 @@ images:
 	$(if $(BASE_IMAGE),$(BUILD) -f docker/debian.Dockerfile -t qartsr-debian:0.1.0 .)
 
 stack:
-	@docker version >/dev/null 2>&1 || { echo "error: make stack: docker's daemon does not answer; start it, or name it in DOCKER_HOST" >&2; exit 1; }
+	@test docker != $(notdir $(firstword $(COMPOSE))) || docker version >/dev/null 2>&1 || { echo "error: make stack: docker's daemon does not answer; start it, or name it in DOCKER_HOST" >&2; exit 1; }
 	@command -v $(firstword $(COMPOSE)) >/dev/null || { echo "error: make stack: no docker compose and no docker-compose here; install one" >&2; exit 1; }
 	$(COMPOSE) -p qartsr -f docker/compose.yaml $(if $(BASE_IMAGE),-f docker/compose.debian.yaml) up --detach
 

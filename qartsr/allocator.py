@@ -31,7 +31,7 @@ def prefer_large_pages() -> None:
 def collect_rarely() -> None:
     """Look for garbage in cycles after 10,000 new objects instead of 700.
 
-    Torch and its friends are a million objects that stay; looked through again and again while they load, they take a
-    tenth of a command's start (docs/log.md). What a program makes later is mostly freed without the collector.
+    Torch and its friends are a million objects that stay; looked through again and again while they load, they take
+    some 8 % of a command's start (docs/log.md). What a program makes later is mostly freed without the collector.
     """
     gc.set_threshold(10_000, 20, 20)

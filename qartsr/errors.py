@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor, ends a line or turns the order of letters: a file's name may hold any of it."""
-_USER = re.compile(r"(?<=://)[^\s\"'<>/]*@")
-"""User and password of an address, as far as they have no slash."""
+_USER = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]+:/{1,3})[^\s\"'<>/]*@|(//)[^\s\"'<>/:]*:[^\s\"'<>/]*@")
+"""User and password of an address, a mistyped one too, as far as they have no slash."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MOST = 1000
 """Characters of a fault that are told, the middle left out: who makes a file decides what is quoted of it."""
@@ -50,7 +50,7 @@ def printable(text: str) -> str:
 
     What would do more is written as ``\n``, ``\r``, ``\t`` or ``\uXXXX``.
     """
-    plain = _USER.sub("", text)
+    plain = _USER.sub(r"\1\2", text)
     return _UNSHOWN.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), plain)
 
 

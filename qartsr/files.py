@@ -103,21 +103,26 @@ def home_for_servers() -> None:
     """Where a user id has no home or no name, as in many containers, Prefect and DVC, which ask for both, get them.
 
     For this process and those that it starts; to be called before Prefect is imported. A home that is there stays, as
-    it may hold credentials.
+    it may hold credentials. Raises QartsrError where there is no place for one.
     """
     homeless = True
     with suppress(RuntimeError, KeyError):
         home = Path.home()
         homeless = not home.is_dir() or (home == Path("/") and not os.access(home, os.W_OK))
+    own = os.getuid() if hasattr(os, "getuid") else 0
     if homeless:
-        home = cache_folder()
-        os.environ["HOME"] = str(home)
+        home = cache_folder().absolute()
         with writing(home):
-            home.mkdir(parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            there = home.lstat()
+        if home.is_symlink() or (hasattr(os, "getuid") and there.st_uid != own):
+            do = "set HOME to a folder of your own"  # programs run what a home's settings say
+            raise QartsrError("is another user's, and no home for this one", str(home), do)
+        os.environ["HOME"] = str(home)
     try:
         getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = f"user{os.getuid()}"
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"user{own}"
 
 
 @contextmanager

@@ -7,10 +7,8 @@ Needs the extra [serve]: MLflow and pandas.
 from __future__ import annotations
 
 import base64
-import binascii
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ import yaml
 from qartsr.api import OneStepSRPipeline
 from qartsr.errors import QartsrError, printable
 from qartsr.files import sha256_file
-from qartsr.images import READABLE, Picture, decode_image, encode_png
+from qartsr.images import Picture, decode_image, encode_png, from_base64
 from qartsr.images.read import ALLOWANCE
 from qartsr.release.flavour import COLUMN, CONFIG, MLMODEL
 from qartsr.release.registry import WEIGHTS
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _LOG = logging.getLogger("qartsr")
-_DATA = re.compile(r"(?i)^data:[\w/.+;=-]*;base64,")
-"""What a browser's ``readAsDataURL`` puts before the base64."""
 MAX_PIXELS, MAX_WAITING = 1 << 22, 64
 """Of a request; 4 million pixels in are 67 million out."""
 _WAITING = "QARTSR_MAX_WAITING"
@@ -111,13 +107,7 @@ class ImageModel:
                 self._inside -= 1
 
     def _image(self, text: str, where: str, left: int) -> Picture:
-        try:
-            bare = _DATA.sub("", "".join(text.split()))  # many encoders break it into lines
-            data = base64.b64decode(bare, validate=True)
-        except (binascii.Error, ValueError, TypeError, AttributeError) as error:
-            do = f"send the bytes of a {READABLE} file in base64"
-            raise QartsrError("is not base64", where, do) from error
-        image = decode_image(data, where, max_pixels=left)
+        image = decode_image(from_base64(text, where), where, max_pixels=left)
         for note in image.notes:
             _LOG.warning("%s", printable(f"{where}: {note}"))
         return image

@@ -68,8 +68,9 @@ def train_method(job: Job, row: MethodRow, common: CommonConfig, bits: Bits) -> 
     return Trained(student, tuple(curves.rows), steps * job.batch)
 
 
-_FILES = ("images.safetensors", "curves.csv", "result.json")
-"""Of a finished run."""
+_RESULT = "result.json"
+_FILES = ("images.safetensors", "curves.csv", _RESULT)
+"""Of a finished run; a trial has the result alone."""
 
 
 class Cell(NamedTuple):
@@ -138,9 +139,9 @@ def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[
 def _run(cell: Cell, seed: int, rate: float, judge: Judge | None) -> dict[str, Any]:
     """Without a judge, a trial of the rate: it is chosen by calibration pairs, so the test windows are not restored."""
     folder = _folder(cell, seed, rate)
-    made = _FILES if judge else _FILES[-1:]
+    made = _FILES if judge else (_RESULT,)
     if all(intact(folder / name) for name in made):
-        found: dict[str, Any] = read_json(folder / "result.json")
+        found: dict[str, Any] = read_json(folder / _RESULT)
         return found
     lq, held = (part.to(cell.teacher.context.device) for part in load_inputs(cell.samples, seed, cell.budget.length))
     setting = cell.setting._replace(seed=seed, lr_scale=rate)
@@ -157,7 +158,7 @@ def _run(cell: Cell, seed: int, rate: float, judge: Judge | None) -> dict[str, A
         curves = Curves(lambda values, step: None)
         curves.rows[:] = trained.rows
         curves.write(folder / "curves.csv")
-    write_json(folder / "result.json", result)
+    write_json(folder / _RESULT, result)
     for name in made:
         seal(folder / name)
     return result

@@ -94,15 +94,28 @@ def _demand_no_lr(root: Path, found: list[Found]) -> None:
 
     Those folders, and those in them, are looked into whose names have a word that begins with LR or LQ.
     """
-    near = [path for place in (root, root.resolve().parent) for path in sorted(place.iterdir()) if path.is_dir()]
+    near = [path for place in (root, root.resolve().parent) for path in _folders(place)]
     lower = [path for path in near if re.search(r"(?<![a-z])l[rq]", _JOINED.sub("_", path.name).lower())]
-    deeper = [inner for path in lower for inner in sorted(path.iterdir()) if inner.is_dir()]
     high = {_word(item.hr.stem): item.hr for item in found}
-    for low in (low for folder in (*lower, *deeper) for low in _images(folder)):
-        twin = high.get(_word(low.stem))
-        if twin and twin.resolve() != low.resolve() and _larger(twin, low):
+    for folder in (*lower, *(inner for path in lower for inner in _folders(path))):
+        twins = [(low, high[_word(low.stem)]) for low in _seen(folder, _images) if _word(low.stem) in high]
+        pairs = [(low, twin) for low, twin in twins if twin.resolve() != low.resolve() and _larger(twin, low)]
+        if len(pairs) > 1 or (pairs and len(found) == 1):  # one of many may be another picture of that number
+            low, twin = pairs[0]
             what = f"looks like the LR of {twin}, but layout plain makes LR from HR"
             raise QartsrError(what, str(low), "choose the layout of these pairs, or set data.images.lr to made")
+
+
+def _folders(place: Path) -> list[Path]:
+    return _seen(place, lambda path: [each for each in sorted(path.iterdir()) if each.is_dir()])
+
+
+def _seen(place: Path, look: Callable[[Path], list[Path]]) -> list[Path]:
+    """What is in a folder that is no concern of the run: nothing, where it may not be looked into."""
+    try:
+        return look(place)
+    except OSError:
+        return []
 
 
 def _words(stem: str) -> list[str]:

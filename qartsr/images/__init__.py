@@ -2,7 +2,7 @@
 
 from qartsr.images.inputs import SCALE, Some, as_image, read_rgb, upsample
 from qartsr.images.picture import MODES, Picture, Wide, as_picture, narrowed, opaque, resized
-from qartsr.images.read import READABLE, TooLargeError, decode_image, is_image, read_image
+from qartsr.images.read import READABLE, TooLargeError, decode_image, from_base64, is_image, read_image
 from qartsr.images.write import check_target, demand_format, encode_like, encode_png, target_name, write_image
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "demand_format",
     "encode_like",
     "encode_png",
+    "from_base64",
     "is_image",
     "narrowed",
     "opaque",

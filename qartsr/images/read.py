@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +39,7 @@ MAX_PIXELS = 1 << 29
 ALLOWANCE = "QARTSR_MAX_PIXELS"
 """The environment variable that says otherwise."""
 
+_DATA = re.compile(r"(?i)^data:[\w/.+;=-]*;base64,")
 _CANVAS = 256
 """Times the pixels of its one picture that a GIF file's canvas may have: the rest is made of nothing."""
 _ADOBE = 14
@@ -99,6 +103,14 @@ def read_image(path: Path, upright: bool = True, max_pixels: int | None = None) 
     missing, damaged, animated, of several pages, without pixels, too large or in another format.
     """
     return decode_image(_bytes(path), str(path), upright, max_pixels)
+
+
+def from_base64(text: Any, where: str) -> bytes:
+    """An image file's bytes from base64, in lines or not, or from a ``data:`` address. Raises QartsrError."""
+    try:
+        return base64.b64decode(_DATA.sub("", "".join(text.split())), validate=True)
+    except (binascii.Error, ValueError, TypeError, AttributeError) as error:
+        raise QartsrError("is not base64", where, f"send the bytes of a {READABLE} file in base64") from error
 
 
 def decode_image(data: bytes, where: str, upright: bool = True, max_pixels: int | None = None) -> Picture:

@@ -38,7 +38,16 @@ def demand_bare(address: str, variable: str, do: str) -> None:
     plain = split_user(address)[0]
     bare = re.split("[?#]", plain, maxsplit=1)[0]
     if bare != plain:
-        raise QartsrError(f"{bare} is followed by a query", variable, f"end it where its path ends; {do}")
+        shown = "the address" if "@" in plain else bare
+        raise QartsrError(f"{shown} is followed by a query", variable, f"end it where its path ends; {do}")
+
+
+def without_secrets(address: str) -> str:
+    """What may be told of something that is no address: without all that can be a user, a password or a query."""
+    head = re.match(r"(?i)[a-z][a-z0-9+.-]*://", address)
+    before, _, rest = address.rpartition("@")
+    plain = f"{head[0]}{rest}" if head and before else rest
+    return re.split("[?#]", plain, maxsplit=1)[0] or "what it says"
 
 
 def without_users(text: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from qartsr.errors import QartsrError
-from qartsr.remote.address import demand_bare, split_user
+from qartsr.remote.address import demand_bare, split_user, without_secrets
 from qartsr.remote.limit import within
 
 _AGAIN = (429, 502, 503, 504)
@@ -43,12 +43,13 @@ class SilentError(QartsrError):
     """The server does not answer."""
 
 
-def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
+def open_mlflow(most: float = _LONGEST, variable: str = TRACKING) -> Mlflow:
     """The server that an environment variable names, MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
 
     As in MLflow's own client, the latter falls back to the former, a user and password in the address are used, and
-    MLFLOW_HTTP_REQUEST_TIMEOUT goes before ``timeout``. Raises QartsrError when it is unset or not an http(s) address,
-    a certificate is none, or another way to authenticate is asked for.
+    MLFLOW_HTTP_REQUEST_TIMEOUT says how many seconds a read may take (10), but not more than ``most``. Raises
+    QartsrError when it is unset or not an http(s) address, a certificate is none, or another way to authenticate is
+    asked for.
     """
     variable, address = _named(variable)
     if not address:
@@ -59,7 +60,7 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
         )
     if not _is_http(address):
         raise QartsrError(
-            f"{split_user(address)[0]} is not the address of an MLflow server",
+            f"{without_secrets(address)} is not the address of an MLflow server",
             variable,
             "begin it with http:// or https:// and a host",
         )
@@ -68,13 +69,11 @@ def open_mlflow(timeout: float = 10.0, variable: str = TRACKING) -> Mlflow:
         if _told(name).lower() not in ("", "0", "false"):
             do = "unset it and set MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD, or name a proxy that signs"
             raise QartsrError("asks for a way to authenticate that qartsr does not have", name, do)
-    return Mlflow(address.rstrip("/"), _seconds(timeout))
+    return Mlflow(address.rstrip("/"), min(most, _seconds()))
 
 
-def _seconds(default: float) -> float:
-    told = _told(_LIMIT)
-    if not told:
-        return default
+def _seconds() -> float:
+    told = _told(_LIMIT) or "10"
     if not told.isdecimal() or not 0 < int(told) <= _LONGEST:
         raise QartsrError(f"{told!r} is no number of seconds", _LIMIT, f"set it to one of 1 to {_LONGEST}")
     return float(told)
@@ -221,7 +220,7 @@ def _authorization() -> str:
         stored.read(Path.home() / ".mlflow" / "credentials", encoding="utf-8")
     user, password = (_told(name) or stored.get("mlflow", name.lower(), fallback="") for name in names)
     token = _told("MLFLOW_TRACKING_TOKEN")
-    if user:
+    if user and password:
         pair = f"{user}:{password}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
     return f"Bearer {token}" if token else ""
@@ -240,7 +239,10 @@ def _tls() -> ssl.SSLContext:
             context = ssl.create_default_context(cafile=place or None)
         if own := _told(OURS):
             variable, place = OURS, own
-            context.load_cert_chain(own)
+            context.load_cert_chain(
+                own, password=""
+            )  # else an encrypted key is asked for, at a terminal nobody sits at
     except OSError as error:
-        raise QartsrError(f"{place} is not a certificate ({error.strerror})", variable, "name a PEM file") from error
+        do = "name a PEM file" + (" with a certificate and its key, not encrypted" if variable == OURS else "")
+        raise QartsrError(f"{place} is not a certificate ({error.strerror})", variable, do) from error
     return context

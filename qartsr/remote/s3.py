@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qartsr.errors import QartsrError
-from qartsr.remote.address import demand_bare, split_user, without_users
+from qartsr.errors import QartsrError, short
+from qartsr.remote.address import demand_bare, split_user, without_secrets, without_users
 from qartsr.remote.limit import TooSlowError, within
 
 _BLOCK = 1 << 20
@@ -41,23 +41,27 @@ def open_store(endpoint: str = "", key: str = "", secret: str = "", region: str 
     from botocore.config import Config
     from botocore.exceptions import InvalidRegionError, InvalidS3AddressingStyleError, ProfileNotFound
 
-    address = split_user(next((each for each in (endpoint, *map(_told, _ENDPOINTS)) if each), ""))[0]
-    demand_bare(address, _ENDPOINTS[1], "credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    told = {"the endpoint": endpoint, **{name: _told(name) for name in _ENDPOINTS}}
+    place = next((name for name, said in told.items() if said), "the endpoint")
+    address = split_user(told[place])[0]
+    demand_bare(address, place, "credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     region = region or _told("AWS_DEFAULT_REGION")
-    style, extra = {"addressing_style": _told(_STYLE) or "auto"}, _extra()
+    extra = _extra()
     verify = False if _told("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1") else None
 
     def client(read: float, attempts: int) -> Any:
         retries = {"mode": "standard", "total_max_attempts": attempts}
-        proxies: dict[str, Any] = {"proxies": {}} if _loopback(address) else {}
-        config = Config(connect_timeout=3, read_timeout=read, retries=retries, s3=style, **proxies)
+        told: dict[str, Any] = {"proxies": {}} if _loopback(address) else {}
+        if _told(_STYLE):  # else what ~/.aws/config says
+            told["s3"] = {"addressing_style": _told(_STYLE)}
+        config = Config(connect_timeout=3, read_timeout=read, retries=retries, **told)
         made = session.client("s3", endpoint_url=address or None, config=config, verify=verify)
         made.meta.events.register_first("before-parameter-build.s3", partial(_add_settings, extra))
         return made
 
     shown = address or "the S3 store"
     if address and not re.match("(?i)https?://[^/]", address):
-        raise QartsrError("is not the address of an S3 store", shown, _SCHEME)
+        raise QartsrError("is not the address of an S3 store", without_secrets(address), _SCHEME)
     with _sentences(shown):
         try:
             session = boto3.session.Session(*_credentials(key, secret), region_name=region or None)
@@ -89,8 +93,14 @@ def _extra() -> dict[str, Any]:
         found = json.loads(told) if told else {}
     except ValueError:
         found = None
+    do = 'write it like {"ServerSideEncryption": "aws:kms"}'
     if not isinstance(found, dict):
-        raise QartsrError("is no JSON object", _EXTRA, 'write it like {"ServerSideEncryption": "aws:kms"}')
+        raise QartsrError("is no JSON object", _EXTRA, do)
+    from boto3.s3.transfer import S3Transfer
+
+    for name, value in found.items():
+        if name not in S3Transfer.ALLOWED_UPLOAD_ARGS or not isinstance(value, str | bool | dict):
+            raise QartsrError(f"{short(name)}: {short(value)} is nothing that an upload takes", _EXTRA, do)
     return found
 
 

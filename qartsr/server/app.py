@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qartsr.errors import QartsrError
-from qartsr.images import READABLE, TooLargeError
+from qartsr.images import TooLargeError, from_base64
 from qartsr.server.limits import Limits
 from qartsr.server.watch import CONTENT_TYPE, LOG, Watch
 from qartsr.server.worker import Worker
@@ -33,7 +31,8 @@ _LOOK = 1.0
 """Seconds between two looks whether whoever asked is still there."""
 _CLIENT_GONE = 499
 _PATIENCE, _RATE = 20.0, 500.0
-"""Seconds that a body may take, and one more for so many bytes of it: the defaults of Apache's mod_reqtimeout.
+"""Seconds that a body may take, and one more for so many bytes of it, as by default in Apache's mod_reqtimeout; and
+the longest silence.
 
 Without them as many clients as may wait, each sending a byte now and then, keep everybody else out.
 """
@@ -45,6 +44,8 @@ class _RefusedError(Exception):
     def __init__(self, status: int, sentence: str, **headers: str) -> None:
         super().__init__(sentence)
         self.status, self.headers = status, {key.replace("_", "-"): value for key, value in headers.items()}
+        if status in (408, 413):  # the rest of the body is not waited for
+            self.headers["Connection"] = "close"
 
 
 class Service:
@@ -117,7 +118,7 @@ class Service:
                     if size > most:
                         raise _RefusedError(413, f"the body has more than the {most} bytes allowed")
                     parts.append(part)
-                    limit.reschedule(begun + _PATIENCE + size / _RATE)
+                    limit.reschedule(min(begun + _PATIENCE + size / _RATE, clock() + _PATIENCE))
         except TimeoutError as error:
             raise _RefusedError(408, f"{size} bytes of a body came in {clock() - begun:.0f} s; send faster") from error
         except ClientDisconnect as error:
@@ -149,14 +150,7 @@ def _rows(body: bytes) -> list[bytes]:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         do = f'send {{"dataframe_split": {{"columns": ["{COLUMN}"], "data": [["BASE64"]]}}}}'
         raise QartsrError("is not what MLflow sends", "the body", do) from error
-    return [_decoded(text, f"row {row}") for row, text in enumerate(texts)]
-
-
-def _decoded(text: Any, where: str) -> bytes:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)  # many encoders break it into lines
-    except (binascii.Error, ValueError, TypeError, AttributeError) as error:
-        raise QartsrError("is not base64", where, f"send the bytes of a {READABLE} file in base64") from error
+    return [from_base64(text, f"row {row}") for row, text in enumerate(texts)]
 
 
 def application(worker: Worker, limits: Limits, watch: Watch, token: str = "") -> ASGIApp:

@@ -66,9 +66,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--root", type=Path, default=Path(".services"), help="their folder (default: .services)")
     args = parser.parse_args()
-    home_for_servers()
     names = tuple(args.names) or NAMES
     try:
+        home_for_servers()
         if args.action == "start":
             _start(args.root, names)
         elif args.action == "stop":

@@ -23,8 +23,6 @@ PARENT = "QARTSR_PARENT_RUN"
 """The environment variable by which a flow tells its stages the id of its own run."""
 _FIRST_ANSWER = 3.0
 """Seconds a stage waits to learn whether the server is there."""
-_ANSWER = 10.0
-"""Seconds it waits for an answer later on."""
 _LENGTH = 500
 """Longest value of a parameter, in characters; the oldest servers take no more."""
 
@@ -57,7 +55,7 @@ def _begin(profile: str, stage: str, values: Mapping[str, Any]) -> Run | NullRun
         return NullRun()
     try:
         experiment = _experiment(open_mlflow(_FIRST_ANSWER), f"qartsr-{profile}")
-        server = open_mlflow(_ANSWER)
+        server = open_mlflow()
         run = _create(server, experiment, profile, stage)
     except Exception as error:  # science never waits for the network, nor fails with it
         _log.warning("%s: this run is not tracked: %s", stage, error)

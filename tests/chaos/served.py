@@ -134,7 +134,7 @@ def _cut(random: Random) -> tuple[int, bytes]:
         line.settimeout(random.random())
         try:
             line.recv(1)
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             return -1, b""
     return -1, b""
 

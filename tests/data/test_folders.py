@@ -184,6 +184,18 @@ def test_lr_beside_a_plain_folder_is_not_passed_over(low: str, tmp_path: Path, p
     assert len(folder_items(images.model_copy(update={"lr": "made"}), "test")) == 1
 
 
+def test_one_beside_many_may_be_another_picture(tmp_path: Path, paint: Painter) -> None:
+    """Numbers are names, and other sets have them too; what may not be looked into is no concern of the run."""
+    for file, side in (("HR/0001.png", 64), ("HR/0002.png", 64), ("lrs/0001.png", 16)):
+        paint(tmp_path / file, side, side)
+    (tmp_path / "LR").symlink_to("LR")  # a folder that cannot be listed
+    images = FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path / "HR"))
+    assert len(folder_items(images, "test")) == 2
+    paint(tmp_path / "lrs" / "0002.png", 16, 16)
+    with pytest.raises(QartsrError, match="looks like the LR of"):
+        folder_items(images, "test")
+
+
 def test_an_upscaled_picture_beside_its_own_is_no_lr(tmp_path: Path, paint: Painter) -> None:
     for name, side in (("a", 16), ("a_x4", 64), ("ape", 32), ("apex2", 40)):
         paint(tmp_path / "set" / f"{name}.png", side, side)

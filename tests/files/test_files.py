@@ -107,6 +107,11 @@ def test_servers_without_a_home_or_a_name(home: str | None, tmp_path: Path, monk
     home_for_servers()
     assert Path.home() == tmp_path / "qartsr" and Path.home().is_dir()
     assert getpass.getuser() == f"user{os.getuid()}"
+    monkeypatch.setenv("HOME", "/nowhere")
+    monkeypatch.setattr(os, "getuid", lambda: Path.cwd().stat().st_uid + 1)
+    with pytest.raises(QartsrError, match=r"another user's, and no home for this one"):
+        home_for_servers()
+    assert os.environ["HOME"] == "/nowhere"
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:

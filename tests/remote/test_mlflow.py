@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from qartsr.errors import QartsrError
+from qartsr.errors import QartsrError, printable
 from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow, open_store, registry_address
 from qartsr.remote.address import split_user, version_page, without_users
 from tests.relay import Relay, Trickle, closed_port
@@ -242,20 +242,39 @@ def test_no_message_shows_a_password(password: str, monkeypatch: pytest.MonkeyPa
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("address", ["jane:secret@h:9", "//jane:secret@h", "http:/jane:secret@h", "HTTP:secret@h:9"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "jane:secret@h:9",
+        "//jane:secret@h",
+        "http:/jane:secret@h",
+        "HTTP:secret@h:9",
+        "ttp:///secret@h",
+        "http//secret@h",
+    ],
+)
 def test_nor_where_the_address_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
     for variable, open_it in (("MLFLOW_TRACKING_URI", open_mlflow), ("AWS_ENDPOINT_URL_S3", open_store)):
-        for each in (address, "http://jane:sec ret secret@127.0.0.1:9/#secret", "http://127.0.0.1:9?k=secret"):
+        for each in (
+            address,
+            "http://jane:sec ret secret@127.0.0.1:9/#secret",
+            "http://127.0.0.1:9?k=secret",
+            "http://jane:12#secret@h",
+        ):
             monkeypatch.setenv(variable, each)
             with pytest.raises(QartsrError) as error:
                 open_it()
-            assert "secret" not in str(error.value)
+            assert "secret" not in str(error.value) and "jane" not in str(error.value)
 
 
 def test_nor_where_it_is_a_word_of_the_command_line() -> None:
     told = str(QartsrError("is not there", "s3://jane:secret@bucket/a@2x.png", "see hf://secret@host"))
     assert told == "s3://bucket/a@2x.png: is not there; see hf://host."
+    for address in ("http:/jane:secret@h/x", "ttp:///secret@h", "http//jane:secret@h"):
+        assert str(QartsrError("is no file", address, "look")).count("secret") == 0
+    for path in ("a//b@2x.png", "c:/d@2x.png".upper(), "//host/share/a@2x.png"):
+        assert printable(path) == path
 
 
 def test_the_registry_may_be_another_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,6 +243,11 @@ def test_mlflows_other_settings_of_s3(monkeypatch: pytest.MonkeyPatch, file: Pat
     monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "sideways")
     with pytest.raises(QartsrError, match="ADDRESSING_STYLE: 'sideways' is no way to address"):
         open_store("", "key", "word", "us-east-1")
+    monkeypatch.delenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE")
+    for extra in ('{"ServerSideEncrypton": "aws:kms"}', '{"ServerSideEncryption": 5}'):
+        monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", extra)
+        with pytest.raises(QartsrError, match=r"MLFLOW_S3_UPLOAD_EXTRA_ARGS: .* is nothing that an upload takes"):
+            open_store("", "key", "word", "us-east-1")
     monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", "ServerSideEncryption")
     with pytest.raises(QartsrError, match="MLFLOW_S3_UPLOAD_EXTRA_ARGS: is no JSON object"):
         open_store("", "key", "word", "us-east-1")

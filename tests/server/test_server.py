@@ -176,6 +176,11 @@ def test_pictures_in_pictures_out_and_all_of_it_counted(
         ("/invocations", b"[" * 100_000, "is not what MLflow sends; send"),
         ("/invocations", b'{"dataframe_split": {"columns": ["other"], "data": []}}', "is not what MLflow sends"),
         ("/invocations", b'{"dataframe_records": [{"image": "!"}]}', "row 0: is not base64"),
+        (
+            "/invocations",
+            b'{"dataframe_records": [{"image": "data:image/png;base64,aGk="}]}',
+            "the image: cannot be read as",
+        ),
     ],
 )
 def test_what_is_no_image_is_400(run: Callable[..., Running], path: str, body: bytes, sentence: str) -> None:
@@ -232,6 +237,10 @@ def test_half_a_body_holds_no_place(
     with socket.create_connection((place[0], int(place[1]))) as slow:
         slow.sendall(head)
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection((place[0], int(place[1]))) as late:  # much at first is no credit for silence
+        late.sendall(head.replace(b"100", b"1000000") + bytes(300_000))
+        answer = late.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"connection: close" in answer.lower()
     assert server.figures()["qartsr_requests_inside"] == 0
     assert not [record for record in caplog.records if record.exc_info]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import tracemalloc
@@ -66,6 +67,7 @@ def test_no_float_array_grows_with_the_image(kind: str, bytes_per_pixel: int) ->
 def _arrays(kind: str, height: int) -> int:
     image, model = picture(height), tiny_model(kind)
     upscale_image(model, picture(16), TILE, OVERLAP)  # what the first picture imports is not counted
+    gc.collect()
     tracemalloc.start()
     try:
         upscale_image(model, image, TILE, OVERLAP)
