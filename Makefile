@@ -49,9 +49,7 @@ stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
 # A file's tests stay together: they share servers and projects. The order is that of tests/conftest.py, slowest first.
-# One process more than processors, for some tests wait for servers.
-PROCESSES = $(shell $(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)')
-PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	@$(PYTEST)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor, ends a line or turns the order of letters: a file's name may hold any of it."""
-_USER = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]+:/{1,3})[^\s\"'<>/]*@|(//)[^\s\"'<>/:]*:[^\s\"'<>/]*@")
+_USER = re.compile(r"(?i)(\b(?:[a-z][a-z0-9+.-]+:/{2,3}|https?:/))[^\s\"'<>/]*@|(//)[^\s\"'<>/:]*:[^\s\"'<>/]*@")
 """User and password of an address, a mistyped one too, as far as they have no slash."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MOST = 1000

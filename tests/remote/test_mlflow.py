@@ -273,7 +273,7 @@ def test_nor_where_it_is_a_word_of_the_command_line() -> None:
     assert told == "s3://bucket/a@2x.png: is not there; see hf://host."
     for address in ("http:/jane:secret@h/x", "ttp:///secret@h", "http//jane:secret@h"):
         assert str(QartsrError("is no file", address, "look")).count("secret") == 0
-    for path in ("a//b@2x.png", "c:/d@2x.png".upper(), "//host/share/a@2x.png"):
+    for path in ("a//b@2x.png", "c:/d@2x.png".upper(), "//host/share/a@2x.png", "models:/qartsr-w4a4@champion"):
         assert printable(path) == path
 
 
