@@ -30,9 +30,7 @@ class QartsrError(Exception):
 
     def __init__(self, what: str, where: str, do: str) -> None:
         self.what, self.where, self.do = what, where, do
-        fault = printable(what)
-        if len(fault) > _MOST:
-            fault = f"{fault[: _MOST // 2]}…{fault[-_MOST // 2 :]}"
+        fault = _without_middle(printable(what), _MOST)
         super().__init__(printable(f"{where}: {fault}; {do}" + ("" if do.endswith("?") else ".")))
 
     def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
@@ -41,7 +39,10 @@ class QartsrError(Exception):
 
 def short(name: object, most: int = 120) -> str:
     """``name`` quoted, its middle left out beyond ``most`` characters: who makes a file decides what is in it."""
-    text = repr(name)
+    return _without_middle(repr(name), most)
+
+
+def _without_middle(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
