@@ -241,7 +241,7 @@ def _tls() -> ssl.SSLContext:
             variable, place = OURS, own
             context.load_cert_chain(
                 own, password=""
-            )  # else an encrypted key is asked for, at a terminal nobody sits at
+            )  # without one, that of an encrypted key is asked for at a terminal
     except OSError as error:
         do = "name a PEM file" + (" with a certificate and its key, not encrypted" if variable == OURS else "")
         raise QartsrError(f"{place} is not a certificate ({error.strerror})", variable, do) from error

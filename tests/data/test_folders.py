@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -184,11 +186,21 @@ def test_lr_beside_a_plain_folder_is_not_passed_over(low: str, tmp_path: Path, p
     assert len(folder_items(images.model_copy(update={"lr": "made"}), "test")) == 1
 
 
-def test_one_beside_many_may_be_another_picture(tmp_path: Path, paint: Painter) -> None:
+def test_one_beside_many_may_be_another_picture(
+    tmp_path: Path, paint: Painter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Numbers are names, and other sets have them too; what may not be looked into is no concern of the run."""
     for file, side in (("HR/0001.png", 64), ("HR/0002.png", 64), ("lrs/0001.png", 16)):
         paint(tmp_path / file, side, side)
-    (tmp_path / "LR").symlink_to("LR")  # a folder that cannot be listed
+    (tmp_path / "LR").mkdir()
+    listed = Path.iterdir
+
+    def forbidden(folder: Path) -> Iterator[Path]:
+        if folder.name == "LR":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
     images = FolderConfig(layout="plain", train_root="-", test_root=str(tmp_path / "HR"))
     assert len(folder_items(images, "test")) == 2
     paint(tmp_path / "lrs" / "0002.png", 16, 16)

@@ -18,6 +18,7 @@ import pytest
 from qartsr.errors import QartsrError, printable
 from qartsr.remote import REGISTRY, Mlflow, RefusedError, open_mlflow, open_store, registry_address
 from qartsr.remote.address import split_user, version_page, without_users
+from qartsr.remote.mlflow import _authorization
 from tests.relay import Relay, Trickle, closed_port
 
 
@@ -316,6 +317,9 @@ def test_the_other_settings_of_mlflows_client(monkeypatch: pytest.MonkeyPatch, t
         _ask(open_mlflow())
         sent = [base64.b64decode(each.removeprefix("Basic ")) for each in server.heard]
     assert sent == [b"jane:50%", b"john:50%"]
+    (tmp_path / ".mlflow" / "credentials").unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
+    assert _authorization() == "Bearer token", "a user without a password is none"
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
     with pytest.raises(QartsrError, match="MLFLOW_HTTP_REQUEST_TIMEOUT: 'soon' is no number of seconds"):
         open_mlflow()
