@@ -23,6 +23,8 @@ Graph = Mapping[str, Set[str]]
 _LOG = logging.getLogger("prefect")
 _PAUSE = 2.0
 """Seconds between two looks at a folder where another process works."""
+_READS = 3
+"""Of a dvc.lock that cannot be read: ``dvc dag`` takes no lock, and DVC writes the file in place."""
 _NODE = re.compile(r'^"([^"]+)";$')
 _EDGE = re.compile(r'^"([^"]+)" -> "([^"]+)";$')
 
@@ -132,11 +134,17 @@ def busy(said: str) -> bool:
 
 
 def _dvc(folder: Path, *arguments: str) -> str:
+    unread = 0
     while True:
         result = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
-        if not (result.returncode and busy(result.stderr)):
+        if not result.returncode:
             break
-        _LOG.info("%s: another DVC process works here; waiting for it", folder)
+        if busy(result.stderr):
+            _LOG.info("%s: another DVC process works here; waiting for it", folder)
+        elif "dvc.lock" in result.stderr and unread < _READS - 1:  # another process may be writing it
+            unread += 1
+        else:
+            break
         time.sleep(_PAUSE)
     if result.returncode:
         said = " ".join(result.stderr.partition("Traceback (most recent call last)")[0].split())

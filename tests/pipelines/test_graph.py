@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,21 @@ def test_a_pipeline_is_that_of_its_folder_alone(tmp_path: Path) -> None:
         (folder / "dvc.yaml").write_text(f"stages: {{{folder.name[:3]}: {{cmd: touch x, outs: [x]}}}}")
         assert list(read_graph(folder)) == [folder.name[:3]]
         assert read_changed(folder) == {folder.name[:3]}
+
+
+def test_a_lock_that_is_being_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC writes dvc.lock in place, and ``dvc dag`` reads it without asking for DVC's lock."""
+    subprocess.run([*DVC[:3], "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: touch x, outs: [x]}}")
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("schema: '2.0'\nstages:\n  a:\n")
+    with monkeypatch.context() as once, pytest.raises(QartsrError, match=r"mend dvc\.lock, or delete it"):
+        once.setattr("pipelines.graph._READS", 1)
+        read_graph(tmp_path)
+    whole = threading.Timer(1.5, lock.write_text, ["schema: '2.0'\nstages:\n  a:\n    cmd: touch x\n"])
+    whole.start()
+    assert read_graph(tmp_path) == {"a": set()}
+    whole.join()
 
 
 def test_advice_names_the_file_that_is_wrong() -> None:
