@@ -19,9 +19,9 @@ from qartsr.evaluate.scores import Row, Scores
 from qartsr.files import write_json
 from qartsr.images import Picture, as_picture, read_image, upsample, write_image
 from qartsr.losses import LPIPS, lpips_name
-from qartsr.metrics import Meter, Metric
+from qartsr.metrics import Meter, Metric, availability
 from qartsr.metrics.iqa import MACHINE, REFUSALS, reason_of
-from qartsr.metrics.temporal import Frame, ewarp_tvl1, psnr_neighbours
+from qartsr.metrics.temporal import Frame, ewarp, ewarp_tvl1, psnr_neighbours, raft
 from qartsr.models import OneStepSR
 from qartsr.upscale import upscale_image
 from qartsr.upscale.memory import ClipRestorer
@@ -106,10 +106,11 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
     write_image(out / "grid.png", sheet)
     clips = _over_frames(scenes, out)
+    absent = {"ewarp": reason for _ in clips[:1] for here, reason in [availability("ewarp")] if not here}
     return Scores(
         scenes.dataset,
         tuple(rows),
-        {**meter.unavailable, **_lost([*rows, *clips])},
+        {**meter.unavailable, **absent, **_lost([*rows, *clips])},
         {clip.image: clip.scores for clip in clips},
     )
 
@@ -125,13 +126,15 @@ def _lost(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _over_frames(scenes: Scenes, out: Path) -> list[Row]:
-    """Per clip its warping error, by the flow of the truth, and the PSNR of neighbouring frames to each other."""
+    """Per clip its warping errors, by TV-L1's flow of the truth and by RAFT's own, and the PSNR of neighbouring frames."""
     found: list[Row] = []
+    motion = raft() if availability("ewarp").available else None
     for clip in dict.fromkeys(scene.clip for scene in scenes.items if scene.clip):
         members = [scene for scene in scenes.items if scene.clip == clip]
         made = [_unit(read_image(out / "images" / f"{scene.name}.png")) for scene in members]
         truth = [_unit(scene.hr()) for scene in members]
         measures = {"ewarp_tvl1": partial(ewarp_tvl1, made, truth), "psnr_neighbours": partial(psnr_neighbours, made)}
+        measures |= {"ewarp": partial(ewarp, made, motion)} if motion else {}
         row = Row(clip, clip, {}, {})
         for name, measure in measures.items():
             try:

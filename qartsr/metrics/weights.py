@@ -29,6 +29,14 @@ class Availability(NamedTuple):
     reason: str
 
 
+RAFT = "raft_large_C_T_V1-22a6c225.pth"
+
+
+def kept(file: str) -> Path:
+    """Where torchvision keeps a weight file."""
+    return Path(torch.hub.get_dir(), "checkpoints", file)
+
+
 def _hub(*parts: str) -> Callable[[], bool]:
     return lambda: Path(torch.hub.get_dir(), *parts).is_file()
 
@@ -62,11 +70,13 @@ NEEDED: Mapping[str, Mapping[str, Callable[[], bool]]] = {
         "MANIQA_PIPAL-ae6d356b.pth": _hub("pyiqa", "MANIQA_PIPAL-ae6d356b.pth"),
     },
     "clipiqa": {"RN50.pt": _clip},
+    "ewarp": {RAFT: _hub("checkpoints", RAFT)},
 }
 """Metric -> file name -> is it here? (pyiqa 0.1.16). The calibrated channel weights of LPIPS come with its wheel."""
 
 FETCHABLE = tuple(name for name, files in NEEDED.items() if files)
-"""What ``qartsr fetch-metric-weights`` accepts. ``lpips-vgg``: the backbone of the LPIPS loss, not a metric."""
+"""What ``qartsr fetch-metric-weights`` accepts. ``lpips-vgg`` is no metric but the backbone of the LPIPS loss; ``ewarp`` is
+one of clips."""
 
 
 def demand_libraries() -> None:
@@ -118,12 +128,15 @@ def _download(name: str) -> None:
     if name == "niqe":
         fetch_table(Path(torch.hub.get_dir(), "pyiqa", "niqe_modelparameters.mat"))
         return
-    if name in ("lpips", "lpips-vgg"):
-        import torchvision
+    if name in ("lpips", "lpips-vgg", "ewarp"):
+        from torchvision import models
 
-        models = torchvision.models
-        weights = models.AlexNet_Weights.IMAGENET1K_V1 if name == "lpips" else models.VGG16_Weights.IMAGENET1K_V1
-        weights.get_state_dict(progress=True)
+        weights = {
+            "lpips": models.AlexNet_Weights.IMAGENET1K_V1,
+            "lpips-vgg": models.VGG16_Weights.IMAGENET1K_V1,
+            "ewarp": models.optical_flow.Raft_Large_Weights.C_T_V1,
+        }
+        weights[name].get_state_dict(progress=True)
         return
     from pyiqa.archs.arch_util import get_url_from_name
     from pyiqa.utils.download_util import load_file_from_url

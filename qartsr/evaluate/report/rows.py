@@ -39,6 +39,7 @@ KNOWN = (
     Column("musiq", "MUSIQ", "↑", 2),
     Column("maniqa", "MANIQA", "↑", 4),
     Column("clipiqa", "CLIPIQA", "↑", 4),
+    Column("ewarp", "Warping error", "↓", 3),
     Column("ewarp_tvl1", "Warping error (TV-L1)", "↓", 3),
     Column("psnr_neighbours", "PSNR of neighbouring frames, dB", "", 2),
 )
