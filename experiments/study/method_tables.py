@@ -51,10 +51,10 @@ def method_table(
 
     ``sizes``: (method, bits) -> bytes of its package.
     """
-    lines = []
+    lines, full = [], f"FP, T = {next(iter(cells.values()))['timestep']}"
     for name, stands_for in sets.items():
         label = f"{name} (for {stands_for})"
-        for reference, scores in (("bicubic", bicubic[name]), ("FP, T = 1", fp[name])):
+        for reference, scores in (("bicubic", bicubic[name]), (full, fp[name])):
             lines.append(_reference(label, reference, scores, columns))
         for bits in dict.fromkeys(b for _, b in cells):
             for (method, b), cell in cells.items():

@@ -101,6 +101,14 @@ class TablesConfig(Config):
     ablation_bits: BitName = "w4a4"
 
 
+class FlowStepsConfig(Config):
+    """A transformer's flow in several steps, each with input bits of its own (Q-DiT4SR's VaTMP)."""
+
+    method: str = Field(description="a row whose inputs have a range per token: nothing of it is calibrated")
+    steps: Count = Field(8, ge=2, le=100)
+    stretches: Count = Field(3, ge=1, description="of steps in a row that have the same bits")
+
+
 class Experiments(Config):
     """The whole of experiments/params.yaml."""
 
@@ -116,10 +124,12 @@ class Experiments(Config):
     budget: BudgetConfig
     tables: TablesConfig
     methods: dict[str, MethodRow]
+    flow: FlowStepsConfig | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> Experiments:
-        for name in (*self.tables.table3, *self.tables.table4, *self.tables.longer):
+        of_flow = [self.flow.method] if self.flow else []
+        for name in (*self.tables.table3, *self.tables.table4, *self.tables.longer, *of_flow):
             if name not in self.methods:
                 raise ValueError(f"the tables name {name!r}, which is not under methods")
         if "qartsr" not in self.tables.table3 or (self.tables.longer and "qartsr" not in self.tables.longer):
@@ -134,8 +144,8 @@ class Experiments(Config):
         of_clips = {config.images == "clips" for config in self.sets.values()}
         if of_clips != {self.budget.frames > 1}:
             raise ValueError("sets: all are clips for a model of clips (budget.frames 2), none for a model of images")
-        if of_clips == {False} and not (self.tables.table1_bits and self.tables.table4 and self.tables.longer):
-            raise ValueError("tables: of images, table1_bits, table4 and longer name at least one each")
+        if len({bool(names) for names in (self.tables.table1_bits, self.tables.table4, self.tables.longer)}) > 1:
+            raise ValueError("tables: table1_bits, table4 and longer name at least one each, or none at all")
         for name, row in self.methods.items():
             if getattr(row.rank_policy, "frames", 1) not in (1, self.budget.length):
                 raise ValueError(f"methods.{name}.rank_policy.frames is neither 1 nor budget.length")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qartsr.config.base import Config, Count, Factor, Rate, Seed
 from qartsr.config.schema import ComputeConfig
@@ -58,11 +58,29 @@ class VideoConfig(SchoolingConfig):
     begins: float = Field(0.1, ge=0, le=1, description="share of the clips at the beginning of a shot: no frame before")
 
 
-class FlowConfig(SchoolingConfig):
-    """The transformer of weights/sample-dit: L1 of the picture + ``weight`` * L1 of the velocity at other times."""
+class FlowPhase(CropPhase):
+    """A part of the transformer's training: against latents that were made once, or against pictures."""
 
+    judged: Literal["latent", "picture"] = "picture"
+
+
+class FlowConfig(SchoolingConfig):
+    """The transformer of weights/sample-dit: an L1 of the one step + ``weight`` * L1 of the velocity at other times."""
+
+    phases: tuple[FlowPhase, ...] = Field(min_length=1)
+    bank: Count = Field(0, ge=0, description="crops whose latents, and the UNet's restoration of them, are made once")
+    bank_crop: Count = Field(128, ge=32, description="side of these crops, pixels; phases take windows of them")
     share: float = Field(0.25, ge=0, le=1, description="of the crops, also shown at a random time of the flow")
     weight: Factor = 0.1
+
+    @model_validator(mode="after")
+    def _within_the_bank(self) -> FlowConfig:
+        latent = [phase.crop for phase in self.phases if phase.judged == "latent"]
+        if latent and not self.bank:
+            raise ValueError("phases that are judged by latents need a bank")
+        if max(latent, default=0) > self.bank_crop:
+            raise ValueError(f"crops of {max(latent)} pixels are no windows of bank_crop, {self.bank_crop}")
+        return self
 
 
 class RecipeConfig(Config):

@@ -106,7 +106,8 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
     write_image(out / "grid.png", sheet)
     clips = _over_frames(scenes, out)
-    absent = {"ewarp": reason for _ in clips[:1] for here, reason in [availability("ewarp")] if not here}
+    here, reason = availability("ewarp")
+    absent = {"ewarp": reason} if clips and not here else {}
     return Scores(
         scenes.dataset,
         tuple(rows),
@@ -126,7 +127,7 @@ def _lost(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _over_frames(scenes: Scenes, out: Path) -> list[Row]:
-    """Per clip its warping errors, by TV-L1's flow of the truth and by RAFT's own, and the PSNR of neighbouring frames."""
+    """Per clip its warping errors, by the truth's flow and by RAFT of its own, and the PSNR of neighbouring frames."""
     found: list[Row] = []
     motion = raft() if availability("ewarp").available else None
     for clip in dict.fromkeys(scene.clip for scene in scenes.items if scene.clip):

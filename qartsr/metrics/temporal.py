@@ -1,8 +1,8 @@
 """Flicker: what changes between frames beyond what moved.
 
-E*_warp as QuantVSR's code computes it (after Lai et al., 2018): ``ewarp`` by the flow of RAFT (2003.12039), whose weights
-are to be fetched, and with nothing to fetch ``ewarp_tvl1`` by that of TV-L1 (Zach et al., 2007), another number, which no
-published one compares with. It needs no ground truth, and blur lowers it: read it beside PSNR only.
+E*_warp as QuantVSR's code computes it (after Lai et al., 2018): ``ewarp`` by the flow of RAFT (2003.12039), whose
+weights are to be fetched, and with nothing to fetch ``ewarp_tvl1`` by that of TV-L1 (Zach et al., 2007), another
+number, which no published one compares with. It needs no ground truth, and blur lowers it: read it beside PSNR only.
 """
 
 from __future__ import annotations

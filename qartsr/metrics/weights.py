@@ -75,7 +75,7 @@ NEEDED: Mapping[str, Mapping[str, Callable[[], bool]]] = {
 """Metric -> file name -> is it here? (pyiqa 0.1.16). The calibrated channel weights of LPIPS come with its wheel."""
 
 FETCHABLE = tuple(name for name, files in NEEDED.items() if files)
-"""What ``qartsr fetch-metric-weights`` accepts. ``lpips-vgg`` is no metric but the backbone of the LPIPS loss; ``ewarp`` is
+"""What ``qartsr fetch-metric-weights`` accepts. ``lpips-vgg`` is no metric but the LPIPS loss's backbone; ``ewarp`` is
 one of clips."""
 
 

@@ -7,7 +7,7 @@ same step. Both gradients are taken before either update, which is the same, for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +147,10 @@ class _Turn:
         return z_h, image.clamp(-1, 1) if self._recipe.clamp else image
 
 
-def phase_at(phases: Sequence[CropPhase], done: float) -> CropPhase:
+_Phase = TypeVar("_Phase", bound=CropPhase)
+
+
+def phase_at(phases: Sequence[_Phase], done: float) -> _Phase:
     """The phase at a share ``done`` of the run; the last one also covers what rounding leaves over."""
     end = 0.0
     for phase in phases:

@@ -1,4 +1,4 @@
-"""Recipe of the sample DiT: the transformer on the sample's autoencoder, a flow judged by its one step."""
+"""Recipe of the sample DiT: the transformer on the sample's autoencoder, taught by its UNet, then by pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def main() -> None:
     args = arguments(__doc__, "--model", "--data", "--out", "--curves", "--metrics", "--picture", "--work")
     step = opened(args, "dit", [args.model])
     config, seed = step.config.dit, step.config.seed
-    vae = load_model(args.model).get_submodule("vae")
+    teacher = load_model(args.model).requires_grad_(False).to(step.device)
+    vae = teacher.get_submodule("vae")
     assert isinstance(vae, AutoencoderKL)
     scenes = Scenes(step.pairs, step.device)
 
@@ -34,7 +35,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     with open_run(PROFILE, "dit", config.model_dump()) as run:
         curves = step.curves(run)
-        train_flow(model, config, Lesson("dit", batches, seed, curves, step.checkpoint))
+        train_flow(model, config, Lesson("dit", batches, seed, curves, step.checkpoint), teacher)
         save_model(model, args.out, torch.float16)
         step.keep(args, run, curves, restored(load_model(args.out), step.test(args.data)))
     step.checkpoint.finish()

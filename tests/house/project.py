@@ -14,7 +14,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-PIPELINES = {"dvc.yaml": "stages", "experiments/dvc.yaml": "experiments", "experiments/video/dvc.yaml": "experiments"}
+PIPELINES = {"dvc.yaml": "stages"} | {
+    f"experiments/{folder}dvc.yaml": "experiments" for folder in ("", "video/", "dit/")
+}  # fmt: skip
 """A file that defines stages -> the package of their code. Names are unique over all."""
 CODE = ".py"
 """What dependencies on code end with."""

@@ -34,7 +34,7 @@ from tests.house.project import (
     stages,
 )
 
-IN_GIT = ("weights/sample", "weights/sample-video", "photographs", "photographs/clips")
+IN_GIT = ("weights/sample", "weights/sample-dit", "weights/sample-video", "photographs", "photographs/clips")
 CONFIGS = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
 
 

@@ -15,11 +15,11 @@ from tests.conftest import ROOT
 from tests.models.little import checkpoint, write_base
 
 
-def tiny() -> dict[str, Any]:
-    """The sample profile with next to no training."""
+def tiny(*bits: str) -> dict[str, Any]:
+    """The sample profile with next to no training, at W4A4 alone unless ``bits`` says more."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
     values["profile"] = "tiny"
-    values["bits"] = ["w4a4", "w2a2"]
+    values["bits"] = list(bits or ["w4a4"])
     values["compute"] |= {"threads": 1, "threads_alone": 1, "lanes": 2, "checkpoint_seconds": 0.2}
     values["data"]["images"] |= {"train": ["camera", "rocket", "coins"], "test": ["chelsea"]}
     values["calibrate"] = {"pairs": 4, "lr_size": 8}
@@ -72,4 +72,6 @@ def copy_project(folder: Path, values: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scratch project."""
-    return copy_project(tmp_path_factory.mktemp("project"), tiny())
+    values = tiny()
+    values["compute"]["checkpoint_seconds"] = 20
+    return copy_project(tmp_path_factory.mktemp("project"), values)

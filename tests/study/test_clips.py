@@ -11,7 +11,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from experiments import backbones, clip_tables, compare, samples
+from experiments import backbones, compare, samples, tables
 from experiments.study.clip_table import clip_ablation
 from experiments.study.measure import Judge
 from experiments.study.sets import Windows, load_inputs, load_windows, write_pairs, write_windows
@@ -138,7 +138,7 @@ def test_from_samples_to_tables(root: Path, tmp_path: Path, monkeypatch: pytest.
     given = {"backbones": "backbones", "samples": "samples"}
     for row in rows:
         run(compare, "--method", row, "--bits", "w4a4", out=f"compared/{row}-w4a4", work="work", **given)
-    run(clip_tables, compared="compared", out="clips", **given)
+    run(tables, compared="compared", out="clips", **given)
     found = read_json(tmp_path / "compared/quantvsr-w4a4/results.json")
     assert found["seeds"]["0"]["means"]["all"]["ewarp_tvl1"] > 0
     assert "22.76" in (tmp_path / "clips/clips.md").read_text()

@@ -22,7 +22,7 @@ from qartsr.training.autoencoder import Lesson
 from qartsr.training.checkpoint import Checkpoint
 from qartsr.training.determinism import generator
 from qartsr.training.distributed import Share
-from qartsr.training.flow import flow_losses, train_flow
+from qartsr.training.flow import Bank, flow_losses, make_bank, train_flow
 from qartsr.training.loop import Curves
 
 
@@ -80,6 +80,58 @@ def test_both_losses_fall_and_the_autoencoder_stays(root: Path, tmp_path: Path) 
         assert sum(float(found[name]) for found in after) < sum(float(found[name]) for found in before), name
     assert all(torch.equal(value, stored[name]) for name, value in fresh.vae.state_dict().items())
     assert not any(parameter.requires_grad for parameter in fresh.parameters())
+
+
+def test_a_banks_windows_are_of_one_place() -> None:
+    numbered = torch.arange(3 * 2 * 8 * 8, dtype=torch.float16).view(3, 2, 8, 8)
+    bank = Bank(numbered, numbered + 1, numbered + 2)
+    low, taught, high = bank.windows(64, 4, generator(0, "windows"))
+    assert low.shape == (64, 2, 4, 4) and low.dtype == torch.float32
+    assert torch.equal(taught, low + 1) and torch.equal(high, low + 2)
+    places = numbered.float().unfold(2, 4, 1).unfold(3, 4, 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    chosen = {int((places == window).flatten(1).all(1).nonzero()) for window in low}
+    assert len(chosen) > 30 and {place // 25 for place in chosen} == {0, 1, 2}, "of every crop, at many corners"
+    (whole, *_), every = bank.windows(9, 8, generator(0, "whole")), {int(crop[0, 0, 0]) for crop in numbered}
+    assert {int(window[0, 0, 0]) for window in whole} <= every
+
+
+def test_the_teacher_is_learned_from_latents_that_are_made_once(root: Path, tmp_path: Path) -> None:
+    """The shipped UNet's Z_H on one photograph; what is judged by latents comes closer to it, in its own steps too."""
+    teacher = load_model(root / "weights" / "sample").eval().requires_grad_(False)
+    fresh = sample_dit(teacher.vae, "none", 1)
+    image = image_tensor(read_rgb(root / "photographs" / "rocks.webp"))
+    scenes, asked = Scenes([Pair("rocks", image, image)]), list[Share]()
+
+    def batches(share: Share) -> tuple[Tensor, Tensor]:
+        asked.append(share)
+        return stills(scenes, share.batch, share.crop, generator(0, "t", share.number))
+
+    phases = [{"share": 0.9, "batch": 4, "crop": 32, "judged": "latent"}, {"share": 0.1, "batch": 2, "crop": 32}]
+    values = {"steps": 40, "phases": phases, "lr": 5e-4, "warmup": 4, "bank": 9, "bank_crop": 48}
+    config = FlowConfig.model_validate(values)
+    lesson = Lesson("dit", batches, 0, Curves(lambda losses, step: None), Checkpoint(tmp_path, 60))
+    bank = make_bank(teacher, config, lesson)
+    assert [(share.number, share.batch, share.crop) for share in asked] == [(0, 8, 48), (8, 1, 48)]
+    sharp, low = batches(Share(8, 1, 48, 0, 1))
+    with torch.no_grad():
+        z_l = teacher.encode(low)
+        for part, expected in zip(bank, (z_l, teacher.denoise(z_l), teacher.encode(sharp)), strict=True):
+            assert torch.equal(part[8:], expected.half())
+    asked.clear()
+    with torch.no_grad():
+        before = sum(float(flow_losses(fresh, config, lesson, bank)(number)["l1"]) for number in range(8))
+    train_flow(fresh, config, lesson, teacher)
+    assert {share.crop for share in asked} == {32}, "the bank was read back, crops are those of the second phase"
+    with torch.no_grad():
+        after = sum(float(flow_losses(fresh, config, lesson, bank)(number)["l1"]) for number in range(8))
+    assert after < 0.95 * before
+
+
+def test_a_phase_of_latents_needs_a_bank_as_large() -> None:
+    phases = [{"share": 1.0, "batch": 1, "crop": 64, "judged": "latent"}]
+    for values, said in (({}, "need a bank"), ({"bank": 4, "bank_crop": 48}, "no windows of bank_crop, 48")):
+        with pytest.raises(ValueError, match=said):
+            FlowConfig.model_validate({"steps": 1, "phases": phases, "lr": 1e-3, **values})
 
 
 def test_a_shift_moves_the_places(fresh: SD3DiT) -> None:

@@ -1,4 +1,4 @@
-"""Methods on clips at equal budget (QuantVSR's comparison), and QuantVSR's ablation beside the published one."""
+"""Methods at equal budget on another backbone than the sample's UNet: a model of clips, or a transformer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from stages._stage import arguments, stage
 
 
 def main() -> None:
-    """Write clips.csv, clips-2.csv, .md and .html, effects.json and the figures."""
+    """Write NAME.csv, .md and .html, effects.json and the figures, NAME being that of the folder.
+
+    Of clips NAME-2.csv as well, QuantVSR's ablation beside the published one.
+    """
     args = arguments(__doc__, "--compared", "--backbones", "--samples", "--out")
     params = load_config(Experiments, args.params)
     methods, tables = params.tables.table3, params.tables
@@ -28,17 +31,17 @@ def main() -> None:
     lq, _ = load_inputs(args.samples, params.seeds[0], params.budget.length)
     sizes = {(m, b): package_bytes(model, params.methods[m], params.common, b, lq) for m, b in cells}
     names = {name: config.stands_for for name, config in params.sets.items()}
-    title = "Methods on clips at equal budget"
-    pages = [method_table(cells, fp, bicubic, names, sizes, title, (*COLUMNS, *OVER_TIME))]
+    name, columns = args.out.name, (*COLUMNS, *(OVER_TIME if params.budget.frames > 1 else ()))
+    pages = [method_table(cells, fp, bicubic, names, sizes, f"Methods on {name} at equal budget", columns)]
     if tables.ablation:
         pages.append(clip_ablation(cells, tables.ablation, tables.ablation_bits, fp["all"]))
-    write_tables(pages, "Clips", args.out, "clips")
+    write_tables(pages, name.capitalize(), args.out, name)
     write_json(args.out / "effects.json", method_effects(cells, fp))
     rate_quality(rate_points(cells, sizes), args.out / "rates.png")
-    for name in tables.table3_bits:
-        rows = crop_rows(args.compared, args.samples, list(params.sets), methods, name)
-        crops(rows, ["bicubic", *(cells[m, name]["title"] for m in methods), "HR"], args.out / f"crops-{name}.png")
-    with open_run("experiments", "clips", {}) as run:
+    for bits in tables.table3_bits:
+        rows = crop_rows(args.compared, args.samples, list(params.sets), methods, bits)
+        crops(rows, ["bicubic", *(cells[m, bits]["title"] for m in methods), "HR"], args.out / f"crops-{bits}.png")
+    with open_run("experiments", name, {}) as run:
         run.artifact(args.out)
 
 

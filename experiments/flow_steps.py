@@ -1,0 +1,72 @@
+"""A flow in several steps: input bits that follow the timestep (VaTMP) beside uniform ones, equal in the mean."""
+
+from __future__ import annotations
+
+from experiments.study.flow import bits_by_step, in_steps, mean_squares
+from experiments.study.measure import Judge, means
+from experiments.study.sets import load_inputs, load_windows
+from experiments.study.table import Column, Line, Table, Value, summary, write_tables
+from qartsr.config import load_config, parse_bits
+from qartsr.config.experiment import Experiments
+from qartsr.errors import QartsrError
+from qartsr.models import load_model
+from qartsr.models.sd3_dit import SD3DiT
+from qartsr.quantize import look, plan, quantize
+from qartsr.tracking import open_run
+from qartsr.training.determinism import prepare
+from stages._stage import arguments, stage
+
+COLUMNS = (
+    Column("psnr", "PSNR ↑", 3, 1),
+    Column("psnr_to_fp", "PSNR to FP ↑", 2, 1),
+    Column("lpips_random_to_fp", "LPIPS-random to FP ↓", 4, -1),
+    Column("varied", "layers whose bits vary, %", 0),
+)
+
+
+def main() -> None:
+    """Write NAME.csv, .md and .html, NAME being that of the folder: means over all sets."""
+    args = arguments(__doc__, "--backbones", "--samples", "--out")
+    params = load_config(Experiments, args.params)
+    flow, device = params.flow, prepare(params.compute, params.compute.threads)
+    if flow is None:
+        raise QartsrError("has no flow", str(args.params), "name its method, steps and stretches under `flow`")
+    row = params.methods[flow.method]
+    teacher = load_model(args.backbones / f"t{row.timestep}").to(device)
+    if not isinstance(teacher, SD3DiT):
+        raise QartsrError("is no flow", str(args.backbones), "make it of weights/sample-dit")
+    full = in_steps(teacher, flow.steps)
+    windows = load_windows(args.samples, params.sets)
+    judge = Judge(windows, params.lpips, full)
+    lines = []
+    for title, model in (("one step", teacher), (f"{flow.steps} steps", full)):
+        scores = means(judge.scores(judge.images(model)))["all"]
+        lines.append(Line(("fp32", title), {key: Value(value) for key, value in scores.items()}, competes=False))
+    kinds = {"uniform": 1, f"VaTMP, {flow.stretches} stretches": flow.stretches, "VaTMP, any": flow.steps}
+    for bits in params.tables.table3_bits:
+        found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        for seed in params.seeds:
+            lq = load_inputs(args.samples, seed, params.budget.length)[0].to(device)
+            decided = plan(teacher, row.planned(params.common), parse_bits(bits), lq)
+            student = quantize(teacher, decided, look(teacher, decided, lq))
+            squares = mean_squares(student, flow.steps, lq)
+            for kind, stretches in kinds.items():
+                schedule = bits_by_step(student, squares, stretches)
+                images = judge.images(in_steps(student, flow.steps, schedule))
+                varied = 100 * sum(len(set(each)) > 1 for each in schedule.values()) / len(schedule)
+                found[kind].append(means(judge.scores(images))["all"] | {"varied": varied})
+        for kind, runs in found.items():
+            values = {column.key: summary([run[column.key] for run in runs]) for column in COLUMNS}
+            lines.append(Line((bits, kind), values, bits))
+    notes = (
+        f"{row.title}, {flow.steps} steps of the flow; PSNR to FP is to the floating-point model in as many steps.",
+        f"Means over all sets, ± standard deviation over {len(params.seeds)} seeds (calibration pairs).",
+    )
+    title = "Input bits over the steps of a flow, at equal mean bits"
+    write_tables([Table(title, ("bits", "input bits"), COLUMNS, tuple(lines), notes)], title, args.out, args.out.name)
+    with open_run("experiments", args.out.name, {}) as run:
+        run.artifact(args.out)
+
+
+if __name__ == "__main__":
+    stage(main)
