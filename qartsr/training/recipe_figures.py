@@ -52,10 +52,14 @@ def denoised(model: Backbone, pairs: Sequence[Pair]) -> tuple[dict[str, float], 
 
 @torch.no_grad()
 def restored(model: Backbone, pairs: Sequence[Pair]) -> tuple[dict[str, dict[str, float]], Image.Image]:
-    """Per picture: PSNR (dB) on Y and RGB, bicubic's and the model's; bicubic, model and original side by side."""
+    """Per picture: PSNR (dB) on Y and RGB, bicubic's and the model's; bicubic, model and original side by side.
+
+    Of a picture larger than what the model is meant for (``facts.window``) the part at its top left.
+    """
     quality, rows = {}, []
     for pair in pairs:
-        lq, hr = to_unit(pair.lq)[None], to_unit(pair.hr)[None]
+        side = model.facts.window or max(pair.hr.shape)
+        lq, hr = (to_unit(image[:, :side, :side])[None] for image in (pair.lq, pair.hr))
         image = ((model(lq).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
         quality[pair.name] = {
             "psnr_bicubic": _luma(lq, hr), "psnr": _luma(image, hr),

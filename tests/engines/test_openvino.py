@@ -15,8 +15,10 @@ from torch import Tensor
 
 from qartsr.engines import choose, openvino
 from qartsr.engines.openvino import OpenVINO, fingerprint
+from qartsr.errors import QartsrError
 from qartsr.models import OneStepSR
 from qartsr.packing import load_package, write_package
+from qartsr.runtime import graphs
 from qartsr.runtime.moments import Moments, Norms
 from qartsr.upscale import upscale_image
 from qartsr.upscale.network import network_of
@@ -141,6 +143,23 @@ def test_an_unusable_cache_is_no_fault(file: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "qartsr").write_text("a file where a folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert OpenVINO().prepare(load_package(file))(network_input()).isfinite().all()
+
+
+def test_sums_of_bytes_are_exact_on_this_cpu() -> None:
+    core = graphs.import_openvino().Core()
+    assert graphs._sum_of_products(core, graphs.exact_products(core)) == 64 * 127 * 255
+
+
+def test_a_cpu_that_cuts_sums_off_sums_in_floating_point(fast: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without VNNI 16 bits hold the sum of two products: 32,767 for each pair of them."""
+    whole = 64 * 127 * 255
+    monkeypatch.setattr(graphs, "_sum_of_products", lambda core, settings: whole if settings else 32 * 32767)
+    assert graphs.exact_products(None) == {"LP_TRANSFORMS_MODE": "NO"}
+    made = graphs.Graphs(None, None, 1)  # type: ignore[arg-type]
+    assert made._settings("decoder", "plain", (8, 8))["LP_TRANSFORMS_MODE"] == "NO"
+    monkeypatch.setattr(graphs, "_sum_of_products", lambda core, settings: 32 * 32767)
+    with pytest.raises(QartsrError, match=r"overflow on this CPU; use another engine"):
+        graphs.exact_products(None)
 
 
 def test_auto_takes_it_for_packed_models_on_cpus(packed: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
