@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from experiments.study.flow import bits_by_step, in_steps, mean_squares
+from experiments.study.flow import in_steps, spread
 from experiments.study.measure import Judge, means
 from experiments.study.sets import load_inputs, load_windows
 from experiments.study.table import Column, Line, Table, Value, summary, write_tables
-from qartsr.config import load_config, parse_bits
-from qartsr.config.experiment import Experiments, FlowStepsConfig
+from qartsr.config import load_config
+from qartsr.config.experiment import Experiments
 from qartsr.errors import QartsrError
 from qartsr.models import load_model
 from qartsr.models.sd3_dit import SD3DiT
-from qartsr.quantize import look, plan, quantize
 from qartsr.tracking import open_run
 from qartsr.training.determinism import prepare
 from stages._stage import arguments, stage
@@ -44,8 +41,11 @@ def main() -> None:
     for title, model in (("one step", teacher), (f"{flow.steps} steps", full)):
         scores = means(judge.scores(judge.images(model)))["all"]
         lines.append(Line(("fp32", title), {key: Value(value) for key, value in scores.items()}, competes=False))
+    inputs = [load_inputs(args.samples, seed, params.budget.length)[0].to(device) for seed in params.seeds]
     for bits in params.tables.table3_bits:
-        lines += _quantized(params, flow, teacher, judge, args.samples, bits)
+        for kind, runs in spread(flow, row.planned(params.common), bits, teacher, judge, inputs).items():
+            values = {column.key: summary([run[column.key] for run in runs]) for column in COLUMNS}
+            lines.append(Line((bits, kind), values, bits))
     notes = (
         f"{row.title}, {flow.steps} steps of the flow; PSNR to FP is to the floating-point model in as many steps.",
         f"Means over all sets, ± standard deviation over {len(params.seeds)} seeds (calibration pairs).",
@@ -54,29 +54,6 @@ def main() -> None:
     write_tables([Table(title, ("bits", "input bits"), COLUMNS, tuple(lines), notes)], title, args.out, args.out.name)
     with open_run("experiments", args.out.name, {}) as run:
         run.artifact(args.out)
-
-
-def _quantized(
-    params: Experiments, flow: FlowStepsConfig, teacher: SD3DiT, judge: Judge, samples: Path, bits: str
-) -> list[Line]:
-    """A line for each way to spread the bits, over all seeds."""
-    kinds = {"uniform": 1, f"VaTMP, {flow.stretches} stretches": flow.stretches, "VaTMP, any": flow.steps}
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for seed in params.seeds:
-        lq = load_inputs(samples, seed, params.budget.length)[0].to(teacher.device)
-        decided = plan(teacher, params.methods[flow.method].planned(params.common), parse_bits(bits), lq)
-        student = quantize(teacher, decided, look(teacher, decided, lq))
-        squares = mean_squares(student, flow.steps, lq)
-        for kind, stretches in kinds.items():
-            schedule = bits_by_step(student, squares, stretches)
-            images = judge.images(in_steps(student, flow.steps, schedule))
-            varied = 100 * sum(len(set(each)) > 1 for each in schedule.values()) / len(schedule)
-            found[kind].append(means(judge.scores(images))["all"] | {"varied": varied})
-    lines = []
-    for kind, runs in found.items():
-        values = {column.key: summary([run[column.key] for run in runs]) for column in COLUMNS}
-        lines.append(Line((bits, kind), values, bits))
-    return lines
 
 
 if __name__ == "__main__":

@@ -8,8 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from experiments.study.measure import Judge, means
+from qartsr.config import parse_bits
+from qartsr.config.experiment import FlowStepsConfig
+from qartsr.config.parts import MethodConfig
 from qartsr.models.sd3_dit import SD3DiT
-from qartsr.quantize import quant_layers
+from qartsr.quantize import look, plan, quant_layers, quantize
 from qartsr.quantize.budgets import scheduled_bits
 from qartsr.quantizers.gaussian import TokenGaussian
 
@@ -87,3 +91,24 @@ def bits_by_step(model: SD3DiT, squares: Mapping[str, Sequence[float]], stretche
     """VaTMP: every layer's bits at each step, constant within at most ``stretches`` stretches, its own in the mean."""
     own = {name: each.levels.bit_length() for name, each in followed(model).items()}
     return {name: scheduled_bits(each, own[name], stretches) for name, each in squares.items()}
+
+
+def spread(
+    flow: FlowStepsConfig, method: MethodConfig, bits: str, teacher: SD3DiT, judge: Judge, inputs: Sequence[Tensor]
+) -> dict[str, list[dict[str, float]]]:
+    """Scores by way to spread the bits, one for each of ``inputs`` (N, 3, H, W), the calibration pairs of a seed.
+
+    Means over all sets, and ``varied``, the percentage of the layers whose bits vary.
+    """
+    kinds = {"uniform": 1, f"VaTMP, {flow.stretches} stretches": flow.stretches, "VaTMP, any": flow.steps}
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for lq in inputs:
+        decided = plan(teacher, method, parse_bits(bits), lq)
+        student = quantize(teacher, decided, look(teacher, decided, lq))
+        squares = mean_squares(student, flow.steps, lq)
+        for kind, stretches in kinds.items():
+            schedule = bits_by_step(student, squares, stretches)
+            images = judge.images(in_steps(student, flow.steps, schedule))
+            varied = 100 * sum(len(set(each)) > 1 for each in schedule.values()) / len(schedule)
+            found[kind].append(means(judge.scores(images))["all"] | {"varied": varied})
+    return found
