@@ -48,6 +48,8 @@ def test_a_row_of_the_methods_is_no_change_of_ones_own(qartsr: Qartsr, root: Pat
 
 
 def test_every_profile_names_what_its_backbone_is_made_from(qartsr: Qartsr, project: Path) -> None:
+    assert "put weights/sample-dit in place" in qartsr("configure", "dit").out
+    (project / "weights" / "sample-dit").mkdir(parents=True)
     assert "is configs/dit.yaml now; run `dvc repro`" in qartsr("configure", "dit").out
     said = qartsr("configure", "tsdsr").out
     assert "put weights/stable-diffusion-3-medium, weights/tsdsr, datasets/DIV2K in place" in said
