@@ -2,7 +2,7 @@
 #
 #   make demo        the whole pipeline at small size: local services, training, packages, registered versions, report
 #   make stop        stop the local services (their data stays in .services/)
-#   make experiments every method in one harness: the tables of docs/experiments.md, about an hour on two cores
+#   make experiments every method in one harness: the tables of docs/experiments.md, many hours on two cores
 #   make test        the tests                          make test-slow   the long ones too
 #   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)

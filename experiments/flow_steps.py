@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.study.flow import in_steps, spread
+from experiments.study.flow import InSteps, spread
 from experiments.study.measure import Judge, means
 from experiments.study.sets import load_inputs, load_windows
 from experiments.study.table import Column, Line, Table, Value, summary, write_tables
@@ -34,7 +34,7 @@ def main() -> None:
     teacher = load_model(args.backbones / f"t{row.timestep}").to(device)
     if not isinstance(teacher, SD3DiT):
         raise QartsrError("is no flow", str(args.backbones), "make it of weights/sample-dit")
-    full = in_steps(teacher, flow.steps)
+    full = InSteps(teacher, flow.steps)
     windows = load_windows(args.samples, params.sets)
     judge = Judge(windows, params.lpips, full)
     lines = []

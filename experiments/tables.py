@@ -31,10 +31,8 @@ def main() -> None:
     lq, _ = load_inputs(args.samples, params.seeds[0], params.budget.length)
     sizes = {(m, b): package_bytes(model, params.methods[m], params.common, b, lq) for m, b in cells}
     names = {name: config.stands_for for name, config in params.sets.items()}
-    name, columns = (
-        args.out.name,
-        (*COLUMNS, *(OVER_TIME if any(config.clips for config in params.sets.values()) else ())),
-    )
+    name, of_clips = args.out.name, any(config.clips for config in params.sets.values())
+    columns = (*COLUMNS, *OVER_TIME) if of_clips else COLUMNS
     pages = [method_table(cells, fp, bicubic, names, sizes, f"Methods on {name} at equal budget", columns)]
     if tables.ablation:
         pages.append(clip_ablation(cells, tables.ablation, tables.ablation_bits, fp["all"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,15 @@ Schedule = Mapping[str, Sequence[int]]
 """layer -> bits of its input at each step"""
 
 
-class InSteps(nn.Module):
+class InSteps:
     """``model``'s flow from Z_L (t = 1) to Z_H (t = 0) in ``steps`` equal Euler steps x <- x - v / steps.
 
     Layers that the schedule does not name keep their bits, and all have them again afterwards.
     """
 
-    def __init__(self, model: SD3DiT, steps: int, schedule: Schedule) -> None:
-        super().__init__()
-        self.model, self.steps, self._schedule = model, steps, schedule
-        self._inputs = {name: each for name, each in followed(model).items() if name in schedule}
+    def __init__(self, model: SD3DiT, steps: int, schedule: Schedule | None = None) -> None:
+        self.model, self.steps, self._schedule = model, steps, schedule or {}
+        self._inputs = {name: each for name, each in followed(model).items() if name in self._schedule}
 
     @property
     def device(self) -> torch.device:
@@ -57,11 +56,6 @@ class InSteps(nn.Module):
         return self.model.decode(self.denoise(self.model.encode(lq)))
 
 
-def in_steps(model: SD3DiT, steps: int, schedule: Schedule | None = None) -> SD3DiT:
-    """Something that restores like ``model``, in ``steps`` steps."""
-    return cast("SD3DiT", InSteps(model, steps, schedule or {}))
-
-
 def followed(model: nn.Module) -> dict[str, TokenGaussian]:
     """Input quantizers whose grid follows every token: their bits may change from step to step."""
     inputs = {name: layer.input_quantizer for name, layer in quant_layers(model).items()}
@@ -80,7 +74,7 @@ def mean_squares(model: SD3DiT, steps: int, lq: Tensor) -> dict[str, list[float]
 
     handles = [each.register_forward_pre_hook(note(name)) for name, each in followed(model).items()]
     try:
-        InSteps(model, steps, {}).restore(lq)
+        InSteps(model, steps).restore(lq)
     finally:
         for handle in handles:
             handle.remove()
@@ -108,7 +102,7 @@ def spread(
         squares = mean_squares(student, flow.steps, lq)
         for kind, stretches in kinds.items():
             schedule = bits_by_step(student, squares, stretches)
-            images = judge.images(in_steps(student, flow.steps, schedule))
+            images = judge.images(InSteps(student, flow.steps, schedule))
             varied = 100 * sum(len(set(each)) > 1 for each in schedule.values()) / len(schedule)
             found[kind].append(means(judge.scores(images))["all"] | {"varied": varied})
     return found

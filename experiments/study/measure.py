@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,19 @@ Scores = dict[str, dict[str, dict[str, float]]]
 """set -> image, or clip -> metric -> value"""
 
 
+class Restorer(Protocol):
+    """What is judged: a backbone, or one that takes other steps."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs belong."""
+        ...
+
+    def restore(self, lq: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> restored, as large."""
+        ...
+
+
 class Judge:
     """PSNR and SSIM on luma, and the loss's LPIPS, of 8-bit images; each against HR and (``_to_fp``) against FP.
 
@@ -34,12 +47,12 @@ class Judge:
     Of a clip they are means over its frames; beside them stand ``ewarp_tvl1`` by HR's flow and ``psnr_neighbours``.
     """
 
-    def __init__(self, sets: Mapping[str, Windows], lpips: LPIPSConfig, reference: Backbone) -> None:
+    def __init__(self, sets: Mapping[str, Windows], lpips: LPIPSConfig, reference: Restorer) -> None:
         self._sets, self._name = sets, lpips_name(lpips)
         self._meter, self._lpips = Meter(("psnr", "ssim")), LPIPS(lpips)
         self._fp = {name: restored(reference, windows.lq) for name, windows in sets.items()}
 
-    def images(self, model: Backbone) -> dict[str, Tensor]:
+    def images(self, model: Restorer) -> dict[str, Tensor]:
         """The model's restored windows, uint8 (n, 3, s, s) per set."""
         return {name: restored(model, windows.lq) for name, windows in self._sets.items()}
 
@@ -78,7 +91,7 @@ def _over_time(made: Tensor, hr: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def restored(model: Backbone, lq: Tensor) -> Tensor:
+def restored(model: Restorer, lq: Tensor) -> Tensor:
     """uint8 network inputs (n, 3, s, s), or (n, 6, s, s) of a model of clips -> uint8 restored images, one by one."""
     device = model.device
     images = torch.cat([model.restore(to_unit(low)[None].to(device)) for low in lq])

@@ -106,8 +106,7 @@ def _evaluate(scenes: Scenes, upscale: Upscale, out: Path, meter: Meter, fp: Pat
     sheet = contact_sheet(strips, ("LR", "output", "HR", "error"))
     write_image(out / "grid.png", sheet)
     clips = _over_frames(scenes, out)
-    here, reason = availability("ewarp")
-    absent = {"ewarp": reason} if clips and not here else {}
+    absent = {"ewarp": availability("ewarp").reason} if clips and not availability("ewarp").available else {}
     return Scores(
         scenes.dataset,
         tuple(rows),
@@ -129,8 +128,9 @@ def _lost(rows: Sequence[Row]) -> dict[str, str]:
 def _over_frames(scenes: Scenes, out: Path) -> list[Row]:
     """Per clip its warping errors, by the truth's flow and by RAFT of its own, and the PSNR of neighbouring frames."""
     found: list[Row] = []
-    motion = raft() if availability("ewarp").available else None
-    for clip in dict.fromkeys(scene.clip for scene in scenes.items if scene.clip):
+    names = dict.fromkeys(scene.clip for scene in scenes.items if scene.clip)
+    motion = raft() if names and availability("ewarp").available else None
+    for clip in names:
         members = [scene for scene in scenes.items if scene.clip == clip]
         made = [_unit(read_image(out / "images" / f"{scene.name}.png")) for scene in members]
         truth = [_unit(scene.hr()) for scene in members]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.study.flow import bits_by_step, followed, in_steps, mean_squares
+from experiments.study.flow import InSteps, bits_by_step, followed, mean_squares
 from qartsr.config import load_config, parse_bits
 from qartsr.config.experiment import Experiments
 from qartsr.models.sd3_dit import SD3DiT, sample_dit
@@ -38,7 +38,7 @@ def student(params: Experiments, lq: Tensor) -> Iterator[SD3DiT]:
 
 def test_one_step_is_the_models_own(student: SD3DiT, lq: Tensor) -> None:
     with torch.no_grad():
-        assert torch.allclose(in_steps(student, 1).restore(lq), student(lq), atol=1e-5)
+        assert torch.allclose(InSteps(student, 1).restore(lq), student(lq), atol=1e-5)
 
 
 def test_steps_go_from_one_end_to_the_other(lq: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_steps_go_from_one_end_to_the_other(lq: Tensor, monkeypatch: pytest.Monk
     monkeypatch.setattr(model, "velocity", velocity)
     with torch.no_grad():
         z_l = model.encode(lq)
-        assert in_steps(model, 4).denoise(z_l).abs().max() < 1e-6
+        assert InSteps(model, 4).denoise(z_l).abs().max() < 1e-6
     assert times == [1000, 750, 500, 250]
 
 
@@ -64,7 +64,7 @@ def test_bits_follow_the_schedule(student: SD3DiT, lq: Tensor) -> None:
     name, layer = next((name, each) for name, each in inputs.items() if each.levels == 15)
     seen: list[int] = []
     handle = layer.register_forward_pre_hook(lambda module, given: seen.append(module.levels))
-    in_steps(student, 3, {name: (2, 5, 8)}).restore(lq)
+    InSteps(student, 3, {name: (2, 5, 8)}).restore(lq)
     handle.remove()
     assert seen == [3, 31, 255] and layer.levels == 15
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from qartsr.training.determinism import generator
 from qartsr.training.distributed import Share
 from qartsr.training.flow import Bank, flow_losses, make_bank, train_flow
 from qartsr.training.loop import Curves
+from qartsr.training.recipe_figures import restored
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,28 @@ def test_a_phase_of_latents_needs_a_bank_as_large() -> None:
     for values, said in (({}, "need a bank"), ({"bank": 4, "bank_crop": 48}, "no windows of bank_crop, 48")):
         with pytest.raises(ValueError, match=said):
             FlowConfig.model_validate({"steps": 1, "phases": phases, "lr": 1e-3, **values})
+
+
+def test_a_picture_larger_than_the_model_is_judged_by_its_top_left() -> None:
+    """A model that gives back what it gets is bicubic's equal, on that part alone."""
+
+    class Same:
+        facts = SimpleNamespace(window=32)
+
+        def __call__(self, lq: Tensor) -> Tensor:
+            assert lq.shape == (1, 3, 32, 32)
+            return lq
+
+    sharp = torch.randint(0, 256, (3, 48, 40), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    low = sharp.clone()
+    low[:, 32:] = 0
+    low[:, :, 32:] = 255
+    low[:, :4] = 0
+    model: Any = Same()
+    quality, grid = restored(model, [Pair("x", sharp, low)])
+    assert quality["x"]["psnr"] == quality["x"]["psnr_bicubic"] and grid.size == (96, 32)
+    error = ((low[:, :32, :32].double() - sharp[:, :32, :32].double()) / 255).square().mean()
+    assert quality["x"]["psnr_rgb"] == pytest.approx(float(-10 * torch.log10(error)), abs=1e-3)
 
 
 def test_a_shift_moves_the_places(fresh: SD3DiT) -> None:
