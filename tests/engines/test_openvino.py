@@ -150,7 +150,7 @@ def test_sums_of_bytes_are_exact_on_this_cpu() -> None:
     assert graphs._sum_of_products(core, graphs.exact_products(core)) == pytest.approx(64 * 127 * 255, rel=1e-3)
 
 
-def test_a_cpu_that_cuts_sums_off_sums_in_floating_point(fast: OneStepSR, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_that_cuts_sums_off_sums_in_floating_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without VNNI 16 bits hold the sum of two products: 32,767 for each pair of them."""
     whole = 64 * 127 * 255
     monkeypatch.setattr(graphs, "_sum_of_products", lambda core, settings: whole if settings else 32 * 32767)
