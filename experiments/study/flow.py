@@ -14,7 +14,7 @@ from qartsr.config.experiment import FlowStepsConfig
 from qartsr.config.parts import MethodConfig
 from qartsr.models.sd3_dit import SD3DiT
 from qartsr.quantize import look, plan, quant_layers, quantize
-from qartsr.quantize.budgets import scheduled_bits
+from qartsr.quantize.bit_budgets import scheduled_bits
 from qartsr.quantizers.gaussian import TokenGaussian
 
 Schedule = Mapping[str, Sequence[int]]

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from qartsr.config.base import Config, Count, Factor, Rate, Timestep
 from qartsr.config.parts import EdgeHeadroom, LayerRecipe, MethodConfig
-from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
+from qartsr.config.policies import BitsPolicyConfig, InputBitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 from qartsr.config.training import ImageLossConfig, RoleRates
 
 ModuleOrder = Literal["reverse", "forward", "sensitive_first", "sensitive_last"]
@@ -98,6 +98,7 @@ class MethodRow(Config):
     layer: LayerRecipe
     rank_policy: RankPolicyConfig = UniformConfig()
     bits_policy: BitsPolicyConfig = UniformConfig()
+    input_bits_policy: InputBitsPolicyConfig = UniformConfig()
     split: Split = Field(False, description="true: inputs that join a skip connection; halves: all, weights too")
     phases: tuple[Phase, ...] = Field((), description="none: calibrated only")
 
@@ -115,8 +116,8 @@ class MethodRow(Config):
 
     def planned(self, common: CommonConfig) -> MethodConfig:
         """All that a plan is made from: the row without its training, and the layers that deviate."""
-        policies = {"rank_policy": self.rank_policy, "bits_policy": self.bits_policy, "split": self.split}
-        return MethodConfig(name=self.title, layer=self.layer, **policies, **dict(common))
+        shared = ("layer", "rank_policy", "bits_policy", "input_bits_policy", "split")
+        return MethodConfig(name=self.title, **{key: getattr(self, key) for key in shared}, **dict(common))
 
 
 class Training(Config):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config, Count
-from qartsr.config.policies import BitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
+from qartsr.config.policies import BitsPolicyConfig, InputBitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
 
 Granularity = Literal["tensor", "channel", "group"]
 """One range for all; per output channel; per output channel and group of input channels."""
@@ -276,6 +276,7 @@ class MethodConfig(Config):
     layer: LayerRecipe
     rank_policy: RankPolicyConfig = UniformConfig()
     bits_policy: BitsPolicyConfig = UniformConfig()
+    input_bits_policy: InputBitsPolicyConfig = UniformConfig()
     split: Split = Field(False, description="true: inputs that join a skip connection; halves: all, weights too")
     edge_bits: int = Field(8, ge=2, le=8, description="bits of the layers in edge_layers")
     edge_layers: tuple[str, ...] = Field((), description="shell patterns of layer names, e.g. vae.decoder.conv_out")
@@ -288,10 +289,10 @@ class MethodConfig(Config):
             raise ValueError("layer.split is decided layer by layer; set split: true beside layer instead")
         if self.layer.headroom != 1:
             raise ValueError("layer.headroom is decided layer by layer; set edge_headroom beside edge_layers instead")
-        if self.split and self.layer.input.kind == "none":
-            raise ValueError("split: inputs of kind none have no ranges to split")
-        if self.split and getattr(self.layer.input, "token", False):
-            raise ValueError("split: inputs with a range per token have no ranges to split")
+        if self.input_bits_policy.kind != "uniform" and self.layer.input.kind == "none":
+            raise ValueError("input_bits_policy: shares out bits of inputs, but layer.input is none")
+        if self.split and (self.layer.input.kind == "none" or getattr(self.layer.input, "token", False)):
+            raise ValueError("split: inputs of kind none or with a range per token have no ranges to split")
         if self.split == "halves" and getattr(self.layer.weight, "granularity", "channel") == "tensor":
             raise ValueError("split: halves have a weight range per output channel; set weight.granularity: channel")
         if self.rank_policy.kind != "uniform" and self.layer.skip.kind == "none":

@@ -20,7 +20,7 @@ class STCAConfig(Config):
 
     Every calibration image, or clip, votes: +1 where the complexity is at or above the ``upper`` quantile over all
     layers and images, -1 at or below the ``lower``; of a clip the spatial and the temporal one must both be. Layers
-    whose input has one position ask for the minimum and do not count. See :mod:`qartsr.quantize.budgets`.
+    whose input has one position ask for the minimum and do not count. See :mod:`qartsr.quantize.rank_budgets`.
     """
 
     kind: Literal["stca"] = "stca"
@@ -51,8 +51,20 @@ class VaSMPConfig(Config):
     exact: bool = Field(False, description="the mean is the bit-width to the last bit; else not above it")
 
 
+class VarianceConfig(Config):
+    """Input bits by the variance of what a layer multiplies, at the bit-width's mean over all products (ours).
+
+    At one timestep Q-DiT4SR's schedule of input bits has nothing to share; over layers the same argument has. See
+    :func:`qartsr.quantize.bit_budgets.allocate_input_bits`.
+    """
+
+    kind: Literal["variance"] = "variance"
+    spread: int = Field(1, ge=0, le=6, description="bits differ from the bit-width by at most so much, within 2..8")
+
+
 Split = bool | Literal["halves"]
 """Several input ranges per layer: at the true boundary of joined inputs (``true``), or for both halves of the channels
 of every layer, of its weight too (``halves``: QuantVSR, and PassionSR's UNet; an odd number is not split)."""
 RankPolicyConfig = Annotated[UniformConfig | STCAConfig, Field(discriminator="kind")]
 BitsPolicyConfig = Annotated[UniformConfig | VaSMPConfig, Field(discriminator="kind")]
+InputBitsPolicyConfig = Annotated[UniformConfig | VarianceConfig, Field(discriminator="kind")]

@@ -12,11 +12,12 @@ from qartsr.branches import searched_layout
 from qartsr.config import Bits
 from qartsr.config.base import Config
 from qartsr.config.parts import AbstractRangesConfig, HSVDConfig, LayerRecipe, MethodConfig, QuantizerConfig
-from qartsr.config.policies import STCAConfig, VaSMPConfig
+from qartsr.config.policies import STCAConfig, VarianceConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.models import Backbone
-from qartsr.quantize.budgets import allocate_bits, allocate_ranks, as_voted, complexities, votes
+from qartsr.quantize.bit_budgets import allocate_bits, allocate_input_bits, products
+from qartsr.quantize.rank_budgets import allocate_ranks, as_voted, complexities, votes
 from qartsr.quantize.select import matching, quantizable
 from qartsr.transforms import TRANSFORMS
 
@@ -42,11 +43,11 @@ class Plan(Config):
 
 
 def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO_IMAGES) -> Plan:
-    """Decide every layer; ``images`` (N, 3, H, W) in [-1, 1] are run for ``rank_policy: stca`` only.
+    """Decide every layer; ``images`` (N, 3, H, W) in [-1, 1] are run for policies that look at inputs only.
 
-    The bits policy shares out the weight bits of the layers outside ``edge_layers`` and ``float_layers``, the rank
-    policy the ranks of all layers but the float ones. Raises QartsrError for a pattern without a layer and for a budget
-    that cannot be kept, ValueError for a layer of unknown kind.
+    The bits policies share out the bits of the layers outside ``edge_layers`` and ``float_layers``, the rank policy the
+    ranks of all layers but the float ones. Raises QartsrError for a pattern without a layer and for a budget that
+    cannot be kept, ValueError for a layer of unknown kind.
     """
     layers = quantizable(model)
     for module in layers.values():
@@ -58,6 +59,7 @@ def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO
     weights = {name: module.get_parameter("weight") for name, module in layers.items() if name not in kept}
     inner = {name: weight for name, weight in weights.items() if name not in edge}
     weight_bits = _weight_bits(inner, method, bits.weight)
+    input_bits = _input_bits(model, list(inner), method, bits.input, images)
     ranks = _ranks(model, {name: tuple(weight.shape) for name, weight in weights.items()}, method, images)
     splits = _splits(model, method)
     return Plan(
@@ -67,7 +69,7 @@ def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO
             LayerPlan(
                 name=name,
                 weight_bits=method.edge_bits if name in edge else weight_bits.get(name, bits.weight),
-                input_bits=method.edge_bits if name in edge else bits.input,
+                input_bits=method.edge_bits if name in edge else input_bits.get(name, bits.input),
                 recipe=_searched(
                     _recipe(method, ranks.get(name, 0), splits.get(name, 0), name in edge), weights.get(name)
                 ),
@@ -89,6 +91,13 @@ def _weight_bits(weights: Mapping[str, Tensor], method: MethodConfig, bits: int)
     if not isinstance(policy, VaSMPConfig):
         return {}
     return allocate_bits({name: _mixed(weight, method.layer) for name, weight in weights.items()}, bits, policy)
+
+
+def _input_bits(model: Backbone, names: list[str], method: MethodConfig, bits: int, images: Tensor) -> dict[str, int]:
+    policy = method.input_bits_policy
+    if not isinstance(policy, VarianceConfig):
+        return {}
+    return allocate_input_bits(products(model, images, names), bits, policy)
 
 
 def _mixed(weight: Tensor, recipe: LayerRecipe) -> Tensor:

@@ -13,19 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qartsr.config import Bits
-from qartsr.config.policies import STCAConfig, VaSMPConfig
+from qartsr.config.policies import STCAConfig, VarianceConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
 from qartsr.quantize import Plan, plan
-from qartsr.quantize.budgets import (
-    allocate_bits,
-    allocate_ranks,
-    as_voted,
-    complexities,
-    complexity,
-    scheduled_bits,
-    votes,
-)
+from qartsr.quantize.bit_budgets import Products, allocate_bits, allocate_input_bits, products, scheduled_bits
+from qartsr.quantize.rank_budgets import allocate_ranks, as_voted, complexities, complexity, votes
 from qartsr.quantizers import KAPPA
 from tests.quantize.small import batches, method, small
 
@@ -203,6 +196,62 @@ def test_a_plan_with_shared_bits_has_the_mean_of_the_bit_width() -> None:
     mean = sum(sizes[layer.name] * layer.weight_bits for layer in inner) / sum(sizes[layer.name] for layer in inner)
     assert 3.99 < mean <= 4
     assert Plan.model_validate_json(decided.model_dump_json()) == decided
+
+
+def test_products_are_counted_over_padded_positions() -> None:
+    """conv_in of 3 x 3 with a stride of 1 multiplies at every position, a border of zeros included."""
+    name, images = "vae.encoder.conv_in", torch.cat([*batches(), *batches()])[:6]
+    weight = _layers()[name].weight.detach()
+    found = products(small(), images, [name])[name]
+    assert found.count == weight.numel() * images.shape[-1] * images.shape[-2]
+    expected = float(weight.double().square().mean() * images.double().square().mean())
+    assert found.mean_square == pytest.approx(expected)
+    with pytest.raises(QartsrError, match="needs calibration images"):
+        products(small(), images[:0], [name])
+
+
+@given(
+    layers=st.lists(st.tuples(st.integers(1, 60), st.floats(1e-4, 1e4)), min_size=1, max_size=14),
+    bits=st.integers(2, 8),
+    spread=st.integers(0, 6),
+)
+def test_input_bits_stay_within_the_budget_and_leave_no_bit_of_it(
+    layers: list[tuple[int, float]], bits: int, spread: int
+) -> None:
+    asked = {str(n): Products(*each) for n, each in enumerate(layers)}
+    found = allocate_input_bits(asked, bits, VarianceConfig(spread=spread))
+    left = sum(each.count * (bits - found[name]) for name, each in asked.items())
+    most = min(8, bits + spread)
+    assert left >= 0
+    assert all(max(2, bits - spread) <= b <= most for b in found.values())
+    assert all(found[name] == most or each.count > left for name, each in asked.items())
+
+
+@given(squares=st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4))
+def test_input_bits_of_layers_that_multiply_alike_are_the_best_of_all(squares: list[float]) -> None:
+    """Against every way to give four layers 2 to 6 bits with mean 4."""
+    asked = {str(n): Products(5, square) for n, square in enumerate(squares)}
+    found = allocate_input_bits(asked, 4, VarianceConfig(spread=2))
+
+    def energy(bits: Iterable[int]) -> float:
+        return sum(KAPPA[b] * square for b, square in zip(bits, squares, strict=True))
+
+    best = min(energy(b) for b in itertools.product(range(2, 7), repeat=4) if sum(b) <= 16)
+    assert energy(found.values()) == pytest.approx(best)
+
+
+def test_a_plan_with_shared_input_bits_has_the_mean_of_the_bit_width_over_all_products() -> None:
+    shared = method(input_bits_policy={"kind": "variance"}, edge_layers=("unet.conv_*",))
+    images = torch.cat([*batches()])
+    decided = plan(small(), shared, Bits(4, 4), images)
+    inner = [layer for layer in decided.layers if not layer.name.startswith("unet.conv_")]
+    assert {layer.input_bits for layer in decided.layers if layer not in inner} == {8}
+    assert {layer.input_bits for layer in inner} == {3, 4, 5} and {layer.weight_bits for layer in inner} == {4}
+    counts = {name: each.count for name, each in products(small(), images, [layer.name for layer in inner]).items()}
+    mean = sum(counts[layer.name] * layer.input_bits for layer in inner) / sum(counts.values())
+    assert 3.98 < mean <= 4
+    with pytest.raises(ValueError, match=r"layer\.input is none"):
+        method(input_bits_policy={"kind": "variance"}, layer={"input": {"kind": "none"}})
 
 
 def test_clips_run_whole_and_are_judged_in_space_and_time() -> None:

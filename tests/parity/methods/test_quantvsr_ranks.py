@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qartsr.config.policies import STCAConfig
 from qartsr.layer import op_of
-from qartsr.quantize.budgets import complexity, temporal_complexity, votes
+from qartsr.quantize.rank_budgets import complexity, temporal_complexity, votes
 from tests.parity.methods.fixtures import each, header, kinds, load
 from tests.parity.methods.rules import close
 
