@@ -109,8 +109,8 @@ def _variance(weight: Tensor) -> float:
 class Products(NamedTuple):
     """What a layer multiplies, of one image."""
 
-    count: int
-    """multiplications, on average over images and rounded down"""
+    multiplications: int
+    """on average over images and rounded down"""
     mean_square: float
     """of an input's value times that of a weight: the variance of a product of both"""
 
@@ -152,8 +152,9 @@ def allocate_input_bits(layers: Mapping[str, Products], bits: int, config: Varia
     Not in Q-DiT4SR, whose bits of inputs vary over timesteps only; what later layers make of an error is left out.
     """
     allowed = range(max(_FEWEST, bits - config.spread), min(_MOST, bits + config.spread) + 1)
-    counts, squares = ({name: each[part] for name, each in layers.items()} for part in (0, 1))
-    return _greedy(counts, squares, bits, allowed, lambda b: KAPPA[b] - KAPPA[b + 1])
+    sizes = {name: each.multiplications for name, each in layers.items()}
+    squares = {name: each.mean_square for name, each in layers.items()}
+    return _greedy(sizes, squares, bits, allowed, lambda b: KAPPA[b] - KAPPA[b + 1])
 
 
 def scheduled_bits(variances: Sequence[float], bits: int, segments: int = 3) -> tuple[int, ...]:

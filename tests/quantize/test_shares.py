@@ -203,7 +203,7 @@ def test_products_are_counted_over_padded_positions() -> None:
     name, images = "vae.encoder.conv_in", torch.cat([*batches(), *batches()])[:6]
     weight = _layers()[name].weight.detach()
     found = products(small(), images, [name])[name]
-    assert found.count == weight.numel() * images.shape[-1] * images.shape[-2]
+    assert found.multiplications == weight.numel() * images.shape[-1] * images.shape[-2]
     expected = float(weight.double().square().mean() * images.double().square().mean())
     assert found.mean_square == pytest.approx(expected)
     with pytest.raises(QartsrError, match="needs calibration images"):
@@ -220,11 +220,11 @@ def test_input_bits_stay_within_the_budget_and_leave_no_bit_of_it(
 ) -> None:
     asked = {str(n): Products(*each) for n, each in enumerate(layers)}
     found = allocate_input_bits(asked, bits, VarianceConfig(spread=spread))
-    left = sum(each.count * (bits - found[name]) for name, each in asked.items())
+    left = sum(each.multiplications * (bits - found[name]) for name, each in asked.items())
     most = min(8, bits + spread)
     assert left >= 0
     assert all(max(2, bits - spread) <= b <= most for b in found.values())
-    assert all(found[name] == most or each.count > left for name, each in asked.items())
+    assert all(found[name] == most or each.multiplications > left for name, each in asked.items())
 
 
 @given(squares=st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4))
@@ -247,7 +247,9 @@ def test_a_plan_with_shared_input_bits_has_the_mean_of_the_bit_width_over_all_pr
     inner = [layer for layer in decided.layers if not layer.name.startswith("unet.conv_")]
     assert {layer.input_bits for layer in decided.layers if layer not in inner} == {8}
     assert {layer.input_bits for layer in inner} == {3, 4, 5} and {layer.weight_bits for layer in inner} == {4}
-    counts = {name: each.count for name, each in products(small(), images, [layer.name for layer in inner]).items()}
+    counts = {
+        name: each.multiplications for name, each in products(small(), images, [layer.name for layer in inner]).items()
+    }
     mean = sum(counts[layer.name] * layer.input_bits for layer in inner) / sum(counts.values())
     assert 3.98 < mean <= 4
     with pytest.raises(ValueError, match=r"layer\.input is none"):
