@@ -8,7 +8,6 @@ from qartsr.config import load_params
 from qartsr.files import read_json, sha256_file, write_json, write_text
 from qartsr.models import Backbone, load_model
 from qartsr.packing import PackedLayer, add_graphs, inspect, load_package, model_card, prove_equal, write_package
-from qartsr.packing.supports import unsupported_reason
 from qartsr.packing.verify import layer_facts
 from qartsr.quantize import load_state
 from qartsr.tracking import open_run
@@ -47,10 +46,10 @@ def main() -> None:
 
 def _add_graphs(file: Path, packed: Backbone) -> None:
     """So that the package runs without torch, if standard graphs have all its parts."""
-    from qartsr.export import GRAPHS, skeleton  # torch.export: no stage needs it before
+    from qartsr.export import inexpressible, skeleton  # torch.export: no stage needs it before
 
     layers = [part for part in packed.modules() if isinstance(part, PackedLayer)]
-    if packed.graphs and packed.whole_in_graphs and not any(unsupported_reason(layer, GRAPHS) for layer in layers):
+    if packed.whole_in_graphs and not any(map(inexpressible, layers)):
         add_graphs(file, skeleton(packed))
 
 

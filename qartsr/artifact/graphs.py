@@ -72,6 +72,12 @@ class Facts(Config):
     """their bytes"""
     frames: int = Field(1, ge=1, le=2)
     """whose latents the denoiser sees, the last one now; stored where it is not 1"""
+    window: int = Field(0, ge=0)
+    """see :class:`qartsr.artifact.load.Load`; stored where it is not 0"""
+    most: int = Field(0, ge=0)
+    """longest side of a picture, pixels; 0: any, and not stored"""
+    patch: int = Field(1, ge=1)
+    """sides of latents are multiples of this; stored where it is not 1"""
 
 
 class Packed(NamedTuple):

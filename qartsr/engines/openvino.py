@@ -22,10 +22,9 @@ from qartsr.artifact.graphs import Packed, unpacked, with_constants
 from qartsr.artifact.values import Values
 from qartsr.export.skeleton import skeleton
 from qartsr.models import Backbone, Facts, OneStepSR, Step, architecture
-from qartsr.models.interface import Fusion
+from qartsr.models.fusion import Fusion
 from qartsr.models.moments import described
 from qartsr.packing import PackedLayer
-from qartsr.packing.supports import unsupported_reason
 from qartsr.runtime.graphs import Graphs
 from qartsr.runtime.moments import GroupNorm
 from qartsr.runtime.norms import GraphNorms, Mode
@@ -49,11 +48,9 @@ class OpenVINO:
         layers = [part for part in model.modules() if isinstance(part, PackedLayer)]
         if not layers:
             return "the model is not packed"
-        if not model.graphs:
-            return "no graph expresses a diffusion transformer yet"
-        from qartsr.export import GRAPHS  # onnx: there only with its extra
+        from qartsr.export import inexpressible  # onnx: there only with its extra
 
-        reason = next((found for layer in layers if (found := unsupported_reason(layer, GRAPHS))), None)
+        reason = next((found for layer in layers if (found := inexpressible(layer))), None)
         return reason and f"no graph expresses one of its layers: {reason}"
 
     def prepare(self, model: Backbone) -> OneStepSR:
@@ -75,7 +72,7 @@ class Compiled(OneStepSR):
         self._facts, self._step, self._fusion = model.facts, model.step, model.fusion
         source = ModelGraphs(model)
         self._norms = GraphNorms(source.group_norms)
-        self._graphs = Graphs(source, self._norms, torch.get_num_threads())
+        self._graphs = Graphs(source, self._norms, torch.get_num_threads(), model.facts.most)
 
     @property
     def facts(self) -> Facts:

@@ -76,10 +76,10 @@ class Graph:
         """The operand itself, or the constant it becomes."""
         return operand if isinstance(operand, Ref) else self.constant(operand)
 
-    def constant(self, value: torch.Tensor | Array | float | int, name: str = "") -> Ref:
-        """A stored constant of any shape; its name begins with ``name``."""
+    def constant(self, value: torch.Tensor | Array | float | int, name: str = "", shared: bool = False) -> Ref:
+        """A stored constant of any shape; its name begins with ``name``. ``shared``: equal ones are stored once."""
         array = _array(value)
-        key = (str(array.dtype), array.shape, array.tobytes()) if array.size <= _SMALL else None
+        key = (str(array.dtype), array.shape, array.tobytes()) if shared or array.size <= _SMALL else None
         if key in self._known:
             return self._known[key]
         label = f"{name or 'constant'}_{len(self._constants)}"

@@ -5,7 +5,8 @@
 
 W^ are signed integers times one scale per output channel (zero point 0), whatever the bits: int8 in the file. ``rest``
 is what an integer zero point cannot say of the input grid's offset, ``r`` (per output channel) of the weight grid's;
-both are exact corrections, and are left out where they are 0. Sums run over the window of the operation. Weights with
+both are exact corrections, and are left out where they are 0. A weight grid with 0 half-way between two codes is one of
+odd numbers of half its step, and has no ``r``. Sums run over the window of the operation. Weights with
 several grids in one output channel are decoded: standard graphs have no such convolution.
 
 A layer whose delta and rest are 0 is padded by the convolution itself, since 0 is a code; else x is padded first.
@@ -18,19 +19,45 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qartsr.errors import QartsrError
 from qartsr.export.graph import Graph, Operand, Ref
+from qartsr.export.tokens import branch, rotated, token_step, unit_grid
 from qartsr.layer import Conv2dOp, LayerOp
 from qartsr.packing import PackedLayer
 from qartsr.packing.integer_grid import code_grid, int8_grid
-from qartsr.packing.packed_layer import FloatTensor, InputAffine, InputGrid, InputScale, LowRank, PackedTensor
+from qartsr.packing.packed_layer import (
+    FloatTensor,
+    Hierarchical,
+    InputAffine,
+    InputGrid,
+    InputRotation,
+    InputScale,
+    LowRank,
+    NoLowRank,
+    PackedTensor,
+)
 from qartsr.packing.supports import Supports, unsupported_reason
-from qartsr.quantizers import Grid
+from qartsr.quantizers import Grid, TokenGaussian
 
-GRAPHS = Supports(weights=(PackedTensor, FloatTensor), inputs=(InputGrid, torch.nn.Identity), groups=True)
+_GRAPHS = Supports(
+    weights=(PackedTensor, FloatTensor),
+    inputs=(InputGrid, nn.Identity, TokenGaussian),
+    transforms=(nn.Identity, InputScale, InputAffine, InputRotation),
+    branches=(NoLowRank, LowRank, Hierarchical),
+    groups=True,
+)
 """What standard graphs express; groups of weights, and weights in floating point, as numbers."""
+
+
+def inexpressible(layer: PackedLayer) -> str | None:
+    """Why no standard graph expresses ``layer``, a clause about it; None: one does."""
+    return unsupported_reason(layer, _GRAPHS)
+
+
+_ODD, _ROUNDING = 127, 1e-5
+"""Levels whose codes, doubled and made odd, fit int8; how far an fp32 offset is from the half step that it means."""
 
 
 class _Weight(NamedTuple):
@@ -54,28 +81,54 @@ class _Op(NamedTuple):
     """dimensions of a value after its channels"""
 
 
-def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
-    """Append the nodes of ``layer`` on ``x``. Raises QartsrError for a part that has no such form."""
+def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref, rank: int) -> Ref:
+    """Append the nodes of ``layer`` on ``x`` of ``rank`` dimensions. Raises QartsrError for a part that has no form."""
     op = _op(graph, layer.op)
-    if reason := unsupported_reason(layer, GRAPHS):
+    if reason := inexpressible(layer):
         what = f"no standard graph expresses layer {name}: {reason}"
         raise QartsrError(what, "the package", "run it with another engine")
     scale, zero, rest, levels = input_of(layer)
     shifted = isinstance(layer.transform, InputAffine) or rest != 0
     source = _padded(graph, layer.op, x) if shifted else x
-    inner = transformed(graph, layer, source, rest, op.tail)
+    turned = source
+    if isinstance(layer.transform, InputRotation):
+        turned = rotated(graph, source, layer.transform.order, rank, op.tail)
+    inner, step = transformed(graph, layer, turned, op.tail), None
+    if isinstance(layer.input, TokenGaussian):
+        step = token_step(graph, inner, layer.input)
+        inner = graph.node("Div", inner, step)
+    inner = graph.node("Sub", inner, rest) if rest else inner
     if levels:
         inner = quantized(graph, name, inner, scale, zero, levels)
+    y = _product(graph, name, layer, op, inner, step, shifted)
+    rotates = isinstance(layer.skip, LowRank | Hierarchical) and isinstance(layer.skip.reads, InputRotation)
+    return _with_skip(graph, name, layer, op, turned if rotates else source, y, shifted)
+
+
+def _product(graph: Graph, name: str, layer: PackedLayer, op: _Op, inner: Ref, step: Ref | None, shifted: bool) -> Ref:
+    """Weight and bias on an input without its ``rest``, in steps of its tokens where they have a ``step``."""
+    rest = input_of(layer)[2]
+    if step is not None and op.tail:  # a window over tokens of several steps is no product of whole numbers
+        inner = graph.node("Mul", graph.node("Add", inner, rest), step)
+        return op.apply(inner, _numbers(graph, name, layer, op), layer.bias(), shifted, f"{name}.main")
     weight = _weight(graph, name, layer, op)
-    bias = layer.bias().double()
-    if rest:
-        bias = bias + rest * layer.weight().double().flatten(1).sum(1)
-    y = op.apply(inner, weight.value, bias.float(), shifted, f"{name}.main")
+    bias, shift = layer.bias().double(), rest * layer.weight().double().flatten(1).sum(1) if rest else None
+    if shift is not None and step is None:
+        bias = bias + shift
+    y = op.apply(inner, weight.value, bias.float() if step is None else None, shifted, f"{name}.main")
     if bool((weight.rest != 0).any()):
         ones = op.weight(torch.ones(1, *layer.spec.shape[1:]))
         total = op.apply(inner, ones, None, shifted, f"{name}.sum")
         y = graph.node("Add", y, graph.node("Mul", total, _channels(weight.rest.float(), op.tail)))
-    return _with_skip(graph, name, layer, op, source, y, shifted)
+    if step is None:
+        return y
+    if shift is not None:
+        y = graph.node("Add", y, graph.constant(shift.float(), f"{name}.sums"))
+    return graph.node("Add", graph.node("Mul", y, step), graph.constant(bias.float(), f"{name}.bias"))
+
+
+def _numbers(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> Ref:
+    return graph.constant(op.weight(layer.weight()), f"{name}.weight")
 
 
 def write_float(graph: Graph, name: str, op: LayerOp, x: Operand, weight: Tensor, bias: Tensor | None) -> Ref:
@@ -117,21 +170,25 @@ def _padded(graph: Graph, op: LayerOp, x: Ref) -> Ref:
 
 
 def input_of(layer: PackedLayer) -> tuple[float, int, float, int]:
-    """Scale, zero, rest and levels of the input's grid; 0 levels: not quantized."""
-    if not isinstance(layer.input, InputGrid):
+    """Scale, zero, rest and levels of the input's grid, of tokens in their own steps; 0 levels: not quantized."""
+    if isinstance(layer.input, TokenGaussian):
+        own = unit_grid(layer.input)
+    elif isinstance(layer.input, InputGrid):
+        own = Grid(layer.input.grid[0], layer.input.grid[1], 2**layer.spec.input_bits - 1)
+    else:
         return 1.0, 0, 0.0, 0
-    grid = code_grid(Grid(layer.input.grid[0], layer.input.grid[1], 2**layer.spec.input_bits - 1))
+    grid = code_grid(own)
     return float(grid.scale), int(grid.zero), float(grid.rest), grid.levels
 
 
-def transformed(graph: Graph, layer: PackedLayer, x: Ref, rest: float, tail: int) -> Ref:
-    """(x - delta) / phi - rest; ``tail`` dimensions follow the channels."""
+def transformed(graph: Graph, layer: PackedLayer, x: Ref, tail: int) -> Ref:
+    """(x - delta) / phi; ``tail`` dimensions follow the channels."""
     transform = layer.transform
     if isinstance(transform, InputAffine):
         x = graph.node("Sub", x, _channels(transform.delta, tail))
     if isinstance(transform, InputAffine | InputScale):
         x = graph.node("Div", x, _channels(transform.phi, tail))
-    return graph.node("Sub", x, rest) if rest else x
+    return x
 
 
 def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
@@ -154,11 +211,15 @@ def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: 
 def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
     packed, none = layer.weight, torch.zeros(layer.spec.shape[0], dtype=torch.float64)
     if isinstance(packed, FloatTensor) or layer.spec.weight_groups > 1:
-        return _Weight(graph.constant(op.weight(packed()), f"{name}.weight"), none)
+        return _Weight(_numbers(graph, name, layer, op), none)
     grid = int8_grid(Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1))
-    codes = op.weight((packed.integers().int() - grid.zero.int()).to(torch.int8))
-    count = layer.spec.shape[0]
-    scale, rest = (each.expand(count) if each.dim() == 0 else each.reshape(count) for each in (grid.scale, grid.rest))
+    codes, scale, rest = packed.integers().int() - grid.zero.int(), grid.scale, grid.rest
+    if grid.levels <= _ODD and bool(
+        (((rest / scale).abs() - 0.5).abs() < _ROUNDING).all()
+    ):  # 0 half-way between two codes
+        codes, scale, rest = 2 * packed.integers().int() - grid.levels, scale / 2, 0 * rest
+    codes, count = op.weight(codes.to(torch.int8)), layer.spec.shape[0]
+    scale, rest = (each.expand(count) if each.dim() == 0 else each.reshape(count) for each in (scale, rest))
     stored = graph.constant(codes, f"{name}.weight.codes")
     value = graph.node(
         "DequantizeLinear",
@@ -173,10 +234,11 @@ def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
 
 def _with_skip(graph: Graph, name: str, layer: PackedLayer, op: _Op, x: Ref, y: Ref, padded: bool) -> Ref:
     skip = layer.skip
-    if not isinstance(skip, LowRank):
+    if not isinstance(skip, LowRank | Hierarchical):
         return y
-    right = graph.constant(op.weight(skip.right), f"{name}.skip.right")
-    low = op.apply(x, right, None, padded, f"{name}.skip.low")
-    kind, left = ("Conv", skip.left[:, :, None, None]) if op.tail else ("MatMul", skip.left.t())
-    high = graph.node(kind, low, graph.constant(left, f"{name}.skip.left"), name=f"{name}.skip")
+    left, right = branch(skip)
+    first = graph.constant(op.weight(right), f"{name}.skip.right")
+    low = op.apply(x, first, None, padded, f"{name}.skip.low")
+    kind, last = ("Conv", left[:, :, None, None]) if op.tail else ("MatMul", left.t())
+    high = graph.node(kind, low, graph.constant(last, f"{name}.skip.left"), name=f"{name}.skip")
     return graph.node("Add", y, high, name=name)

@@ -47,9 +47,37 @@ def _gelu(graph: Graph, x: Ref, approximate: str = "none") -> Ref:
 
 
 def _layer_norm(
-    graph: Graph, x: Ref, shape: Sequence[int], weight: Operand, bias: Operand, eps: float = 1e-5, *unused: bool
+    graph: Graph,
+    x: Ref,
+    shape: Sequence[int],
+    weight: Operand | None = None,
+    bias: Operand | None = None,
+    eps: float = 1e-5,
+    *unused: bool,
 ) -> Ref:
-    return graph.node("LayerNormalization", x, weight, bias, axis=-len(shape), epsilon=eps)
+    scale = graph.constant(np.ones(tuple(shape), np.float32), shared=True) if weight is None else weight
+    shift = () if bias is None else (bias,)
+    return graph.node("LayerNormalization", x, scale, *shift, axis=-len(shape), epsilon=eps)
+
+
+def _power(graph: Graph, x: Ref, exponent: float) -> Ref:
+    return graph.node("Mul", x, x) if exponent == 2 else graph.node("Pow", x, float(exponent))
+
+
+def _mean(graph: Graph, x: Ref, axes: Sequence[int], keep: bool = False) -> Ref:
+    return graph.node("ReduceMean", x, _axes(*axes), keepdims=int(keep))
+
+
+def _rsqrt(graph: Graph, x: Ref) -> Ref:
+    return graph.node("Reciprocal", graph.node("Sqrt", x))
+
+
+def _einsum(graph: Graph, equation: str, parts: Sequence[Ref]) -> Ref:
+    """A permutation of axes, no more."""
+    before, _, after = equation.replace(" ", "").partition("->")
+    if len(parts) != 1 or sorted(before) != sorted(after) or len(set(before)) != len(before):
+        raise NotImplementedError(f"einsum {equation}")
+    return graph.node("Transpose", parts[0], perm=[before.index(axis) for axis in after])
 
 
 def _transpose(graph: Graph, x: Ref, first: int, second: int, *, rank: int) -> Ref:
@@ -68,6 +96,15 @@ def _reshape(graph: Graph, x: Ref, shape: Sequence[Size]) -> Ref:
 
 def _expand(graph: Graph, x: Ref, shape: Sequence[Size]) -> Ref:
     return graph.node("Expand", x, graph.shape(*(1 if each == -1 else each for each in shape)))
+
+
+def _flatten(graph: Graph, x: Ref, first: int = 0, last: int = -1, *, rank: int) -> Ref:
+    """Axes before stay as they are; behind them at most one may follow what is joined."""
+    first, last = first % rank, last % rank
+    if last < rank - 1 and first:
+        raise NotImplementedError("flattening axes in the middle")
+    behind = [graph.node("Shape", x, start=axis, end=axis + 1) for axis in range(last + 1, rank)]
+    return graph.node("Reshape", x, graph.shape(*[0] * first, -1, *behind))
 
 
 def _unsqueeze(graph: Graph, x: Ref, axis: int) -> Ref:
@@ -155,6 +192,10 @@ WRITERS: dict[Any, Callable[..., Any]] = {
     aten.silu.default: _silu,
     aten.gelu.default: _gelu,
     aten.clamp.default: _clamp,
+    aten.pow.Tensor_Scalar: _power,
+    aten.mean.dim: _mean,
+    aten.rsqrt.default: _rsqrt,
+    aten.einsum.default: _einsum,
     aten.layer_norm.default: _layer_norm,
     aten.reshape.default: _reshape,
     aten.view.default: _reshape,
@@ -181,6 +222,7 @@ BY_RANK: dict[Any, Callable[..., Any]] = {
     aten.transpose.int: _transpose,
     aten.permute.default: _permute,
     aten.pad.default: _pad,
+    aten.flatten.using_ints: _flatten,
 }
 """Those that must know how many dimensions their first argument has: ``rank``."""
 

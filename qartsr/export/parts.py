@@ -42,7 +42,6 @@ def write_part(model: Backbone, name: str, traced: Trace, norm: NormWriter = pla
 
     Raises QartsrError for a layer without a standard form.
     """
-    _demand_expressible(model)
     spec, graph = PARTS[name], Graph()
     values = Writer(graph, traced, norm).write(graph.input("input", (1, _channels(model, name), *_VARYING)))
     for label, value, shape in zip(spec.outputs, values, _shapes(traced, None), strict=True):
@@ -56,7 +55,6 @@ def build_model(model: Backbone, size: Size | None, facts: dict[str, str]) -> on
     Encoder, the mean of its posterior, one denoising step (QArtSR, Eq. 6), decoder; the colour fix is not part of it.
     Raises QartsrError for a size the model cannot have and for a layer without a standard form.
     """
-    _demand_expressible(model)
     _check(model, size)
     graph = Graph()
     restored, shape = _network(graph, model, size, graph.input("image", (1, 3, *(size or _VARYING))))
@@ -72,7 +70,7 @@ def build_picture(model: Backbone, size: Size | None, facts: dict[str, str]) -> 
     """
     graph = Graph()
     image = graph.input("image", (1, 3, *(size or _VARYING)))
-    padded = enlarge(graph, image, size, model.facts.factor if size else step(model, "encoder"))
+    padded = enlarge(graph, image, size, model.facts.step)
     restored, _ = _network(graph, model, padded.sides, padded.image)
     shape = (1, 3, *((SCALE * side for side in size) if size else _ENLARGED))
     graph.output("restored", finish(graph, model.align, restored, padded, image, size), shape)
@@ -104,7 +102,9 @@ def _append(
 def trace_part(model: Backbone, name: str, size: Size | None = None) -> Trace:
     """One of PARTS, for inputs of ``size``, or of every multiple of :func:`step` (None)."""
     multiple = 0 if size else step(model, name)
-    return trace(model, PARTS[name].part, _channels(model, name), size or (_START * multiple,) * 2, multiple)
+    most = model.facts.most // (model.facts.factor if PARTS[name].on_latents else 1)
+    sides = size or (min(_START, most // multiple or _START) * multiple,) * 2
+    return trace(model, PARTS[name].part, _channels(model, name), sides, multiple, most)
 
 
 def _channels(model: Backbone, name: str) -> int:
@@ -124,12 +124,9 @@ def _shape(shape: Any, known: bool) -> tuple[int | str, ...]:
 
 def step(model: Backbone, name: str) -> int:
     """Sides of a varying input must be multiples of this."""
+    if name == "denoiser":
+        return model.facts.patch
     return 1 if PARTS[name].on_latents else model.facts.factor
-
-
-def _demand_expressible(model: Backbone) -> None:
-    if not model.graphs:
-        raise QartsrError("no graph expresses a diffusion transformer yet", model.kind, "take engine simulated")
 
 
 def _check(model: Backbone, size: Size | None) -> None:

@@ -41,7 +41,7 @@ def write_upsampled(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
     """Append the layer on the upsampled ``x``, for which :func:`fuses` holds."""
     assert isinstance(layer.weight, PackedTensor)  # fuses
     scale, zero, _, levels = input_of(layer)
-    inner = transformed(graph, layer, x, 0.0, 2)
+    inner = transformed(graph, layer, x, 2)
     if levels:
         inner = quantized(graph, name, inner, scale, zero, levels)
     grid = _grid(layer, layer.weight)

@@ -20,10 +20,13 @@ from qartsr.export.layers import input_of
 from qartsr.export.norms import Norm, NormWriter, imposed, observed, plain
 from qartsr.export.parts import PARTS, step, trace_part, write_part
 from qartsr.models import Backbone
+from qartsr.models.constants import constants
 from qartsr.packing import PackedLayer
 
 Array = NDArray[Any]
 MODES: Mapping[str, NormWriter] = {"plain": plain, "imposed": imposed, "observed": observed}
+_PARTS = (2, 6, 9)
+"""Into how many a modulation (adaLN) falls."""
 _SMALL = 64
 """Constants of so many bytes stay in the graph."""
 
@@ -66,6 +69,9 @@ def facts(model: Backbone) -> dict[str, Any]:
         "multiple": model.facts.multiple,
         "latents": model.facts.latents,
         "frames": model.facts.frames,
+        "window": load.window,
+        "most": model.facts.most,
+        "patch": model.facts.patch,
         "scaling": model.facts.scaling,
         "noise": model.step.noise,
         "signal": model.step.signal,
@@ -150,7 +156,8 @@ class _Finder:
         self._tensors = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
         self._value = Values(self._specs, self._tensors)
         self._known: dict[bytes, str] = {}
-        for recipe, value in self._plain():
+        tables = {recipe: value.numpy() for recipe, value in model.tables().items()}
+        for recipe, value in (*tables.items(), *self._plain(), *self._parts(model)):
             self._known.setdefault(_key(value), recipe)
 
     def __call__(self, label: str, wanted: Array) -> str | None:
@@ -179,21 +186,36 @@ class _Finder:
         for name, spec in self._specs.items():
             if spec.weight_bits and spec.weight_groups == 1:
                 yield f"scale {name}", self._value(f"scale {name}")
+                yield f"scale {name}|half", self._value(f"scale {name}|half")
+
+    def _parts(self, model: Backbone) -> Iterator[tuple[str, Array]]:
+        """Of constants that take the place of layers: shifts, factors and, where 1 is added, gains."""
+        for name in constants(model):
+            value = self._tensors[f"{name}.value"]
+            for count in _PARTS if value.ndim == 2 else ():
+                for place in range(count if value.shape[1] % count == 0 else 0):
+                    recipe = f"tensor {name}.value|part {place} {count}"
+                    yield recipe, CHANGES["part"](value, place, count)
+                    yield f"{recipe}|more", CHANGES["more"](CHANGES["part"](value, place, count))
 
     def _of_layer(self, label: str) -> Iterator[str]:
         owner, _, kind = label.rpartition(".")
         phases = re.fullmatch(r"(.*)\.phase(\d)(\d)", owner)
-        layer = next((each for each in (label, owner, owner.removesuffix(".weight"), owner.removesuffix(".main"),
-                                        phases[1] if phases else "") if each in self._layers), "")  # fmt: skip
+        owners = (label, owner, *(owner.removesuffix(end) for end in (".weight", ".main", ".skip")))
+        layer = next((each for each in (*owners, phases[1] if phases else "") if each in self._layers), "")
         if not layer:
             return
         if kind == "codes" and self._specs[layer].weight_bits:
             base = f"codes {layer}"
             yield f"{base}|phase {phases[2]} {phases[3]}" if phases else base
-            yield f"{base}|turned"
+            yield from (f"{base}|turned", f"odd {layer}", f"odd {layer}|turned")
         if kind == "bias":
             rest = input_of(self._layers[layer])[2]
-            yield from (f"bias {layer} {rest!r}", f"bias {layer} {rest!r}|negative")
+            yield from (f"bias {layer} {rest!r}", f"bias {layer} {rest!r}|negative", f"bias {layer} 0.0")
+        if kind == "sums":
+            yield f"sums {layer} {input_of(self._layers[layer])[2]!r}"
+        if kind in ("left", "right") and self._specs[layer].blocks[0]:
+            yield from (f"{kind} {layer}", f"{kind} {layer}|turned")
         if kind == "weight":
             yield from (f"weight {layer}", f"weight {layer}|turned")
 

@@ -110,17 +110,19 @@ class Trace(NamedTuple):
     """what shapes call the sides of the input, in steps, where they vary -> rows, columns"""
 
 
-def trace(model: Backbone, part: Part, channels: int, size: tuple[int, int], multiple: int) -> Trace:
+def trace(model: Backbone, part: Part, channels: int, size: tuple[int, int], multiple: int, most: int = 0) -> Trace:
     """``part`` of ``model`` for one input (1, channels, *size).
 
-    ``multiple``: 0 for this size only; else sides may be any multiples of it, and so must be ``size``.
+    ``multiple``: 0 for this size only; else sides may be any multiples of it up to ``most`` (0: any), and so must be
+    ``size``.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, PackedLayer)}
     whole = part(_with_leaves(model, ""))
     varying: dict[int, Any] = {}
     if multiple:
         _any_multiple(whole)
-        rows, columns = (Dim(name, min=_LEAST, max=_MOST) for name in ("rows", "columns"))
+        most = min(most // multiple or _MOST, _MOST)
+        rows, columns = (Dim(name, min=min(_LEAST, most - 1), max=most) for name in ("rows", "columns"))
         varying = {2: rows, 3: columns} if multiple == 1 else {2: multiple * rows, 3: multiple * columns}
     with torch.no_grad():
         found = export(whole, (torch.zeros(1, channels, *size),), dynamic_shapes=(varying,), strict=False)

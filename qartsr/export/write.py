@@ -62,7 +62,7 @@ class Writer:
             layer, before = self._trace.layers[args[1]], node.args[0]
             if isinstance(before, Node) and self._joins(before, layer):
                 return write_upsampled(graph, args[1], layer, self._values[before.all_input_nodes[0]])
-            return write_layer(graph, args[1], layer, graph.ref(args[0]))
+            return write_layer(graph, args[1], layer, graph.ref(args[0]), len(_shape(before)))
         if target is aten.group_norm.default:
             return self._norm(graph, self._norm_of(node, *args), args[0])
         if target is aten.conv2d.default:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from qartsr.artifact.load import Load
 from qartsr.models.colour_fix import align
+from qartsr.models.fusion import SIDE_BY_SIDE, Fusion
 
 _FLOAT, _LIVE, _SCORES = 4, 3, 2
 
@@ -61,7 +62,7 @@ class Facts(NamedTuple):
     factor: int
     """pixels of the output per pixel of the latent, along one side"""
     multiple: int
-    """sides of the network's input are multiples of this"""
+    """sides of tiles, and of training crops, are multiples of this"""
     latents: int
     """channels of the latent"""
     scaling: float
@@ -72,41 +73,23 @@ class Facts(NamedTuple):
     """scores of the largest attention: these times the square of the number of latent pixels; 0 without attention"""
     window: int = 0
     """longest side of an output that it is meant for, a transformer's own size; 0: any"""
+    most: int = 0
+    """longest side of an output that it can make; 0: any"""
+    patch: int = 1
+    """sides of the denoiser's input are multiples of this"""
     frames: int = 1
     """consecutive frames whose latents the denoiser sees: 2 of a model of clips, that of the frame before first"""
+
+    @property
+    def step(self) -> int:
+        """Sides of an image that the network takes are multiples of this."""
+        return self.factor * self.patch
 
     @property
     def load(self) -> Load:
         """Three activations of the widest layer at full size, and two matrices of scores of the largest attention."""
         square = self.attention * _SCORES * _FLOAT / self.factor**4
         return Load(self.widest * _FLOAT * _LIVE, square, self.window)
-
-
-class Fusion(Protocol):
-    """How consecutive frames become the denoiser's input."""
-
-    def keep(self, image: Tensor, latent: Tensor) -> Tensor:
-        """What of a frame (B, 3, H, W) with the scaled latent (B, C, h, w) is kept for the next: (B, K, h, w)."""
-        ...
-
-    def see(self, frames: Tensor) -> Tensor:
-        """(B, F, K, h, w), what was kept of each frame, the last one now -> what the denoiser sees, (B, F C, h, w)."""
-        ...
-
-
-class SideBySide:
-    """The denoiser sees the latents as they are; see :class:`Fusion`."""
-
-    def keep(self, image: Tensor, latent: Tensor) -> Tensor:
-        """The latent."""
-        return latent
-
-    def see(self, frames: Tensor) -> Tensor:
-        """(B, F, C, h, w) latents, those of a frame behind those of the one before -> (B, F C, h, w)."""
-        return frames.flatten(1, 2)
-
-
-_SIDE_BY_SIDE = SideBySide()
 
 
 class OneStepSR(nn.Module, ABC):
@@ -149,7 +132,7 @@ class OneStepSR(nn.Module, ABC):
     @property
     def fusion(self) -> Fusion:
         """How frames become the denoiser's input."""
-        return _SIDE_BY_SIDE
+        return SIDE_BY_SIDE
 
     def keep(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
         """What the next frame needs of this one, (B, 3, H, W) -> (B, K, h, w); ``noise`` as in :meth:`encode`."""
@@ -237,10 +220,8 @@ class Backbone(OneStepSR, ABC):
     trained_whole: ClassVar[tuple[str, ...]]
     """layers that are trained themselves where :meth:`lora_targets` get adapters"""
 
-    graphs: ClassVar[bool] = True
-    """whether the graphs of other runtimes express its modules (:mod:`qartsr.export`)"""
     whole_in_graphs: ClassVar[bool] = True
-    """whether those graphs are all of it, so that a package with them runs without torch"""
+    """whether graphs of its three parts (:mod:`qartsr.export`) are all of it: packages with them run without torch"""
 
     context: Tensor
     timestep: int
@@ -267,6 +248,10 @@ class Backbone(OneStepSR, ABC):
 
         In the model's order, before or after folding; see :mod:`qartsr.models.constants`.
         """
+
+    def tables(self) -> dict[str, Tensor]:
+        """Tensors that its modules compute beside those it stores, by recipe (:mod:`qartsr.artifact.values`)."""
+        return {}
 
     @abstractmethod
     def lora_targets(self) -> dict[str, str]:

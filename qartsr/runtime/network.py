@@ -21,11 +21,11 @@ class GraphNetwork:
 
     def __init__(self, package: PackageGraphs, threads: int) -> None:
         self._facts, self.identity = package.facts, package.identity
-        self.device, self.load = "cpu", Load(package.facts.linear, package.facts.square)
-        self.align, self.factor, self.multiple = package.facts.align, package.facts.factor, package.facts.multiple
-        self.frames = package.facts.frames
+        self.device, self.load = "cpu", Load(package.facts.linear, package.facts.square, package.facts.window)
+        self.align, self.frames = package.facts.align, package.facts.frames
+        self.step, self.multiple = package.facts.factor * package.facts.patch, package.facts.multiple
         self._norms = GraphNorms(package.group_norms)
-        self._graphs = Graphs(package, self._norms, threads)
+        self._graphs = Graphs(package, self._norms, threads, package.facts.most)
 
     def runner(self, size: tuple[int, int], seed: int | None, memory: Any = None) -> Any:
         """Runs tiles. Raises QartsrError for a seed: noise is torch's."""

@@ -24,8 +24,8 @@ class ModuleNetwork:
     def __init__(self, model: OneStepSR) -> None:
         self._model = model
         self.device = str(model.device)
-        self.align, self.factor, self.multiple = model.align, model.facts.factor, model.facts.multiple
-        self.frames = model.facts.frames
+        self.align, self.frames = model.align, model.facts.frames
+        self.step, self.multiple = model.facts.step, model.facts.multiple
 
     @property
     def load(self) -> Load:
@@ -35,7 +35,7 @@ class ModuleNetwork:
     @usual_defaults()
     def runner(self, size: tuple[int, int], seed: int | None, memory: LatentMemory | None = None) -> Run:
         """The noise of the posterior's sample is that of the whole latent, so tiles agree on it."""
-        model, factor = self._model, self.factor
+        model, factor = self._model, self._model.facts.factor
         shape = (1, model.facts.latents, size[0] // factor, size[1] // factor) if seed is not None else (0,)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed or 0))
         device, dtype = model.device, model.dtype

@@ -31,13 +31,13 @@ class Network(Protocol):
         ...
 
     @property
-    def factor(self) -> int:
-        """Image pixels per latent pixel, along one side."""
+    def step(self) -> int:
+        """Sides of the network's input must be multiples of this."""
         ...
 
     @property
     def multiple(self) -> int:
-        """Sides of the network's input must be multiples of this."""
+        """Sides of tiles must be multiples of this."""
         ...
 
     @property

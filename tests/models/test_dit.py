@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,8 +25,12 @@ from qartsr.models import Backbone, State, constants, fold_constants, load_model
 from qartsr.models.sd3_dit import SD3DiT
 from qartsr.models.sd3_dit.model import joined_prompt
 from qartsr.models.sd3_dit.tsdsr import load_tsdsr
-from qartsr.packing import PackedLayer, inspect, load_package, write_package
+from qartsr.packing import PackedLayer, add_graphs, inspect, load_package, write_package
 from qartsr.quantize import look, plan, quant_layers, quantize, round_for_storage
+from qartsr.runtime.network import GraphNetwork
+from qartsr.runtime.package import open_graphs
+from qartsr.upscale import upscale_image
+from tests.house.project import ROOT
 
 QDIT4SR: dict[str, Any] = {
     "weight": {"kind": "gaussian", "granularity": "channel"},
@@ -148,9 +155,7 @@ def test_qdit4sr_is_packed_without_loss(tmp_path: Path) -> None:
 
 
 def _runs_in_integers_layer_by_layer(packed: Backbone, lq: torch.Tensor) -> None:
-    """Every linear layer on the very input it has; OpenVINO says beforehand that it draws no transformer."""
-    refusal = OpenVINO().refusal(packed, torch.device("cpu"))
-    assert refusal and ("diffusion transformer" in refusal or "not installed" in refusal)
+    """Every linear layer on the very input it has."""
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     layers = {n: m for n, m in packed.named_modules() if isinstance(m, PackedLayer)}
     for name, layer in layers.items():
@@ -162,6 +167,80 @@ def _runs_in_integers_layer_by_layer(packed: Backbone, lq: torch.Tensor) -> None
     for name, twin in twins.items():
         given, out = seen[name]
         assert float((twin(given) - out).abs().max()) < 1e-4 * float(out.abs().max())
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A package with graphs at 8 bits: where a code is one further, for sums are made in another order, nobody sees."""
+    method = MethodConfig(name="q", layer=QDIT4SR)  # type: ignore[arg-type]
+    model, lq = little(), _image()
+    decided = plan(model, method, Bits(7, 8))
+    made = quantize(model, decided, look(model, decided, lq))
+    fold_constants(made)
+    round_for_storage(made)
+    path = tmp_path_factory.mktemp("package") / "p.safetensors"
+    write_package(path, made, decided, {})
+    add_graphs(path, pytest.importorskip("qartsr.export", reason="onnx is not installed").skeleton(load_package(path)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path.parent))
+        yield path
+
+
+@torch.no_grad()
+def test_openvino_runs_its_products_on_codes(eight: Path) -> None:
+    packed, lq = load_package(eight), _image()
+    assert OpenVINO().refusal(packed, torch.device("cpu")) is None
+    compiled = OpenVINO().prepare(packed)
+    z_l = packed.encode(lq)
+    expected, found = packed.predict(z_l), compiled.predict(z_l)
+    assert float((found - expected).square().mean().sqrt()) < 0.01 * float(expected.std())
+    codes = [node for node in _nodes(eight, "denoiser") if node.op_type == "QuantizeLinear"]
+    layers = [each for name, each in packed.named_modules() if isinstance(each, PackedLayer) and "vae" not in name]
+    assert len(codes) == len(layers) > 30
+
+
+def _nodes(path: Path, part: str) -> Any:
+    import onnx
+
+    graphs = open_graphs(path)
+    assert graphs is not None
+    return onnx.load_from_string(graphs.graph(part, "plain")).graph.node
+
+
+@torch.no_grad()
+def test_its_package_needs_no_torch_and_says_where_its_places_end(eight: Path) -> None:
+    graphs, lq = open_graphs(eight), _image()[:1]
+    assert graphs is not None
+    model = load_package(eight)
+    network, compiled = GraphNetwork(graphs, 1), OpenVINO().prepare(model)
+    torch.set_num_threads(1)
+    np.testing.assert_array_equal(network(lq[0].numpy()), compiled(lq)[0].numpy())
+    assert network.load == model.facts.load and network.load.window == 32
+    large = np.zeros((3, 100, 24), np.float32)
+    for run in (
+        network,
+        lambda image: compiled(torch.from_numpy(image)[None]),
+        lambda x: model(torch.from_numpy(x)[None]),
+    ):
+        with pytest.raises(QartsrError, match="along a side; run it in tiles"):
+            run(large)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (9, 16), (64, 33)])
+def test_pictures_of_any_size_come_out_four_times_as_large(size: tuple[int, int]) -> None:
+    """Patches are 8 pixels wide: 4 times an odd side is no multiple of that."""
+    model = load_model(ROOT / "weights" / "sample-dit")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    assert upscale_image(model, picture).size == (4 * size[1], 4 * size[0])
+
+
+def test_places_are_diffusers_own() -> None:
+    """Its whole table, 192 x 192 in SD3, from the middle."""
+    whole = SD3Transformer2DModel.from_config(_parts()[0].config).pos_embed.pos_embed
+    side, width = 24, whole.shape[-1]
+    table = whole.reshape(side, side, width)[6:18, 5:18].flatten(0, 1)
+    made = little().transformer.pos_embed.places(12, 13, torch.zeros(1))[0]
+    assert float((made - table).abs().max()) < 1e-6
 
 
 def _published(folder: Path) -> tuple[Path, Path, Path]:

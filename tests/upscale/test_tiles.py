@@ -24,7 +24,7 @@ from tests.packing.tiny import tiny_model
 class Drifting(nn.Module):
     """Stands for a network whose tiles disagree: identity plus a brightness of its own for every call."""
 
-    facts = SimpleNamespace(multiple=8, factor=4, latents=4, frames=1)
+    facts = SimpleNamespace(multiple=8, step=4, factor=4, latents=4, frames=1)
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, kind: str, drift: float = 0.0) -> None:

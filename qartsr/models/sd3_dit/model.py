@@ -9,20 +9,18 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from qartsr.artifact.values import waves
 from qartsr.errors import QartsrError
 from qartsr.models.interface import Backbone, Facts, Segment, Step
 from qartsr.models.sd3_dit.segments import segments
 from qartsr.models.sd_unet.diffusers_imports import AutoencoderKL, SD3Transformer2DModel
-
-_BASE = 10_000.0
-"""Of the frequencies of position embeddings."""
 
 
 class Patches(nn.Module):
     """SD3's patch embedding whose table of positions is computed for the size at hand instead of stored.
 
     diffusers keeps the whole table, 56.6 M numbers in SD3-medium and 226 M in 3.5-medium, beside the weights. It is
-    sines and cosines of the place, cut from the middle of a square of ``most`` patches a side.
+    sines and cosines of the place, cut from the middle of a square of ``most`` patches a side; one side's are kept.
     """
 
     def __init__(self, embedding: Any) -> None:
@@ -32,7 +30,7 @@ class Patches(nn.Module):
         self.most, self.base = int(embedding.pos_embed_max_size), int(embedding.base_size)
         self.shift = (0, 0)
         """patches by which the picture is moved from the middle of the square, down and across: training's"""
-        self._made: dict[tuple[Any, ...], Tensor] = {}
+        self._waves = torch.from_numpy(waves(self.most, self.base, self.width))
 
     def forward(self, latent: Tensor) -> Tensor:
         """(B, C, h, w) latent -> (B, patches, D) embedded patches with their places, row by row.
@@ -44,24 +42,22 @@ class Patches(nn.Module):
 
     def places(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """(1, rows x columns, D) position embeddings, on the device and in the dtype of ``like``."""
-        if max(rows, columns) > self.most:
+        if not torch.compiler.is_exporting() and max(rows, columns) > self.most:
             what = f"{rows} x {columns} patches are more than {self.most} along a side"
             raise QartsrError(what, "the picture", "run it in tiles")
-        key = (rows, columns, self.shift, like.device)
-        if key not in self._made:
-            sides = zip((rows, columns), self.shift, strict=True)
-            down, across = (self._waves(count, moved, like.device) for count, moved in sides)
-            both = [across.expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)]
-            self._made = {key: torch.cat(both, 2).flatten(0, 1)[None].float()}
-        return self._made[key].to(like.dtype)
+        self._waves = self._waves.to(like.device)
+        down, across = (self._middle(count, moved) for count, moved in zip((rows, columns), self.shift, strict=True))
+        both = [across.expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)]
+        return torch.cat(both, 2).flatten(0, 1)[None].to(like.dtype)
 
-    def _waves(self, count: int, moved: int, device: torch.device) -> Tensor:
-        """(count, D / 2) sines, then cosines, of the middle ``count`` places along one side, ``moved`` by so many."""
+    def _middle(self, count: int, moved: int) -> Tensor:
+        """(count, D / 2) waves of the middle places along one side, ``moved`` by so many."""
         first = (self.most - count) // 2 + moved
-        place = torch.arange(first, first + count, device=device, dtype=torch.float64) * self.base / self.most
-        quarter = self.width // 4
-        angles = place[:, None] / _BASE ** (torch.arange(quarter, device=device, dtype=torch.float64) / quarter)
-        return torch.cat([angles.sin(), angles.cos()], 1)
+        return self._waves[first : first + count]
+
+    def table(self) -> tuple[str, Tensor]:
+        """What places are cut from, and its recipe (:mod:`qartsr.artifact.values`)."""
+        return f"waves {self.most} {self.base} {self.width}", self._waves
 
 
 class SD3DiT(Backbone):
@@ -91,7 +87,6 @@ class SD3DiT(Backbone):
         "decoder up": ("vae.decoder.",),
     }
     trained_whole: ClassVar = ()
-    graphs: ClassVar = False
 
     def __init__(
         self,
@@ -128,6 +123,8 @@ class SD3DiT(Backbone):
             widest=max(config.block_out_channels[:2]),
             attention=max(scores),
             window=int(dit.sample_size) * factor,
+            most=self.transformer.pos_embed.most * int(dit.patch_size) * factor,
+            patch=int(dit.patch_size),
         )
 
     @property
@@ -193,6 +190,10 @@ class SD3DiT(Backbone):
                 parts = ("add_k_proj", "add_v_proj", *(() if block.context_pre_only else ("add_q_proj",)))
                 shapes |= {f"{name}.attn.{part}": (1, tokens, width) for part in parts}
         return {**shapes, "transformer.norm_out.linear": (1, 2 * width)}
+
+    def tables(self) -> dict[str, Tensor]:
+        """The places of patches."""
+        return dict([self.transformer.pos_embed.table()])
 
     def lora_targets(self) -> dict[str, str]:
         """TSD-SR's: every linear layer of the transformer's blocks, and the VAE's encoder."""
