@@ -35,12 +35,12 @@ def main() -> None:
     if not isinstance(teacher, SD3DiT):
         raise QartsrError("is no flow", str(args.backbones), "make it of weights/sample-dit")
     full = InSteps(teacher, flow.steps)
-    windows = load_windows(args.samples, params.sets)
-    judge = Judge(windows, params.lpips, full)
+    judge = Judge(load_windows(args.samples, params.sets), params.lpips, full)
     lines = []
     for title, model in (("one step", teacher), (f"{flow.steps} steps", full)):
         scores = means(judge.scores(judge.images(model)))["all"]
-        lines.append(Line(("fp32", title), {key: Value(value) for key, value in scores.items()}, competes=False))
+        own = {key: Value(value) for key, value in scores.items() if model is teacher or not key.endswith("_to_fp")}
+        lines.append(Line(("fp32", title), own, competes=False))
     inputs = [load_inputs(args.samples, seed, params.budget.length)[0].to(device) for seed in params.seeds]
     for bits in params.tables.table3_bits:
         for kind, runs in spread(flow, row.planned(params.common), bits, teacher, judge, inputs).items():
