@@ -61,7 +61,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.run:
-        return print(json.dumps(run(args.run[0], Path(args.run[1]), args.arch, args.side)))
+        print(json.dumps(run(args.run[0], Path(args.run[1]), args.arch, args.side)))
+        return
     name = f"full_package_{args.arch}_rank{args.rank}_{slug()}_{date.today()}"
     args.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"date": str(date.today()), "machine": machine(), "versions": versions()}
@@ -85,7 +86,6 @@ def main() -> None:
             result["runs"][runner] = json.loads(done.stdout) if done.returncode == 0 else failed
             keep()
     print(as_markdown(result))
-    return None
 
 
 _RUNNERS = ("torch fp32", "torch bf16", "simulated", "openvino")
@@ -213,7 +213,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     head = f"| {result['arch']}, rank {result['rank']} | {' | '.join(packages)} |"
     keys = ("first", "second", "peak_gb")
     figures = {
-        name: [f"{each[key]:.1f}" if key in each else "" for key in keys] for name, each in result["runs"].items()
+        name: [f"{each[key]:.1f}" if key in each else each["failed"] for key in keys]
+        for name, each in result["runs"].items()
     }
     runs = [f"| {name} | {' | '.join(values)} |" for name, values in figures.items()]
     if runs:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qartsr.artifact.base import Config
+from qartsr.artifact.load import Load
 
 TENSOR = "graphs"
 _LIMIT = 1 << 28
@@ -78,6 +79,11 @@ class Facts(Config):
     """longest side of a picture, pixels; 0: any, and not stored"""
     patch: int = Field(1, ge=1)
     """sides of latents are multiples of this; stored where it is not 1"""
+
+    @property
+    def load(self) -> Load:
+        """What a run needs."""
+        return Load(self.linear, self.square, self.window, self.most)
 
 
 class Packed(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from qartsr.errors import QartsrError
+
 
 class Load(NamedTuple):
     """Three of the widest activations, and two matrices of scores of the largest attention; both in bytes."""
@@ -14,6 +16,14 @@ class Load(NamedTuple):
     """by the square of the output pixels"""
     window: int = 0
     """longest side of an output that the network is meant for; 0: any"""
+    most: int = 0
+    """longest side of an output that the network can make; 0: any"""
+
+    def demand_fits(self, height: int, width: int) -> None:
+        """Raises QartsrError for an output of so many pixels, in one piece, that the network cannot make."""
+        if 0 < self.most < max(height, width):
+            what = f"{height} x {width} pixels in one piece are more than the {self.most} along a side of this model"
+            raise QartsrError(what, "tile", f"take tiles of at most {self.most}")
 
     def bytes(self, pixels: float) -> float:
         """Memory for an output of so many pixels, an estimate: attention is fused and keeps no matrix of scores."""

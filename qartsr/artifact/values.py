@@ -126,13 +126,18 @@ def _decoded(codes: Array, grid: Array) -> Array:
 
 _BASE = 10_000.0
 """Of the frequencies of places."""
+_LARGEST = 1 << 24
+"""Entries of a table of places, twice: SD3.5-medium's is 384 x 1,536."""
 
 
 def waves(most: int, base: int, width: int) -> Array:
     """(most, width / 2) sines, then cosines, of ``most`` places along one side of SD3's pictures, fp32 of fp64.
 
     A place is one of ``base`` units that the side is long, the embedding of a patch ``width`` wide, half for each side.
+    Raises ValueError for more than any model has.
     """
+    if not 0 < most * width <= _LARGEST:
+        raise ValueError(f"{most} places of {width} are no table")
     place, quarter = np.arange(most) * base / most, width // 4
     angles = place[:, None] / _BASE ** (np.arange(quarter) / quarter)
     found: Array = np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)

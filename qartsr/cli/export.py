@@ -95,18 +95,21 @@ def _load(source: str) -> tuple[Backbone, dict[str, str]]:
 
 
 def _facts(model: Backbone, network_only: bool) -> dict[str, str]:
-    """How to use the graph."""
+    """How to use the graph. ``qartsr.most``: longest side of the output, where there is one."""
+    most = {"qartsr.most": str(model.facts.most)} if model.facts.most else {}
     if not network_only:
         return {
             "qartsr.input": "RGB (1, 3, H, W) in [0, 1], of any size that the graph declares",
             "qartsr.output": "RGB (1, 3, 4 H, 4 W) in [0, 1]",
             "qartsr.scale": "4",
+            **most,
         }
     return {
         "qartsr.input": "RGB in [-1, 1], already at the size of the output (bicubic x4)",
         "qartsr.output": "RGB, to be clamped to [-1, 1], then the colour fix",
         "qartsr.align": model.align,
-        "qartsr.multiple": str(model.facts.multiple),
+        "qartsr.multiple": str(model.facts.side_step),
+        **most,
     }
 
 

@@ -290,9 +290,11 @@ class MethodConfig(Config):
         if self.layer.headroom != 1:
             raise ValueError("layer.headroom is decided layer by layer; set edge_headroom beside edge_layers instead")
         if self.input_bits_policy.kind != "uniform" and self.layer.input.kind == "none":
-            raise ValueError("input_bits_policy: shares out bits of inputs, but layer.input is none")
-        if self.split and (self.layer.input.kind == "none" or getattr(self.layer.input, "token", False)):
-            raise ValueError("split: inputs of kind none or with a range per token have no ranges to split")
+            raise ValueError("input_bits_policy: shares out bits of inputs, but layer.input is none; leave it out")
+        if self.split and self.layer.input.kind == "none":
+            raise ValueError("split: inputs of kind none have no ranges to split; leave split out")
+        if self.split and getattr(self.layer.input, "token", False):
+            raise ValueError("split: inputs with a range per token have no ranges to split; leave split out")
         if self.split == "halves" and getattr(self.layer.weight, "granularity", "channel") == "tensor":
             raise ValueError("split: halves have a weight range per output channel; set weight.granularity: channel")
         if self.rank_policy.kind != "uniform" and self.layer.skip.kind == "none":

@@ -52,7 +52,7 @@ class VaSMPConfig(Config):
 
 
 class VarianceConfig(Config):
-    """Input bits by the variance of what a layer multiplies, at the bit-width's mean over all products (ours).
+    """Input bits by the mean square of what a layer multiplies, at the bit-width's mean over all products (ours).
 
     At one timestep Q-DiT4SR's schedule of input bits has nothing to share; over layers the same argument has. See
     :func:`qartsr.quantize.bit_budgets.allocate_input_bits`.

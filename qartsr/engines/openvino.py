@@ -72,7 +72,7 @@ class Compiled(OneStepSR):
         self._facts, self._step, self._fusion = model.facts, model.step, model.fusion
         source = ModelGraphs(model)
         self._norms = GraphNorms(source.group_norms)
-        self._graphs = Graphs(source, self._norms, torch.get_num_threads(), model.facts.most)
+        self._graphs = Graphs(source, self._norms, torch.get_num_threads())
 
     @property
     def facts(self) -> Facts:
@@ -95,6 +95,7 @@ class Compiled(OneStepSR):
 
     def posterior(self, lq: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) image -> mean and log-variance of the raw latent, (B, C, h, w) each."""
+        self.facts.load.demand_fits(*lq.shape[2:])
         mean, logvar = _run(self._graphs, "encoder", lq)
         return mean, logvar
 

@@ -5,8 +5,8 @@
 
 W^ are signed integers times one scale per output channel (zero point 0), whatever the bits: int8 in the file. ``rest``
 is what an integer zero point cannot say of the input grid's offset, ``r`` (per output channel) of the weight grid's;
-both are exact corrections, and are left out where they are 0. A weight grid with 0 half-way between two codes is one of
-odd numbers of half its step, and has no ``r``. Sums run over the window of the operation. Weights with
+both are exact corrections, and are left out where they are 0. A weight grid with 0 in its middle, between two codes, is
+one of odd numbers of half its step, and has no ``r``. Sums run over the window of the operation. Weights with
 several grids in one output channel are decoded: standard graphs have no such convolution.
 
 A layer whose delta and rest are 0 is padded by the convolution itself, since 0 is a code; else x is padded first.
@@ -56,8 +56,10 @@ def inexpressible(layer: PackedLayer) -> str | None:
     return unsupported_reason(layer, _GRAPHS)
 
 
-_ODD, _ROUNDING = 127, 1e-5
-"""Levels whose codes, doubled and made odd, fit int8; how far an fp32 offset is from the half step that it means."""
+_ODD = 127
+"""Levels whose codes, doubled and made odd, fit int8."""
+_ROUNDING = 1e-5
+"""How many steps an offset in fp32 may be from the one it means."""
 
 
 class _Weight(NamedTuple):
@@ -108,7 +110,7 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref, rank: int) 
 def _product(graph: Graph, name: str, layer: PackedLayer, op: _Op, inner: Ref, step: Ref | None, shifted: bool) -> Ref:
     """Weight and bias on an input without its ``rest``, in steps of its tokens where they have a ``step``."""
     rest = input_of(layer)[2]
-    if step is not None and op.tail:  # a window over tokens of several steps is no product of whole numbers
+    if step is not None and not _pointwise(layer):  # a window over tokens of several steps has no step
         inner = graph.node("Mul", graph.node("Add", inner, rest), step)
         return op.apply(inner, _numbers(graph, name, layer, op), layer.bias(), shifted, f"{name}.main")
     weight = _weight(graph, name, layer, op)
@@ -123,8 +125,17 @@ def _product(graph: Graph, name: str, layer: PackedLayer, op: _Op, inner: Ref, s
     if step is None:
         return y
     if shift is not None:
-        y = graph.node("Add", y, graph.constant(shift.float(), f"{name}.sums"))
-    return graph.node("Add", graph.node("Mul", y, step), graph.constant(bias.float(), f"{name}.bias"))
+        y = graph.node("Add", y, graph.constant(_channels(shift.float(), op.tail), f"{name}.sums"))
+    return graph.node(
+        "Add", graph.node("Mul", y, step), graph.constant(_channels(bias.float(), op.tail), f"{name}.bias")
+    )
+
+
+def _pointwise(layer: PackedLayer) -> bool:
+    """Whether every output sees one position of the input."""
+    return not isinstance(layer.op, Conv2dOp) or (
+        layer.spec.shape[2:] == (1, 1) and layer.op.stride == (1, 1) and layer.op.padding == (0, 0)
+    )
 
 
 def _numbers(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> Ref:
@@ -212,12 +223,11 @@ def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
     packed, none = layer.weight, torch.zeros(layer.spec.shape[0], dtype=torch.float64)
     if isinstance(packed, FloatTensor) or layer.spec.weight_groups > 1:
         return _Weight(_numbers(graph, name, layer, op), none)
-    grid = int8_grid(Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1))
+    own = Grid(packed.grid[0], packed.grid[1], 2**layer.spec.weight_bits - 1)
+    grid = int8_grid(own)
     codes, scale, rest = packed.integers().int() - grid.zero.int(), grid.scale, grid.rest
-    if grid.levels <= _ODD and bool(
-        (((rest / scale).abs() - 0.5).abs() < _ROUNDING).all()
-    ):  # 0 half-way between two codes
-        codes, scale, rest = 2 * packed.integers().int() - grid.levels, scale / 2, 0 * rest
+    if own.levels <= _ODD and _centred(own):
+        codes, scale, rest = 2 * packed.integers().int() - own.levels, scale / 2, 0 * rest
     codes, count = op.weight(codes.to(torch.int8)), layer.spec.shape[0]
     scale, rest = (each.expand(count) if each.dim() == 0 else each.reshape(count) for each in (scale, rest))
     stored = graph.constant(codes, f"{name}.weight.codes")
@@ -230,6 +240,11 @@ def _weight(graph: Graph, name: str, layer: PackedLayer, op: _Op) -> _Weight:
         axis=op.axis,
     )
     return _Weight(value, rest)
+
+
+def _centred(grid: Grid) -> bool:
+    """Whether 0 lies in the middle of the grid, half-way between two codes."""
+    return bool(((grid.offset.double() / grid.scale.double() + grid.levels / 2).abs() < _ROUNDING).all())
 
 
 def _with_skip(graph: Graph, name: str, layer: PackedLayer, op: _Op, x: Ref, y: Ref, padded: bool) -> Ref:

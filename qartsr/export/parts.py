@@ -65,12 +65,14 @@ def build_model(model: Backbone, size: Size | None, facts: dict[str, str]) -> on
 def build_picture(model: Backbone, size: Size | None, facts: dict[str, str]) -> onnx.ModelProto:
     """All that ``qartsr upscale`` does to a picture: RGB (1, 3, h, w) in [0, 1] -> (1, 3, 4 h, 4 w) in [0, 1].
 
-    ``size`` (h, w), any, or None: it varies. See :mod:`qartsr.export.picture`. Raises QartsrError for a layer without a
-    standard form.
+    ``size`` (h, w) or None: it varies. See :mod:`qartsr.export.picture`. Raises QartsrError for a picture that the
+    model cannot make in one piece and for a layer without a standard form.
     """
     graph = Graph()
     image = graph.input("image", (1, 3, *(size or _VARYING)))
-    padded = enlarge(graph, image, size, model.facts.step)
+    if size:
+        model.facts.load.demand_fits(SCALE * size[0], SCALE * size[1])
+    padded = enlarge(graph, image, size, model.facts.side_step)
     restored, _ = _network(graph, model, padded.sides, padded.image)
     shape = (1, 3, *((SCALE * side for side in size) if size else _ENLARGED))
     graph.output("restored", finish(graph, model.align, restored, padded, image, size), shape)
@@ -130,6 +132,8 @@ def step(model: Backbone, name: str) -> int:
 
 
 def _check(model: Backbone, size: Size | None) -> None:
-    if size and any(side < 1 or side % model.facts.multiple for side in size):
-        what = f"{size[0]}x{size[1]} is no size of this model"
-        raise QartsrError(what, "size", f"choose multiples of {model.facts.multiple}")
+    step = model.facts.side_step
+    if size and any(side < 1 or side % step for side in size):
+        raise QartsrError(f"{size[0]}x{size[1]} is no size of this model", "size", f"choose multiples of {step}")
+    if size:
+        model.facts.load.demand_fits(*size)

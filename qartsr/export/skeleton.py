@@ -156,7 +156,7 @@ class _Finder:
         self._tensors = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
         self._value = Values(self._specs, self._tensors)
         self._known: dict[bytes, str] = {}
-        tables = {recipe: value.numpy() for recipe, value in model.tables().items()}
+        tables = {recipe: value.cpu().numpy() for recipe, value in model.tables().items()}
         for recipe, value in (*tables.items(), *self._plain(), *self._parts(model)):
             self._known.setdefault(_key(value), recipe)
 

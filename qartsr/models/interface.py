@@ -81,21 +81,21 @@ class Facts(NamedTuple):
     """consecutive frames whose latents the denoiser sees: 2 of a model of clips, that of the frame before first"""
 
     @property
-    def step(self) -> int:
-        """Sides of an image that the network takes are multiples of this."""
+    def side_step(self) -> int:
+        """Sides of an image that the network takes are multiples of this, in pixels."""
         return self.factor * self.patch
 
     @property
     def load(self) -> Load:
         """Three activations of the widest layer at full size, and two matrices of scores of the largest attention."""
         square = self.attention * _SCORES * _FLOAT / self.factor**4
-        return Load(self.widest * _FLOAT * _LIVE, square, self.window)
+        return Load(self.widest * _FLOAT * _LIVE, square, self.window, self.most)
 
 
 class OneStepSR(nn.Module, ABC):
     """LR image, already enlarged -> encoder -> denoiser once -> :class:`Step` -> decoder.
 
-    Images are (B, 3, H, W) RGB in [-1, 1], H and W multiples of ``facts.multiple``; latents are (B, C, h, w). The
+    Images are (B, 3, H, W) RGB in [-1, 1], H and W multiples of ``facts.side_step``; latents are (B, C, h, w). The
     posterior's mode is used unless noise is given, so the model is a function of its arguments. A model of clips takes
     (B, 3 F, H, W), F = ``facts.frames``, and restores the last of them; a single image stands for all its frames.
 

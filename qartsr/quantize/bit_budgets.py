@@ -112,7 +112,7 @@ class Products(NamedTuple):
     multiplications: int
     """on average over images and rounded down"""
     mean_square: float
-    """of an input's value times that of a weight: the variance of a product of both"""
+    """of an input's value times that of a weight, both as they are before any transform"""
 
 
 @torch.no_grad()
@@ -144,17 +144,23 @@ def products(model: Backbone, images: Tensor, names: Sequence[str]) -> dict[str,
 
 
 def allocate_input_bits(layers: Mapping[str, Products], bits: int, config: VarianceConfig) -> dict[str, int]:
-    """Bits of every layer's input that minimise sum M_l v_l kappa(b_l) at sum M_l b_l <= bits * sum M_l.
+    """Bits of every layer's input for little of sum M_l v_l kappa(b_l) at sum M_l b_l <= bits * sum M_l.
 
-    M_l: multiplications; v_l: mean square of a product, so that M_l v_l kappa(b_l) is the energy that rounding the
-    input adds to the layer's output. From the fewest bits, the layer whose next bit saves most per multiplication gets
-    it, as long as it fits: kappa, the Gaussian grid's error, is convex.
+    M_l: multiplications; v_l: mean square of a product. On Gaussian grids M_l v_l kappa(b_l) is the energy that
+    rounding the input adds to the layer's output; other grids are taken for such. From the fewest bits, the layer whose
+    next bit saves most per multiplication gets it, as long as it fits (kappa is convex); never worse than ``bits``
+    everywhere, which is what comes out where layers are few and unlike. At 2 and 8 bits nothing can move.
     Not in Q-DiT4SR, whose bits of inputs vary over timesteps only; what later layers make of an error is left out.
     """
     allowed = range(max(_FEWEST, bits - config.spread), min(_MOST, bits + config.spread) + 1)
     sizes = {name: each.multiplications for name, each in layers.items()}
     squares = {name: each.mean_square for name, each in layers.items()}
-    return _greedy(sizes, squares, bits, allowed, lambda b: KAPPA[b] - KAPPA[b + 1])
+    found = _greedy(sizes, squares, bits, allowed, lambda b: KAPPA[b] - KAPPA[b + 1])
+    energy, uniform = (
+        sum(each.multiplications * each.mean_square * KAPPA[given[name]] for name, each in layers.items())
+        for given in (found, dict.fromkeys(layers, bits))
+    )
+    return found if energy < uniform else dict.fromkeys(layers, bits)
 
 
 def scheduled_bits(variances: Sequence[float], bits: int, segments: int = 3) -> tuple[int, ...]:

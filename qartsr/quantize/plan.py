@@ -15,7 +15,7 @@ from qartsr.config.parts import AbstractRangesConfig, HSVDConfig, LayerRecipe, M
 from qartsr.config.policies import STCAConfig, VarianceConfig, VaSMPConfig
 from qartsr.errors import QartsrError
 from qartsr.layer import op_of
-from qartsr.models import Backbone
+from qartsr.models import Backbone, is_folded
 from qartsr.quantize.bit_budgets import allocate_bits, allocate_input_bits, products
 from qartsr.quantize.rank_budgets import allocate_ranks, as_voted, complexities, votes
 from qartsr.quantize.select import matching, quantizable
@@ -59,7 +59,9 @@ def plan(model: Backbone, method: MethodConfig, bits: Bits, images: Tensor = _NO
     weights = {name: module.get_parameter("weight") for name, module in layers.items() if name not in kept}
     inner = {name: weight for name, weight in weights.items() if name not in edge}
     weight_bits = _weight_bits(inner, method, bits.weight)
-    input_bits = _input_bits(model, list(inner), method, bits.input, images)
+    folded = model.constant_shapes(model.context.shape[1])
+    running = [name for name in inner if not is_folded(name, folded)]
+    input_bits = _input_bits(model, running, method, bits.input, images)
     ranks = _ranks(model, {name: tuple(weight.shape) for name, weight in weights.items()}, method, images)
     splits = _splits(model, method)
     return Plan(

@@ -59,7 +59,7 @@ class GraphSource(Protocol):
         ...
 
     def graph(self, part: str, mode: Mode) -> bytes:
-        """ONNX, for inputs of every size; see :mod:`qartsr.export.norms` for what a mode adds."""
+        """ONNX, for inputs of every size that the model takes; see :mod:`qartsr.export.norms` for what a mode adds."""
         ...
 
     def sides(self, name: str, size: tuple[int, int]) -> tuple[int, ...]:
@@ -71,21 +71,18 @@ class Graphs:
     """Compiled parts.
 
     Compiling needs seconds, once per size and mode: what was compiled is kept in the user's cache. ``threads`` of the
-    CPU are used. ``most``: longest side of a picture; 0: any.
+    CPU are used.
     """
 
-    def __init__(self, source: GraphSource, norms: GraphNorms, threads: int, most: int = 0) -> None:
-        self._source, self._norms, self._threads, self._most = source, norms, threads, most
+    def __init__(self, source: GraphSource, norms: GraphNorms, threads: int) -> None:
+        self._source, self._norms, self._threads = source, norms, threads
         self._core = import_openvino().Core()
         self._exact = exact_products(self._core)
         self._cache = Cache(self._core)
         self._compiled: OrderedDict[tuple[str, str, int, int], Any] = OrderedDict()
 
     def run(self, part: str, x: Array) -> tuple[Array, ...]:
-        """The outputs of a part for one image, (1, C, h, w). Raises QartsrError for a picture that is too large."""
-        if part == "encoder" and 0 < self._most < max(x.shape[2:]):
-            what = f"{x.shape[2]} x {x.shape[3]} pixels are more than {self._most} along a side"
-            raise QartsrError(what, "the picture", "run it in tiles")
+        """The outputs of a part for one image, (1, C, h, w)."""
         mode = self._norms.mode()
         request = self._request(part, mode, (x.shape[2], x.shape[3]))
         compiled = request.get_compiled_model()

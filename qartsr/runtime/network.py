@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qartsr.artifact.load import Load
 from qartsr.errors import QartsrError
 from qartsr.runtime.graphs import Graphs
 from qartsr.runtime.norms import GraphNorms
@@ -21,11 +20,11 @@ class GraphNetwork:
 
     def __init__(self, package: PackageGraphs, threads: int) -> None:
         self._facts, self.identity = package.facts, package.identity
-        self.device, self.load = "cpu", Load(package.facts.linear, package.facts.square, package.facts.window)
+        self.device, self.load = "cpu", package.facts.load
         self.align, self.frames = package.facts.align, package.facts.frames
-        self.step, self.multiple = package.facts.factor * package.facts.patch, package.facts.multiple
+        self.side_step, self.multiple = package.facts.factor * package.facts.patch, package.facts.multiple
         self._norms = GraphNorms(package.group_norms)
-        self._graphs = Graphs(package, self._norms, threads, package.facts.most)
+        self._graphs = Graphs(package, self._norms, threads)
 
     def runner(self, size: tuple[int, int], seed: int | None, memory: Any = None) -> Any:
         """Runs tiles. Raises QartsrError for a seed: noise is torch's."""
@@ -37,11 +36,12 @@ class GraphNetwork:
         return lambda image, place: self._restored(z_l := self._latent(image), memory.exchange(place, z_l))
 
     def __call__(self, image: Floats) -> Floats:
-        """(3, H, W) in [-1, 1], sides multiples of ``multiple`` -> the network's raw output, not clamped."""
+        """(3, H, W) in [-1, 1], sides multiples of ``side_step`` -> the network's raw output, not clamped."""
         z_l = self._latent(image)
         return self._restored(z_l, z_l)
 
     def _latent(self, image: Floats) -> Floats:
+        self.load.demand_fits(*image.shape[1:])
         mean, _ = self._graphs.run("encoder", image[None])
         scaled: Floats = mean * np.float32(self._facts.scaling)
         return scaled

@@ -25,7 +25,7 @@ class ModuleNetwork:
         self._model = model
         self.device = str(model.device)
         self.align, self.frames = model.align, model.facts.frames
-        self.step, self.multiple = model.facts.step, model.facts.multiple
+        self.side_step, self.multiple = model.facts.side_step, model.facts.multiple
 
     @property
     def load(self) -> Load:

@@ -31,7 +31,7 @@ class Network(Protocol):
         ...
 
     @property
-    def step(self) -> int:
+    def side_step(self) -> int:
         """Sides of the network's input must be multiples of this."""
         ...
 

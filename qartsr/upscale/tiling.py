@@ -49,7 +49,8 @@ def bands(
     unfinished: Resume | None = None,
 ) -> Iterator[Floats]:
     """The network's output for ``lq`` (3, H, W) of 0 to 255, clamped: float (3, rows, W), from the top."""
-    height, width = (-(-side // network.step) * network.step for side in lq.shape[1:])
+    height, width = (-(-side // network.side_step) * network.side_step for side in lq.shape[1:])
+    network.load.demand_fits(min(tile or height, height), min(tile or width, width))
     rows = grid(height, width, tile, overlap, network.multiple)
     places = [place for row in rows for place in row]
     probes = [(place, place.weight) for place in spread(places, PROBES)]

@@ -68,6 +68,25 @@ def test_every_layer_and_part(kind: str, variant: str) -> None:
     compare(packed, x, "openvino")
 
 
+@pytest.mark.parametrize("variant", ["tokens", "q-dit4sr"])
+def test_a_token_of_zeros_gives_the_bias(variant: str) -> None:
+    layer, x = make("linear", recipe(**VARIANTS[variant]), 4, 4)
+    x[:, 1] = 0
+    packed = pack_layer(layer)
+    for runtime in ("onnx runtime, node by node", "openvino"):
+        found, expected = RUNTIMES[runtime](exported(packed, x))(x), packed(x)
+        assert float((found - expected)[:, 1].abs().max()) <= rounding(runtime) * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("offset", [-7.5, -3.5, -7.25, 0.5])
+def test_weight_grids_with_0_anywhere(offset: float) -> None:
+    """In the middle of two codes, which may be the middle of the grid or not; beside it."""
+    layer, x = awkward("linear", 4)
+    layer.weight.grid = torch.stack([torch.full((6, 1), 0.1), torch.full((6, 1), 0.1 * offset)])
+    for runtime in RUNTIMES:
+        compare(layer, x, runtime)
+
+
 @pytest.mark.parametrize("bits", [2, 4, 7, 8])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_width(bits: int, runtime: str) -> None:

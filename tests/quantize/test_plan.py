@@ -88,5 +88,5 @@ def test_halves_keep_smaller_groups() -> None:
 def test_what_cannot_be_split_is_refused_with_a_sentence() -> None:
     with pytest.raises(ValueError, match="halves have a weight range per output channel"):
         method(layer={"weight": {"kind": "minmax"}}, split="halves")
-    with pytest.raises(ValueError, match="no ranges to split"):
+    with pytest.raises(ValueError, match="inputs of kind none have no ranges to split"):
         method(layer={"input": {"kind": "none"}}, split=True)

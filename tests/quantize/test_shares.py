@@ -224,7 +224,13 @@ def test_input_bits_stay_within_the_budget_and_leave_no_bit_of_it(
     most = min(8, bits + spread)
     assert left >= 0
     assert all(max(2, bits - spread) <= b <= most for b in found.values())
-    assert all(found[name] == most or each.multiplications > left for name, each in asked.items())
+    uniform = all(b == bits for b in found.values())
+    assert uniform or all(found[name] == most or each.multiplications > left for name, each in asked.items())
+    energies = [
+        sum(each.multiplications * each.mean_square * KAPPA[b] for each, b in zip(asked.values(), given, strict=True))
+        for given in (found.values(), [bits] * len(asked))
+    ]
+    assert energies[0] <= energies[1]
 
 
 @given(squares=st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4))

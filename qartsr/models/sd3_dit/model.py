@@ -45,15 +45,16 @@ class Patches(nn.Module):
         if not torch.compiler.is_exporting() and max(rows, columns) > self.most:
             what = f"{rows} x {columns} patches are more than {self.most} along a side"
             raise QartsrError(what, "the picture", "run it in tiles")
-        self._waves = self._waves.to(like.device)
-        down, across = (self._middle(count, moved) for count, moved in zip((rows, columns), self.shift, strict=True))
+        whole = self._waves.to(like.device)
+        sides = zip((rows, columns), self.shift, strict=True)
+        down, across = (self._middle(whole, count, moved) for count, moved in sides)
         both = [across.expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)]
         return torch.cat(both, 2).flatten(0, 1)[None].to(like.dtype)
 
-    def _middle(self, count: int, moved: int) -> Tensor:
-        """(count, D / 2) waves of the middle places along one side, ``moved`` by so many."""
+    def _middle(self, waves: Tensor, count: int, moved: int) -> Tensor:
+        """(count, D / 2) of the middle places along one side, ``moved`` by so many."""
         first = (self.most - count) // 2 + moved
-        return self._waves[first : first + count]
+        return waves[first : first + count]
 
     def table(self) -> tuple[str, Tensor]:
         """What places are cut from, and its recipe (:mod:`qartsr.artifact.values`)."""
@@ -142,7 +143,12 @@ class SD3DiT(Backbone):
         return tokens.expand(batch, -1, -1), whole.expand(batch, -1)
 
     def posterior(self, lq: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) image -> mean and log-variance (clamped to -30..20) of the raw latent, (B, C, h, w) each."""
+        """(B, 3, H, W) image -> mean and log-variance (clamped to -30..20) of the raw latent, (B, C, h, w) each.
+
+        Raises QartsrError for an image with a side longer than ``facts.most``.
+        """
+        if not torch.compiler.is_exporting():
+            self.facts.load.demand_fits(*lq.shape[2:])
         distribution = self.vae.encode(lq).latent_dist
         return distribution.mean, distribution.logvar
 
