@@ -108,7 +108,7 @@ def _facts(model: Backbone, network_only: bool) -> dict[str, str]:
         "qartsr.input": "RGB in [-1, 1], already at the size of the output (bicubic x4)",
         "qartsr.output": "RGB, to be clamped to [-1, 1], then the colour fix",
         "qartsr.align": model.align,
-        "qartsr.multiple": str(model.facts.side_step),
+        "qartsr.multiple": str(model.facts.multiple),
         **most,
     }
 

@@ -11,8 +11,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config, Count, Factor, Rate, Timestep
-from qartsr.config.parts import EdgeHeadroom, LayerRecipe, MethodConfig
-from qartsr.config.policies import BitsPolicyConfig, InputBitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
+from qartsr.config.parts import LayerRecipe, MethodConfig
+from qartsr.config.policies import (
+    BitsPolicyConfig,
+    EdgeHeadroom,
+    InputBitsPolicyConfig,
+    RankPolicyConfig,
+    Split,
+    UniformConfig,
+)
 from qartsr.config.training import ImageLossConfig, RoleRates
 
 ModuleOrder = Literal["reverse", "forward", "sensitive_first", "sensitive_last"]

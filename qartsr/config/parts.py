@@ -10,7 +10,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qartsr.config.base import Config, Count
-from qartsr.config.policies import BitsPolicyConfig, InputBitsPolicyConfig, RankPolicyConfig, Split, UniformConfig
+from qartsr.config.policies import (
+    BitsPolicyConfig,
+    EdgeHeadroom,
+    InputBitsPolicyConfig,
+    RankPolicyConfig,
+    Split,
+    UniformConfig,
+)
 
 Granularity = Literal["tensor", "channel", "group"]
 """One range for all; per output channel; per output channel and group of input channels."""
@@ -256,17 +263,6 @@ class LayerRecipe(Config):
         fixed = self.input.kind not in ("none", "dynamic") and not getattr(self.input, "token", False)
         asked = (self.rounding, self.transform) if fixed or self.transform.kind != "hadamard" else (self.rounding,)
         return max(getattr(part, "patches", 0) for part in asked)
-
-
-EdgeHeadroom = Annotated[
-    float,
-    Field(
-        ge=1,
-        le=16,
-        description="inputs of edge layers start with a range so many times what calibration saw: at 8 bits that costs "
-        "little, and colours that calibration never saw are not cut off; 1: as the layer's recipe says",
-    ),
-]
 
 
 class MethodConfig(Config):

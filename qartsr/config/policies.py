@@ -68,3 +68,12 @@ of every layer, of its weight too (``halves``: QuantVSR, and PassionSR's UNet; a
 RankPolicyConfig = Annotated[UniformConfig | STCAConfig, Field(discriminator="kind")]
 BitsPolicyConfig = Annotated[UniformConfig | VaSMPConfig, Field(discriminator="kind")]
 InputBitsPolicyConfig = Annotated[UniformConfig | VarianceConfig, Field(discriminator="kind")]
+EdgeHeadroom = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=16,
+        description="inputs of edge layers start with a range so many times what calibration saw: at 8 bits that costs "
+        "little, and colours that calibration never saw are not cut off; 1: as the layer's recipe says",
+    ),
+]

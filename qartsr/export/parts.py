@@ -132,8 +132,8 @@ def step(model: Backbone, name: str) -> int:
 
 
 def _check(model: Backbone, size: Size | None) -> None:
-    step = model.facts.side_step
-    if size and any(side < 1 or side % step for side in size):
-        raise QartsrError(f"{size[0]}x{size[1]} is no size of this model", "size", f"choose multiples of {step}")
+    if size and any(side < 1 or side % model.facts.multiple for side in size):
+        what = f"{size[0]}x{size[1]} is no size of this model"
+        raise QartsrError(what, "size", f"choose multiples of {model.facts.multiple}")
     if size:
         model.facts.load.demand_fits(*size)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from qartsr.artifact.load import Load
 from qartsr.data.pairs import image_tensor, to_unit
 from qartsr.errors import QartsrError
 from qartsr.images import upsample
@@ -24,7 +25,7 @@ from tests.packing.tiny import tiny_model
 class Drifting(nn.Module):
     """Stands for a network whose tiles disagree: identity plus a brightness of its own for every call."""
 
-    facts = SimpleNamespace(multiple=8, step=4, factor=4, latents=4, frames=1)
+    facts = SimpleNamespace(multiple=8, side_step=4, factor=4, latents=4, frames=1, load=Load(1.0, 0.0))
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, kind: str, drift: float = 0.0) -> None:
