@@ -62,7 +62,16 @@ def test_triton_converts_only_what_its_kernels_compute(case: str, tmp_path: Path
     assert not any(spec.input_token or spec.rotation for spec in specs)
 
 
-@pytest.mark.parametrize("case", ["dynamic", "split", "blocks", "q-dit4sr"])
+@pytest.mark.parametrize("case", ["dynamic", "split"])
 def test_openvino_says_beforehand_what_it_cannot_express(case: str, tmp_path: Path) -> None:
     refusal = OpenVINO().refusal(_packed(case, tmp_path)[0], torch.device("cpu"))
     assert refusal is not None and ("no graph" in refusal or "not installed" in refusal)
+
+
+def test_openvino_runs_rotations_tokens_and_blocks_of_convolutions(tmp_path: Path) -> None:
+    packed, _ = _packed("q-dit4sr", tmp_path)
+    expected, engine = packed(network_input()), OpenVINO()
+    if (refusal := engine.refusal(packed, torch.device("cpu"))) is not None:
+        pytest.skip(refusal)
+    found = engine.prepare(packed)(network_input())
+    assert (found - expected).abs().mean() < 0.1 * expected.std()  # codes may tip between layers
