@@ -19,7 +19,8 @@ from stages._stage import arguments, stage
 def main() -> None:
     """Write NAME.csv, .md and .html, effects.json and the figures, NAME being that of the folder.
 
-    Of clips NAME-2.csv as well, QuantVSR's ablation beside the published one.
+    Of clips NAME-2.csv as well, QuantVSR's ablation beside the published one. Cells of which only the results are
+    there, as in experiments/results/dit, have no pictures.
     """
     args = arguments(__doc__, "--compared", "--backbones", "--samples", "--out")
     params = load_config(Experiments, args.params)
@@ -40,8 +41,9 @@ def main() -> None:
     write_json(args.out / "effects.json", method_effects(cells, fp))
     rate_quality(rate_points(cells, sizes), args.out / "rates.png")
     for bits in tables.table3_bits:
-        rows = crop_rows(args.compared, args.samples, list(params.sets), methods, bits)
-        crops(rows, ["bicubic", *(cells[m, bits]["title"] for m in methods), "HR"], args.out / f"crops-{bits}.png")
+        seen = [m for m in methods if (args.compared / f"{m}-{bits}" / "images.safetensors").is_file()]
+        rows = crop_rows(args.compared, args.samples, list(params.sets), seen, bits)
+        crops(rows, ["bicubic", *(cells[m, bits]["title"] for m in seen), "HR"], args.out / f"crops-{bits}.png")
     with open_run("experiments", name, {}) as run:
         run.artifact(args.out)
 
