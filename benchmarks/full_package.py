@@ -3,11 +3,11 @@
     python -m benchmarks.full_package --bits w4a4 w3a3 w2a2 --rank 16
     python -m benchmarks.full_package --arch tsdsr --bits w4a4 --side 256
 
-A random model of OSEDiff's size (949.6 M parameters) is quantized with QArtSR's recipe, of TSD-SR's (2.1 G) with
-Q-DiT4SR's, its ranges at the minimum and maximum and nothing trained, folded, rounded, written, accounted for, loaded
-again and run on one 64 x 64 image. Bytes do not depend on the values. Shortcuts keep it to minutes, and change no byte
-count: the inputs' statistics are made up, the low-rank branches come from a randomized SVD or, where they have blocks,
-from dice, and all weights have the bits of the bit-width.
+A random model of OSEDiff's size (949.6 M parameters) is quantized with QArtSR's recipe, its ranges at the minimum and
+maximum, one of TSD-SR's (2.1 G) with Q-DiT4SR's; nothing is trained. It is folded, rounded, written, accounted for,
+loaded again and run on one 64 x 64 image. Bytes do not depend on the values. Shortcuts keep it to minutes, and change
+no byte count: the inputs' statistics are made up, the low-rank branches come from a randomized SVD or, where they have
+blocks, from dice. TSD-SR's weights all have the bits of the bit-width.
 
 With ``--side`` the last package's network, and the random model in fp32 and bf16, then run on a picture that large,
 each in a process of its own.

@@ -1,4 +1,4 @@
-"""Linear layers of transformers: inputs that are rotated, that have a range per token, branches made of blocks.
+"""Parts of transformers' layers: inputs that are rotated, that have a range per token, branches made of blocks.
 
 With H the rotation and a token's own step s (:class:`qartsr.quantizers.TokenGaussian`), its codes being c + r, c whole:
 

@@ -58,16 +58,7 @@ class PackageGraphs:
             yield
         except OSError as error:
             raise QartsrError(f"cannot be read ({error.strerror})", str(self._path), "check the path") from error
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            ArithmeticError,
-            IndexError,
-            SyntaxError,
-            LZMAError,
-            MemoryError,
-        ) as error:
+        except (ValueError, LookupError, TypeError, ArithmeticError, SyntaxError, LZMAError, MemoryError) as error:
             reason = " ".join(str(error).split())[:200]
             raise QartsrError(f"has unusable graphs ({reason})", str(self._path), _AGAIN) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,16 @@ def test_openvino_runs_its_products_on_codes(eight: Path, network: GraphNetwork)
 def test_what_is_in_the_package_is_not_in_its_graphs_again(eight: Path) -> None:
     """Codes, factors, modulations and places are computed from its tensors; Hadamard's matrices are left."""
     assert sum(len(each.raw_data) for each in _kept(eight).graph.initializer if len(each.raw_data) > 64) < 2048
+
+
+def test_modulations_are_parts_of_constants(eight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the little model are as small as what may stay in a graph."""
+    module = importlib.import_module("qartsr.export.skeleton")
+    monkeypatch.setattr(module, "_SMALL", 32)
+    model, name = load_package(eight), "transformer.transformer_blocks.1.norm1.linear.value"
+    find, shift = module._Finder(model), np.split(model.state_dict()[name].numpy(), 6, -1)[2]
+    assert find("constant_1", shift) == f"tensor {name}|part 2 6"
+    assert find("constant_2", shift + np.float32(1)) == f"tensor {name}|part 2 6|more"
 
 
 def _kept(path: Path) -> Any:

@@ -51,10 +51,10 @@ class Patches(nn.Module):
         both = [across.expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)]
         return torch.cat(both, 2).flatten(0, 1)[None].to(like.dtype)
 
-    def _middle(self, waves: Tensor, count: int, moved: int) -> Tensor:
+    def _middle(self, whole: Tensor, count: int, moved: int) -> Tensor:
         """(count, D / 2) of the middle places along one side, ``moved`` by so many."""
         first = (self.most - count) // 2 + moved
-        return waves[first : first + count]
+        return whole[first : first + count]
 
     def table(self) -> tuple[str, Tensor]:
         """What places are cut from, and its recipe (:mod:`qartsr.artifact.values`)."""
