@@ -42,17 +42,19 @@ Operand = Ref | torch.Tensor | Array | float | int
 
 
 class Graph:
-    """Grows node by node."""
+    """Grows node by node. ``settles``: sides that vary get their numbers before it is compiled."""
 
-    def __init__(self) -> None:
+    def __init__(self, settles: bool = False) -> None:
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
         self._known: dict[tuple[str, tuple[int, ...], bytes] | None, Ref] = {}
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
-        self._count = 0
+        self._count, self._settles = 0, settles
         self.varies = False
         """whether an input varies in size"""
+        self.runs_varying = False
+        """whether it does so when the graph runs"""
 
     @property
     def size(self) -> int:
@@ -98,6 +100,7 @@ class Graph:
     def input(self, name: str, shape: Sequence[int | str], kind: str = "float32") -> Ref:
         """Declare an input; a dimension that varies has a name."""
         self.varies |= any(isinstance(side, str) for side in shape)
+        self.runs_varying = self.varies and not self._settles
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], list(shape)))
         return Ref(name)
 

@@ -95,13 +95,15 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref, rank: int) 
     turned = source
     if isinstance(layer.transform, InputRotation):
         turned = rotated(graph, source, layer.transform.order, rank, op.tail)
-    inner, step = transformed(graph, layer, turned, op.tail), None
+    steps, step = channel_steps(graph, layer), None
+    inner = transformed(graph, layer, turned, op.tail, divided=steps is None)
     if isinstance(layer.input, TokenGaussian):
         step = token_step(graph, inner, layer.input)
         inner = graph.node("Div", inner, step)
-    inner = graph.node("Sub", inner, rest) if rest else inner
+    if rest:
+        inner = graph.node("Sub", inner, rest if steps is None else _channels(steps * (rest / scale), op.tail))
     if levels:
-        inner = quantized(graph, name, inner, scale, zero, levels)
+        inner = quantized(graph, name, inner, scale, zero, levels, steps)
     y = _product(graph, name, layer, op, inner, step, shifted)
     rotates = isinstance(layer.skip, LowRank | Hierarchical) and isinstance(layer.skip.reads, InputRotation)
     return _with_skip(graph, name, layer, op, turned if rotates else source, y, shifted)
@@ -192,18 +194,36 @@ def input_of(layer: PackedLayer) -> tuple[float, int, float, int]:
     return float(grid.scale), int(grid.zero), float(grid.rest), grid.levels
 
 
-def transformed(graph: Graph, layer: PackedLayer, x: Ref, tail: int) -> Ref:
-    """(x - delta) / phi; ``tail`` dimensions follow the channels."""
+def channel_steps(graph: Graph, layer: PackedLayer) -> Tensor | None:
+    """(C,) phi times the step of the codes, where a graph quantizes by channel; None: it divides by phi before.
+
+    So it does for a convolution where its size varies as it runs: OpenVINO 2026.4's CPU plugin takes a division by
+    channel and QuantizeLinear for one operation there and, on CPUs without VNNI, computes another.
+    """
+    scale, _, _, levels = input_of(layer)
+    if not graph.runs_varying or not isinstance(layer.op, Conv2dOp) or not levels:
+        return None
+    if not isinstance(layer.transform, InputAffine | InputScale) or not isinstance(layer.input, InputGrid):
+        return None
+    return (layer.transform.phi.flatten().double() * scale).float()
+
+
+def transformed(graph: Graph, layer: PackedLayer, x: Ref, tail: int, divided: bool = True) -> Ref:
+    """(x - delta) / phi, or without ``divided`` x - delta; ``tail`` dimensions follow the channels."""
     transform = layer.transform
     if isinstance(transform, InputAffine):
         x = graph.node("Sub", x, _channels(transform.delta, tail))
-    if isinstance(transform, InputAffine | InputScale):
+    if divided and isinstance(transform, InputAffine | InputScale):
         x = graph.node("Div", x, _channels(transform.phi, tail))
     return x
 
 
-def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int) -> Ref:
-    """``x`` on the grid. Codes are int8: with zero point 0 where ``code - zero`` fits, else ``code - 128``.
+def quantized(
+    graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int, steps: Tensor | None = None
+) -> Ref:
+    """``x`` on the grid, with ``steps`` by channel: ``x`` / phi. Codes are int8.
+
+    Their zero point is 0 where ``code - zero`` fits, else codes are ``code - 128``.
 
     In a graph of varying size the codes are clipped, not ``x``, which is the same: OpenVINO 2026.4 takes a division by
     channel, Clip and QuantizeLinear for one operation there, and computes another.
@@ -213,7 +233,11 @@ def quantized(graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: 
     step, ends = np.array(scale, np.float32), (-zero, levels - zero)
     if not graph.varies:
         x = graph.node("Clip", x, *(end * step for end in ends))
-    codes = graph.node("QuantizeLinear", x, step, point, name=f"{name}.codes")
+    if steps is None:
+        codes = graph.node("QuantizeLinear", x, step, point, name=f"{name}.codes")
+    else:
+        points, along = np.full(len(steps), point), graph.constant(steps, f"{name}.steps")
+        codes = graph.node("QuantizeLinear", x, along, points, name=f"{name}.codes", axis=1)
     if graph.varies:
         codes = graph.node("Clip", codes, *(np.array(end + int(point), np.int8) for end in ends))
     return graph.node("DequantizeLinear", codes, step, point, name=f"{name}.input")

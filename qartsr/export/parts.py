@@ -40,9 +40,10 @@ _VARYING, _ENLARGED = ("rows", "columns"), ("rows_x4", "columns_x4")
 def write_part(model: Backbone, name: str, traced: Trace, norm: NormWriter = plain) -> onnx.ModelProto:
     """The graph of one of PARTS for inputs (1, C, H, W) of every size, of its trace by :func:`trace_part`.
 
+    The size is to be set before it is compiled.
     Raises QartsrError for a layer without a standard form.
     """
-    spec, graph = PARTS[name], Graph()
+    spec, graph = PARTS[name], Graph(settles=True)
     values = Writer(graph, traced, norm).write(graph.input("input", (1, _channels(model, name), *_VARYING)))
     for label, value, shape in zip(spec.outputs, values, _shapes(traced, None), strict=True):
         graph.output(label, value, shape)

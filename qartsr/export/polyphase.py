@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qartsr.export.graph import Graph, Operand, Ref
-from qartsr.export.layers import input_of, quantized, transformed
+from qartsr.export.layers import channel_steps, input_of, quantized, transformed
 from qartsr.layer import Conv2dOp
 from qartsr.packing import PackedLayer
 from qartsr.packing.integer_grid import IntegerGrid, int8_grid
@@ -41,9 +41,10 @@ def write_upsampled(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
     """Append the layer on the upsampled ``x``, for which :func:`fuses` holds."""
     assert isinstance(layer.weight, PackedTensor)  # fuses
     scale, zero, _, levels = input_of(layer)
-    inner = transformed(graph, layer, x, 2)
+    along = channel_steps(graph, layer)
+    inner = transformed(graph, layer, x, 2, divided=along is None)
     if levels:
-        inner = quantized(graph, name, inner, scale, zero, levels)
+        inner = quantized(graph, name, inner, scale, zero, levels, along)
     grid = _grid(layer, layer.weight)
     codes, count = _codes(layer.weight, grid), layer.spec.shape[0]
     steps = graph.constant(grid.scale.expand(count) if grid.scale.dim() == 0 else grid.scale.reshape(count).float())

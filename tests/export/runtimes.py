@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import pytest
 import torch
 from torch import Tensor
 
@@ -38,12 +37,6 @@ def open_vino(model: Any, precision: str = "f32") -> Callable[[Tensor], Tensor]:
 def rounding(runtime: str) -> float:
     """Of the largest output: another order of summing; more where OpenVINO sums in fp32 (:func:`exact_products`)."""
     return 4e-5 if runtime == "openvino" and exact_products(openvino.Core()) else 2e-6
-
-
-def skip_where_openvino_varies() -> None:
-    """On CPUs without VNNI OpenVINO 2026.4 computes graphs of varying size wrong (docs/engines.md)."""
-    if exact_products(openvino.Core()):
-        pytest.skip("this CPU has no VNNI, and OpenVINO computes graphs of varying size wrong there")
 
 
 RUNTIMES: dict[str, Callable[[bytes], Callable[[Tensor], Tensor]]] = {
