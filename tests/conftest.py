@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from qartsr.models.sd_unet import sample_backbone
 pytest_plugins = ("tests.interpreter", "tests.servers")
 
 ROOT = Path(__file__).resolve().parent.parent
+# Processes that tests start, too: workers side by side that each take every core mostly wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -49,6 +52,26 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """At the end libraries look for what nobody has let go."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of this run's, which its workers share: written and compiled graphs. Of the user's all but ours is there."""
+    workers, base = "PYTEST_XDIST_WORKER" in os.environ, tmp_path_factory.getbasetemp()
+    folder = (base.parent if workers else base) / "cache"
+    folder.mkdir(exist_ok=True)
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for each in users.iterdir() if users.is_dir() else ():
+        if each.name != "qartsr":
+            with suppress(FileExistsError):
+                (folder / each.name).symlink_to(each)
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Whatever the test before has set: a command's ``--threads`` is its process's, and here that is ours."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -80,3 +80,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator
         os.environ.clear()
         os.environ.update(before)
         stop(root)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect API that lives as long as the tests."""
+    root = tmp_path_factory.mktemp("prefect")
+    try:
+        yield start(root, ("prefect",))["PREFECT_API_URL"]
+    finally:
+        stop(root)

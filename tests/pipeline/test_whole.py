@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from PIL import Image
 from tests.pipeline.conftest import copy_project, tiny
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.services]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _flows(prefect_server: str) -> Iterator[None]:
+    """The flows tell a server that is there, as after `make services`; else each would start one of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", prefect_server)
+        yield
 
 
 def _run(project: Path, *command: str, ok: bool = True) -> str:

@@ -1,16 +1,14 @@
-"""A real Prefect server for the session, and a small real DVC pipeline for each module."""
+"""A small real DVC pipeline for each module."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-from qartsr.services import start, stop
 
 LANES = ("w4a4", "w3a3")
 
@@ -64,16 +62,6 @@ pathlib.Path(f"{name}.txt").write_text(f"{name} {began}")
 with open("events.log", "a") as log:
     log.write(f"{name} {began} {time.time()}\\n")
 """
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prefect API that lives as long as the tests."""
-    root = tmp_path_factory.mktemp("prefect")
-    try:
-        yield start(root, ("prefect",))["PREFECT_API_URL"]
-    finally:
-        stop(root)
 
 
 @pytest.fixture(scope="module")

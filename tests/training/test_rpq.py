@@ -65,7 +65,7 @@ def _reconstruct(
     model: OneStepSR, prepared: Prepared, lq: Tensor, folder: Path, config: ModulesPhase
 ) -> tuple[OneStepSR, Curves]:
     curves = Curves(lambda values, step: None)
-    student = reconstruct(model, *prepared, lq, config, SETTING, curves, Checkpoint(folder, 0.0))
+    student = reconstruct(model, *prepared, lq, config, SETTING, curves, Checkpoint(folder, 60.0))
     return student, curves
 
 

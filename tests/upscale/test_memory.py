@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from qartsr.upscale import upscale_image
 from tests.packing.tiny import tiny_model
+from tests.upscale.test_tiles import Drifting
 
 TILE, OVERLAP, WIDTH = 64, 16, 24
 
@@ -41,31 +42,34 @@ def picture(height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, WIDTH, 3)).astype(np.uint8))
 
 
-def largest(kind: str, height: int) -> dict[torch.dtype, int]:
+def largest(height: int) -> dict[torch.dtype, int]:
     with Largest() as recorded:
-        upscale_image(tiny_model(kind), picture(height), TILE, OVERLAP)
+        upscale_image(tiny_model("wavelet"), picture(height), TILE, OVERLAP)
     return recorded.seen
 
 
-@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
-def test_no_float_tensor_grows_with_the_image(kind: str) -> None:
-    small, large = largest(kind, 64), largest(kind, 128)
+def test_no_float_tensor_grows_with_the_image() -> None:
+    """Tensors are in the network alone, whose norms all tiles share; what joins tiles and mends colours is NumPy's."""
+    small, large = largest(32), largest(64)
     assert large[torch.float32] == small[torch.float32]
-    assert large[torch.float64] <= max(small[torch.float64], 4 * 128)  # weights along one axis
-    pixels = 3 * 4 * 4 * 128 * WIDTH
+    assert large[torch.float64] <= max(small[torch.float64], 4 * 64)  # weights along one axis
+    pixels = 3 * 4 * 4 * 64 * WIDTH
     assert max(count for dtype, count in large.items() if not dtype.is_floating_point) < pixels // 4
 
 
 @pytest.mark.parametrize(("kind", "bytes_per_pixel"), [("none", 8), ("wavelet", 8), ("adain", 14)])
 def test_no_float_array_grows_with_the_image(kind: str, bytes_per_pixel: int) -> None:
-    """Peak of NumPy's arrays by pixel of the output: 3 bytes an image of 8 bits has, 12 one in single precision."""
+    """Peak of NumPy's arrays by pixel of the output: 3 bytes an image of 8 bits has, 12 one in single precision.
+
+    The network makes none, so any will do.
+    """
     tall, taller = 160, 320
     growth = (_arrays(kind, taller) - _arrays(kind, tall)) / (4 * 4 * (taller - tall) * WIDTH)
     assert 3 <= growth < bytes_per_pixel
 
 
 def _arrays(kind: str, height: int) -> int:
-    image, model = picture(height), tiny_model(kind)
+    image, model = picture(height), Drifting(kind)
     upscale_image(model, picture(16), TILE, OVERLAP)  # what the first picture imports is not counted
     gc.collect()
     tracemalloc.start()
