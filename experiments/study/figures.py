@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ def crops(rows: Sequence[tuple[str, Sequence[Array]]], titles: Sequence[str], ou
     """Pictures (H, W, 3) uint8 in rows (name, pictures) under the methods' titles, not resampled."""
     side = rows[0][1][0].shape[0]
     width, height = len(titles) * side * scale, len(rows) * side * scale
+    heads = [textwrap.fill(title, max(10, side * scale // 7)) for title in titles]
+    lines = max(head.count("\n") for head in heads)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -58,10 +61,10 @@ def crops(rows: Sequence[tuple[str, Sequence[Array]]], titles: Sequence[str], ou
                 _bare(panel)
                 if place == 0:
                     panel.set_ylabel(name, color=_MUTED, fontsize=8)
-        for panel, title in zip(axes[0], titles, strict=True):
-            panel.set_title(title.replace(" + ", "\n+ "), fontsize=8, loc="center", pad=4)
+        for panel, head in zip(axes[0], heads, strict=True):
+            panel.set_title(head, fontsize=8, loc="center", pad=4)
 
-    _save(out, (width / 100 + 0.4, height / 100 + 0.5), draw, dpi=110)
+    _save(out, (width / 100 + 0.4, height / 100 + 0.45 + 0.15 * lines), draw, dpi=110)
 
 
 def stages(files: Mapping[int, Path], bits: str, out: Path) -> None:
