@@ -56,7 +56,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A cache of this run's, which its workers share: written and compiled graphs. Of the user's all but ours is there."""
+    """This run's own, which its workers share: written and compiled graphs. Of the user's all but ours is there."""
     workers, base = "PYTEST_XDIST_WORKER" in os.environ, tmp_path_factory.getbasetemp()
     folder = (base.parent if workers else base) / "cache"
     folder.mkdir(exist_ok=True)

@@ -221,7 +221,7 @@ def transformed(graph: Graph, layer: PackedLayer, x: Ref, tail: int, divided: bo
 def quantized(
     graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int, steps: Tensor | None = None
 ) -> Ref:
-    """``x`` on the grid, with ``steps`` by channel: ``x`` / phi. Codes are int8.
+    """``x`` on the grid, with ``steps`` (C,) by channel: ``x`` / phi. Codes are int8.
 
     Their zero point is 0 where ``code - zero`` fits, else codes are ``code - 128``.
 
