@@ -130,30 +130,34 @@ def rate_quality(points: Mapping[str, Sequence[tuple[str, float, float]]], out: 
     """PSNR to FP in dB over megabytes; ``points``: bit-width -> (method, megabytes, PSNR). Best are top and left."""
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for (bits, found), colour in zip(points.items(), (_BLUE, _ORANGE, _MUTED, _INK), strict=False):
+        panels = figure.subplots(1, len(points), squeeze=False, sharex=True, sharey=True)[0]
+        every = [y for found in points.values() for _, _, y in found]
+        gap = max(1e-9, max(every) - min(every)) / max(20, *map(len, points.values()))
+        for panel, (bits, found) in zip(panels, points.items(), strict=True):
             front = sorted(_front(found))
-            axes.step([x for x, _ in front], [y for _, y in front], where="post", color=colour, alpha=0.4, linewidth=1)
-            axes.plot([x for _, x, _ in found], [y for _, _, y in found], "o", color=colour, label=bits, markersize=5)
-            for name, x, y in _apart(found):
-                axes.annotate(name, (x, y), (6, -2), textcoords="offset points", fontsize=7, color=colour)
-        axes.set(xlabel="package, MB", ylabel="PSNR to FP, dB", title="Quality over size")
-        axes.margins(x=0.12, y=0.1)
-        axes.set_xlim(right=axes.get_xlim()[1] + 0.1)
-        axes.legend(frameon=False, loc="lower right")
+            panel.step([x for x, _ in front], [y for _, y in front], where="post", color=_BLUE, alpha=0.4, linewidth=1)
+            panel.plot([x for _, x, _ in found], [y for _, _, y in found], "o", color=_BLUE, markersize=4)
+            panel.margins(x=0.08, y=0.08)
+            ordered = sorted(found, key=lambda point: (point[2], point[1]))
+            for (name, *place), height in zip(ordered, _apart([y for _, _, y in ordered], gap), strict=True):
+                panel.annotate(
+                    name, place, (1.04, height), textcoords=("axes fraction", "data"), fontsize=7, va="center",
+                    arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.4, "shrinkB": 2, "relpos": (0, 0.5)},
+                )  # fmt: skip
+            panel.set(xlabel="package, MB", title=bits)
+        panels[0].set_ylabel("PSNR to FP, dB")
 
-    _save(out, (7.2, 4.2), draw)
+    _save(out, (4.2 * len(points), 4.2), draw)
 
 
-_Points = Sequence[tuple[str, float, float]]
-
-
-def _apart(points: _Points, gap: float = 1.0, near: float = 0.25) -> list[tuple[str, float, float]]:
-    """Places of labels: those of points closer than ``near`` MB are moved up until they are ``gap`` dB apart."""
-    placed: list[tuple[str, float, float]] = []
-    for name, x, y in sorted(points, key=lambda point: point[2]):
-        below = [other for _, place, other in placed if abs(place - x) < near]
-        placed.append((name, x, max([y, *(other + gap for other in below)])))
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights of labels in a column for points of rising ``heights``: near them, none above the last, ``gap`` apart."""
+    placed = list(heights)
+    for n in range(1, len(placed)):
+        placed[n] = max(placed[n], placed[n - 1] + gap)
+    placed[-1] = heights[-1]
+    for n in reversed(range(len(placed) - 1)):
+        placed[n] = min(placed[n], placed[n + 1] - gap)
     return placed
 
 
