@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,8 +70,9 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Whatever the test before has set: a command's ``--threads`` is its process's, and here that is ours."""
+def _one_thread() -> Iterator[None]:
+    """Whatever the test sets: a command's ``--threads`` is its process's, and here that is ours."""
+    yield
     torch.set_num_threads(1)
 
 

@@ -50,7 +50,7 @@ def crops(rows: Sequence[tuple[str, Sequence[Array]]], titles: Sequence[str], ou
     """Pictures (H, W, 3) uint8 in rows (name, pictures) under the methods' titles, not resampled."""
     side = rows[0][1][0].shape[0]
     width, height = len(titles) * side * scale, len(rows) * side * scale
-    heads = [textwrap.fill(title, max(10, side * scale // 7)) for title in titles]
+    heads = [textwrap.fill(title, max(10, side * scale // 7)) for title in titles]  # 7 pixels a letter of 8 points
     lines = max(head.count("\n") for head in heads)
 
     def draw(figure: Figure) -> None:
@@ -128,12 +128,13 @@ def heat_map(errors: Mapping[str, Mapping[str, float]], title: str, out: Path) -
 
 def rate_quality(points: Mapping[str, Sequence[tuple[str, float, float]]], out: Path) -> None:
     """PSNR to FP in dB over megabytes; ``points``: bit-width -> (method, megabytes, PSNR). Best are top and left."""
+    shown = {bits: found for bits, found in points.items() if found}
+    every = [y for found in shown.values() for _, _, y in found] or [0.0]
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(points), squeeze=False, sharex=True, sharey=True)[0]
-        every = [y for found in points.values() for _, _, y in found]
-        gap = max(1e-9, max(every) - min(every)) / max(20, *map(len, points.values()))
-        for panel, (bits, found) in zip(panels, points.items(), strict=True):
+        panels = figure.subplots(1, max(1, len(shown)), squeeze=False, sharex=True, sharey=True)[0]
+        gap = max(1e-9, max(every) - min(every)) / max(20, *map(len, shown.values()), 0)
+        for panel, (bits, found) in zip(panels, shown.items(), strict=False):
             front = sorted(_front(found))
             panel.step([x for x, _ in front], [y for _, y in front], where="post", color=_BLUE, alpha=0.4, linewidth=1)
             panel.plot([x for _, x, _ in found], [y for _, _, y in found], "o", color=_BLUE, markersize=4)
@@ -147,7 +148,7 @@ def rate_quality(points: Mapping[str, Sequence[tuple[str, float, float]]], out: 
             panel.set(xlabel="package, MB", title=bits)
         panels[0].set_ylabel("PSNR to FP, dB")
 
-    _save(out, (4.2 * len(points), 4.2), draw)
+    _save(out, (4.2 * max(1, len(shown)), 4.2), draw)
 
 
 def _apart(heights: Sequence[float], gap: float) -> list[float]:

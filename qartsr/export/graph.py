@@ -53,8 +53,11 @@ class Graph:
         self._count, self._settles = 0, settles
         self.varies = False
         """whether an input varies in size"""
-        self.runs_varying = False
-        """whether it does so when the graph runs"""
+
+    @property
+    def runs_varying(self) -> bool:
+        """Whether an input varies in size when the graph runs."""
+        return self.varies and not self._settles
 
     @property
     def size(self) -> int:
@@ -100,7 +103,6 @@ class Graph:
     def input(self, name: str, shape: Sequence[int | str], kind: str = "float32") -> Ref:
         """Declare an input; a dimension that varies has a name."""
         self.varies |= any(isinstance(side, str) for side in shape)
-        self.runs_varying = self.varies and not self._settles
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], list(shape)))
         return Ref(name)
 

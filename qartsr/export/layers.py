@@ -1,5 +1,8 @@
 """A packed layer as standard nodes: integer weights, DequantizeLinear, and Clip + QuantizeLinear + DequantizeLinear.
 
+Where sides vary as the graph runs, Clip follows QuantizeLinear, and a convolution's x is quantized in steps by channel
+instead of being divided by phi (:func:`channel_steps`).
+
     x^ = Q(v),  v = (x - delta) / phi - rest,  Q(v) = round(clip(v, -zero scale, (levels - zero) scale) / scale) scale
     y  = op(x^, W^) + (b + rest sum W) + r sum(x^) + L1 op(x, L2)
 
@@ -95,15 +98,15 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref, rank: int) 
     turned = source
     if isinstance(layer.transform, InputRotation):
         turned = rotated(graph, source, layer.transform.order, rank, op.tail)
-    steps, step = channel_steps(graph, layer), None
-    inner = transformed(graph, layer, turned, op.tail, divided=steps is None)
+    by_channel, step = channel_steps(graph, layer), None
+    inner = transformed(graph, layer, turned, op.tail, divided=by_channel is None)
     if isinstance(layer.input, TokenGaussian):
         step = token_step(graph, inner, layer.input)
         inner = graph.node("Div", inner, step)
     if rest:
-        inner = graph.node("Sub", inner, rest if steps is None else _channels(steps * (rest / scale), op.tail))
+        inner = graph.node("Sub", inner, rest if by_channel is None else _channels(by_channel / scale * rest, op.tail))
     if levels:
-        inner = quantized(graph, name, inner, scale, zero, levels, steps)
+        inner = quantized(graph, name, inner, scale, zero, levels, by_channel)
     y = _product(graph, name, layer, op, inner, step, shifted)
     rotates = isinstance(layer.skip, LowRank | Hierarchical) and isinstance(layer.skip.reads, InputRotation)
     return _with_skip(graph, name, layer, op, turned if rotates else source, y, shifted)
@@ -219,9 +222,9 @@ def transformed(graph: Graph, layer: PackedLayer, x: Ref, tail: int, divided: bo
 
 
 def quantized(
-    graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int, steps: Tensor | None = None
+    graph: Graph, name: str, x: Ref, scale: float, zero: int, levels: int, by_channel: Tensor | None = None
 ) -> Ref:
-    """``x`` on the grid, with ``steps`` (C,) by channel: ``x`` / phi. Codes are int8.
+    """``x`` on the grid; with ``by_channel`` (C,), phi times its step, ``x`` is not divided by phi yet. Codes are int8.
 
     Their zero point is 0 where ``code - zero`` fits, else codes are ``code - 128``.
 
@@ -233,11 +236,11 @@ def quantized(
     step, ends = np.array(scale, np.float32), (-zero, levels - zero)
     if not graph.varies:
         x = graph.node("Clip", x, *(end * step for end in ends))
-    if steps is None:
+    if by_channel is None:
         codes = graph.node("QuantizeLinear", x, step, point, name=f"{name}.codes")
     else:
-        points, along = np.full(len(steps), point), graph.constant(steps, f"{name}.steps")
-        codes = graph.node("QuantizeLinear", x, along, points, name=f"{name}.codes", axis=1)
+        points, steps = np.full(len(by_channel), point), graph.constant(by_channel, f"{name}.steps")
+        codes = graph.node("QuantizeLinear", x, steps, points, name=f"{name}.codes", axis=1)
     if graph.varies:
         codes = graph.node("Clip", codes, *(np.array(end + int(point), np.int8) for end in ends))
     return graph.node("DequantizeLinear", codes, step, point, name=f"{name}.input")

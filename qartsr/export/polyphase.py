@@ -41,10 +41,10 @@ def write_upsampled(graph: Graph, name: str, layer: PackedLayer, x: Ref) -> Ref:
     """Append the layer on the upsampled ``x``, for which :func:`fuses` holds."""
     assert isinstance(layer.weight, PackedTensor)  # fuses
     scale, zero, _, levels = input_of(layer)
-    along = channel_steps(graph, layer)
-    inner = transformed(graph, layer, x, 2, divided=along is None)
+    by_channel = channel_steps(graph, layer)
+    inner = transformed(graph, layer, x, 2, divided=by_channel is None)
     if levels:
-        inner = quantized(graph, name, inner, scale, zero, levels, along)
+        inner = quantized(graph, name, inner, scale, zero, levels, by_channel)
     grid = _grid(layer, layer.weight)
     codes, count = _codes(layer.weight, grid), layer.spec.shape[0]
     steps = graph.constant(grid.scale.expand(count) if grid.scale.dim() == 0 else grid.scale.reshape(count).float())

@@ -21,7 +21,8 @@ from tests.packing.tiny import recipe
 
 def exported(layer: PackedLayer, x: Tensor, varying: bool = False) -> bytes:
     graph = Graph()
-    shape = (*x.shape[:2], *(f"side{index}" for index in range(x.dim() - 2))) if varying else tuple(x.shape)
+    sides = range(1, x.dim() - 1) if isinstance(layer.op, LinearOp) else range(2, x.dim())
+    shape = tuple(f"side{axis}" if varying and axis in sides else size for axis, size in enumerate(x.shape))
     y = write_layer(graph, "layer", layer, graph.input("x", shape), x.dim())
     graph.output("y", y, [f"any{axis}" for axis in range(x.dim())] if varying else tuple(layer(x).shape))
     return graph.model({}).SerializeToString()
@@ -125,7 +126,8 @@ def awkward(kind: str, bits: int) -> tuple[PackedLayer, Tensor]:
 def test_grids_without_zero_are_corrected_exactly(kind: str, bits: int) -> None:
     layer, x = awkward(kind, bits)
     for runtime in RUNTIMES:
-        compare(layer, x, runtime)
+        for varying in (False, True):
+            compare(layer, x, runtime, varying)
 
 
 def test_weights_are_stored_as_int8() -> None:
@@ -148,16 +150,18 @@ def test_an_unknown_part_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_upsampling_before_a_convolution_is_exact(bits: int, runtime: str) -> None:
+def test_upsampling_before_a_convolution_is_exact(bits: int, varying: bool, runtime: str) -> None:
     layer, x = make("conv", recipe(), bits, bits)
     packed = pack_layer(layer)
     assert fuses(packed)
     steady = off_the_ties(packed, x)
     expected = packed(torch.nn.functional.interpolate(steady, scale_factor=2.0, mode="nearest"))
     graph = Graph()
-    y = write_upsampled(graph, "layer", packed, graph.input("x", tuple(x.shape)))
-    graph.output("y", y, tuple(expected.shape))
+    sides = ("h", "w") if varying else x.shape[2:]
+    y = write_upsampled(graph, "layer", packed, graph.input("x", (*x.shape[:2], *sides)))
+    graph.output("y", y, (*expected.shape[:2], "H", "W") if varying else tuple(expected.shape))
     found = RUNTIMES[runtime](graph.model({}).SerializeToString())(steady)
     torch.testing.assert_close(found, expected, rtol=0, atol=rounding(runtime) * float(expected.abs().max()))
 

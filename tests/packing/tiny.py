@@ -23,8 +23,8 @@ QARTSR: dict[str, Any] = {
 }
 
 
-def tiny_model(align: str = "wavelet", seed: int = 0) -> SDUNet:
-    """Random weights, two levels each in VAE and UNet, sides in multiples of 4."""
+def tiny_model(align: str = "wavelet", seed: int = 0, attending: bool = False) -> SDUNet:
+    """Random weights, two levels in VAE and UNet, sides in multiples of 4. ``attending``: not only in the middle."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = AutoencoderKL(
@@ -42,8 +42,8 @@ def tiny_model(align: str = "wavelet", seed: int = 0) -> SDUNet:
             out_channels=4,
             layers_per_block=1,
             block_out_channels=(8, 8),
-            down_block_types=("DownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "UpBlock2D"),
+            down_block_types=("CrossAttnDownBlock2D" if attending else "DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D" if attending else "UpBlock2D"),
             attention_head_dim=2,
             cross_attention_dim=6,
             norm_num_groups=2,

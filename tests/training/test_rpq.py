@@ -46,7 +46,7 @@ def _config(order: str = "reverse", steps: int = 1, train_quantized: bool = True
 
 @pytest.fixture(scope="module")
 def model() -> OneStepSR:
-    """The smallest model with all kinds of segments; no test changes it."""
+    """The smallest model; no test changes it."""
     return tiny_model()
 
 
@@ -113,7 +113,9 @@ def test_quantized_parts_do_train(run: Callable[[int], Run]) -> None:
 
 
 @pytest.mark.parametrize("limit", [1 << 26, 1024])
-def test_cuts_are_the_teachers_states(model: OneStepSR, lq: Tensor, tmp_path: Path, limit: int) -> None:
+def test_cuts_are_the_teachers_states(lq: Tensor, tmp_path: Path, limit: int) -> None:
+    """Of a model with all kinds of segments."""
+    model = tiny_model(attending=True)
     sequence, every = model.segments(), torch.arange(len(lq))
     cuts = ActivationCache(tmp_path, model, sequence, lq, limit)
     cuts.fill(batch=3)
