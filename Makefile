@@ -49,9 +49,7 @@ stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
 # A file's tests stay together: they share servers and projects. The order is that of tests/conftest.py, slowest first.
-# One worker more than processors, four at most: they also wait, for servers and other processes.
-WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
-PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	@$(PYTEST)

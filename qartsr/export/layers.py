@@ -105,6 +105,9 @@ def write_layer(graph: Graph, name: str, layer: PackedLayer, x: Ref, rank: int) 
         inner = graph.node("Div", inner, step)
     if rest:
         inner = graph.node("Sub", inner, rest if by_channel is None else _channels(by_channel / scale * rest, op.tail))
+    if by_channel is not None and isinstance(layer.transform, InputAffine):  # see channel_steps
+        inner = graph.node("Max", inner, _channels(by_channel * -zero, op.tail))
+        inner = graph.node("Min", inner, _channels(by_channel * (levels - zero), op.tail))
     if levels:
         inner = quantized(graph, name, inner, scale, zero, levels, by_channel)
     y = _product(graph, name, layer, op, inner, step, shifted)
@@ -201,7 +204,8 @@ def channel_steps(graph: Graph, layer: PackedLayer) -> Tensor | None:
     """(C,) phi times the step of the codes, where a graph quantizes by channel; None: it divides by phi before.
 
     So it does for a convolution where its size varies as it runs: OpenVINO 2026.4's CPU plugin takes a division by
-    channel and QuantizeLinear for one operation there and, on CPUs without VNNI, computes another.
+    channel and QuantizeLinear for one operation there and, on CPUs without VNNI, computes another; so it does with a
+    subtraction by channel from codes of 8 bits that begin or end at 0, unless x is cut to its range in between.
     """
     scale, _, _, levels = input_of(layer)
     if not graph.runs_varying or not isinstance(layer.op, Conv2dOp) or not levels:

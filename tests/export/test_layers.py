@@ -121,6 +121,15 @@ def awkward(kind: str, bits: int) -> tuple[PackedLayer, Tensor]:
     return layer, torch.randn((2, *sides), generator=generator)
 
 
+@pytest.mark.parametrize("zero", [0, 100, 128, 255])
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_zero_points_anywhere_in_a_varying_graph(kind: str, zero: int) -> None:
+    layer, x = awkward(kind, 8)
+    layer.input.grid = torch.tensor([0.11, -0.11 * zero])
+    for runtime in RUNTIMES:
+        compare(layer, x, runtime, varying=True)
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("kind", ["conv", "linear"])
 def test_grids_without_zero_are_corrected_exactly(kind: str, bits: int) -> None:
