@@ -42,15 +42,15 @@ def picture(height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, WIDTH, 3)).astype(np.uint8))
 
 
-def largest(height: int) -> dict[torch.dtype, int]:
+def largest(kind: str, height: int) -> dict[torch.dtype, int]:
     with Largest() as recorded:
-        upscale_image(tiny_model("wavelet"), picture(height), TILE, OVERLAP)
+        upscale_image(tiny_model(kind), picture(height), TILE, OVERLAP)
     return recorded.seen
 
 
-def test_no_float_tensor_grows_with_the_image() -> None:
-    """Tensors are in the network alone, whose norms all tiles share; what joins tiles and mends colours is NumPy's."""
-    small, large = largest(48), largest(96)
+@pytest.mark.parametrize("kind", ["none", "adain", "wavelet"])
+def test_no_float_tensor_grows_with_the_image(kind: str) -> None:
+    small, large = largest(kind, 48), largest(kind, 96)
     assert large[torch.float32] == small[torch.float32]
     assert large[torch.float64] <= max(small[torch.float64], 4 * 96)  # weights along one axis
     pixels = 3 * 4 * 4 * 96 * WIDTH
