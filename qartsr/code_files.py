@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from qartsr.files import sha256_bytes, sha256_file
@@ -30,7 +31,7 @@ def imported_files(module: str) -> list[str]:
         path = _file(name)
         if path is not None and name not in found and not name.startswith(_NO_RESULT):
             found[name] = path.relative_to(_ROOT).as_posix()
-            waiting += [name.rpartition(".")[0], *_imports(ast.parse(path.read_bytes()).body)]
+            waiting += [name.rpartition(".")[0], *_imports(path.read_bytes())]
     return sorted(found.values())
 
 
@@ -48,9 +49,14 @@ def _file(module: str) -> Path | None:
     return found[0] if found else None
 
 
-def _imports(body: list[ast.stmt]) -> Iterator[str]:
-    """Names that may be modules: ``from a import b`` may mean ``a.b``."""
-    waiting: list[ast.AST] = list(body)
+@cache
+def _imports(source: bytes) -> tuple[str, ...]:
+    """Names that may be modules: ``from a import b`` may mean ``a.b``. Remembered: stages share most of their code."""
+    return tuple(_imported(ast.parse(source)))
+
+
+def _imported(module: ast.Module) -> Iterator[str]:
+    waiting: list[ast.AST] = [module]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
@@ -41,8 +42,8 @@ class LPIPS(nn.Module):
     def __init__(self, config: LPIPSConfig) -> None:
         super().__init__()
         self.name = lpips_name(config)
-        build = _random if config.backbone == "random" else _pretrained
-        self.network = build(config).eval().requires_grad_(False)
+        network = _RandomFeatures(config.seed) if config.backbone == "random" else _pretrained(config)
+        self.network = network.eval().requires_grad_(False)
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Scalar distance, differentiable in both arguments."""
@@ -50,18 +51,52 @@ class LPIPS(nn.Module):
         return distance.mean()
 
 
-def _random(config: LPIPSConfig) -> nn.Module:
-    import lpips as official  # twice the seconds of torch, with torchvision: for those who build a distance
+class _RandomFeatures(nn.Module):
+    """LPIPS' baseline without channel weights, on AlexNet's convolutions as torch initialises them from a seed.
 
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lpips 0.1.4 calls torchvision with a deprecated argument
-        torch.default_generator.manual_seed(config.seed)  # the CPU's alone: torch.manual_seed would reseed CUDA as well
-        network: nn.Module = official.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
-    return network
+    (B, 3, H, W) twice -> (B,). What ``lpips.LPIPS(net="alex", pnet_rand=True, lpips=False)`` computes, of which it is
+    spared AlexNet's classifier, drawn and thrown away, and the import of torchvision: seconds of every start.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed CUDA as well
+            convolutions = [
+                nn.Conv2d(3, 64, 11, stride=4, padding=2),
+                nn.Conv2d(64, 192, 5, padding=2),
+                nn.Conv2d(192, 384, 3, padding=1),
+                nn.Conv2d(384, 256, 3, padding=1),
+                nn.Conv2d(256, 256, 3, padding=1),
+            ]
+        self.convolutions = nn.ModuleList(convolutions)
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Unit-normalised over channels, squared difference, summed over channels and layers, mean of positions."""
+        distance = image.new_zeros(())
+        for one, other in zip(self._features(image), self._features(target), strict=True):
+            distance = distance + ((_unit(one) - _unit(other)) ** 2).sum(1).mean((1, 2))
+        return distance
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        x, found = (image - self.shift) / self.scale, list[Tensor]()
+        for number, convolution in enumerate(self.convolutions):
+            x = F.relu(convolution(F.max_pool2d(x, 3, 2) if number in (1, 2) else x))
+            found.append(x)
+        return found
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / ((features**2).sum(1, keepdim=True).sqrt() + 1e-10)
 
 
 def _pretrained(config: LPIPSConfig) -> nn.Module:
-    import lpips as official
+    import lpips as official  # twice the seconds of torch, with torchvision: for those who ask for it
     import torchvision
 
     weights = getattr(torchvision.models, _WEIGHTS[config.backbone]).IMAGENET1K_V1

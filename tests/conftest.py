@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -16,14 +17,18 @@ import torch
 from hypothesis import settings
 
 from qartsr.allocator import collect_rarely
+from qartsr.export import skeleton
 from qartsr.models import OneStepSR
 from qartsr.models.sd_unet import sample_backbone
+from qartsr.packing import add_graphs, load_package, write_package
+from tests.packing.tiny import quantize, recipe, tiny_model
 
 pytest_plugins = ("tests.interpreter", "tests.servers")
 
 ROOT = Path(__file__).resolve().parent.parent
 # Processes that tests start, too: workers side by side that each take every core mostly wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of them compiles every file it imports, here and in copies
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -55,11 +60,17 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this run, which its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """This run's own, which its workers share: written and compiled graphs. Of the user's all but ours is there."""
-    workers, base = "PYTEST_XDIST_WORKER" in os.environ, tmp_path_factory.getbasetemp()
-    folder = (base.parent if workers else base) / "cache"
+def _cache(run_folder: Path) -> None:
+    """This run's own: written and compiled graphs. Of the user's all but ours is there."""
+    folder = run_folder / "cache"
     folder.mkdir(exist_ok=True)
     users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for each in users.iterdir() if users.is_dir() else ():
@@ -67,6 +78,21 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
             with suppress(FileExistsError):
                 (folder / each.name).symlink_to(each)
     os.environ["XDG_CACHE_HOME"] = str(folder)
+
+
+@pytest.fixture(scope="session")
+def package(run_folder: Path) -> Path:
+    """A W4A4 package of the smallest model, with its graphs, as the stage makes them; for all to read."""
+    path = run_folder / "package" / "model.safetensors"
+    with (run_folder / "package.lock").open("w") as lock:  # the graphs take seconds to write: one worker does
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            path.parent.mkdir()
+            model = tiny_model()
+            plan = quantize(model, "w4a4", recipe())
+            write_package(path, model, plan, {"profile": "test", "data": {"sha256": "ab"}})
+            add_graphs(path, skeleton(load_package(path)))
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Fixtures: the real local servers, started once per session in a scratch folder on free ports."""
+"""Fixtures: the real local servers, started once per run in a scratch folder on free ports; its workers share them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,26 @@ from qartsr.services.service import DATABASE
 
 ASKED = "QARTSR_TEST_DATABASE"
 """Set to ``postgresql`` by `make database-test`: MLflow and Prefect keep their data there, in every test."""
+_FOLDER = "QARTSR_TEST_SERVERS"
+"""Where the servers of this run keep their data: set by the process that begins it, for its workers."""
+
+
+def _works_for_another(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")  # pytest-xdist's
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before there are workers."""
+    if not _works_for_another(config):
+        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="qartsr-servers-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """When there are none left."""
+    if not _works_for_another(config):
+        folder = Path(os.environ.pop(_FOLDER))
+        stop(folder)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,25 +88,29 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[dict[str, str]]:
+def servers(database: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The S3 store and MLflow; their environment is set while the session lasts."""
-    root = tmp_path_factory.mktemp("services")
     before = dict(os.environ)
-    try:
-        environment = start(root, ("s3", "mlflow"))
+    with _started("s3", "mlflow", config=request.config) as environment:
         os.environ.update(environment)
         yield environment
-    finally:
         os.environ.clear()
         os.environ.update(before)
-        stop(root)
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(database: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """Address of a Prefect API that lives as long as the tests."""
-    root = tmp_path_factory.mktemp("prefect")
+    with _started("prefect", config=request.config) as environment:
+        yield environment["PREFECT_API_URL"]
+
+
+@contextmanager
+def _started(*names: str, config: pytest.Config) -> Iterator[dict[str, str]]:
+    """Those that run already are taken as they are; who works for another leaves them to the others."""
+    root = Path(os.environ[_FOLDER])
     try:
-        yield start(root, ("prefect",))["PREFECT_API_URL"]
+        yield start(root, names)
     finally:
-        stop(root)
+        if not _works_for_another(config):
+            stop(root, names)

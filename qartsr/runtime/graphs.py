@@ -14,6 +14,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -77,7 +78,7 @@ class Graphs:
     def __init__(self, source: GraphSource, norms: GraphNorms, threads: int) -> None:
         self._source, self._norms, self._threads = source, norms, threads
         self._core = import_openvino().Core()
-        self._exact = exact_products(self._core)
+        self._exact = exact_products()
         self._cache = Cache(self._core)
         self._compiled: OrderedDict[tuple[str, str, int, int], Any] = OrderedDict()
 
@@ -137,12 +138,14 @@ _ROUNDING = 1e-3
 """Of scales; a sum that is cut off is half of what it should be."""
 
 
-def exact_products(core: Any) -> dict[str, str]:
+@cache
+def exact_products() -> Mapping[str, str]:
     """Settings with which products of 8-bit codes are summed without loss on this CPU, for ``compile_model``.
 
     Where a CPU has no instruction for them (VNNI), two products of bytes are added in 16 bits and cut off there, as
-    OpenVINO documents; found by trying, in some 40 ms. Raises QartsrError where no setting is exact.
+    OpenVINO documents; found by trying, once in a process, in some 40 ms. Raises QartsrError where no setting is exact.
     """
+    core = import_openvino().Core()
     for settings in ({}, _FLOAT):
         with suppress(RuntimeError):  # a setting that this OpenVINO does not know
             if abs(_sum_of_products(core, settings) / (_SUMMED * _WEIGHT * _INPUT) - 1) < _ROUNDING:

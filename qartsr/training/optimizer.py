@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.adamw import adamw  # the function: torch's class loads TorchDynamo, two seconds of every start
 
 from qartsr.config.training import LPIPSConfig
 from qartsr.errors import QartsrError
@@ -68,8 +69,8 @@ class Optimizer:
     ) -> None:
         self._groups = [group for group in groups if group.lr > 0 and group.parameters]
         self._schedule, self._world = schedule, world or World(torch.device("cpu"))
-        settings = [{"params": [p for _, p in group.parameters], "lr": group.lr} for group in self._groups]
-        self._adam = torch.optim.AdamW(settings, betas=betas, weight_decay=weight_decay) if settings else None
+        self._betas, self._weight_decay = betas, weight_decay
+        self._moments: dict[Parameter, dict[str, Tensor]] = {}
 
     def named(self) -> dict[str, Parameter]:
         """Every trained parameter by name."""
@@ -77,32 +78,42 @@ class Optimizer:
 
     def zero(self) -> None:
         """Forget the gradients."""
-        if self._adam is not None:
-            self._adam.zero_grad(set_to_none=True)
+        for parameter in self.named().values():
+            parameter.grad = None
 
     def update(self, step: int) -> None:
         """Average over the processes, clip, update. Nothing to train is legal: then nothing happens."""
-        if self._adam is None:
-            return
         parameters = list(self.named().values())
+        if not parameters:
+            return
         self._world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
         self._step(step)
 
+    @torch.no_grad()
     def _step(self, step: int) -> None:
-        if self._adam is None:
-            return
-        parameters = list(self.named().values())
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for settings, group in zip(self._adam.param_groups, self._groups, strict=True):
-            settings["lr"] = group.lr * self._schedule(step)
-        self._adam.step()
+        torch.nn.utils.clip_grad_norm_(list(self.named().values()), 1.0)
+        for group in self._groups:
+            moved = [parameter for _, parameter in group.parameters if parameter.grad is not None]
+            moments = [self._moments.get(parameter) or self._begun(parameter) for parameter in moved]
+            means, squares, steps = ([each[key] for each in moments] for key in ("exp_avg", "exp_avg_sq", "step"))
+            adamw(
+                [*moved], [parameter.grad for parameter in moved if parameter.grad is not None],
+                means, squares, [], steps, amsgrad=False, beta1=self._betas[0], beta2=self._betas[1],
+                lr=group.lr * self._schedule(step), weight_decay=self._weight_decay, eps=1e-8, maximize=False,
+            )  # fmt: skip
+
+    def _begun(self, parameter: Parameter) -> dict[str, Tensor]:
+        """Moments before the parameter's first step, under the names that torch's AdamW gives them."""
+        zeros = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+        self._moments[parameter] = {"step": torch.tensor(0.0), **zeros}
+        return self._moments[parameter]
 
     def descent(self, losses: Losses) -> Losses:
         """A step that computes ``losses``, descends along ``total`` and returns them."""
 
         def step(number: int) -> dict[str, Tensor]:
             found = losses(number)
-            if self._adam is not None:
+            if self._groups:
                 self.zero()
                 found["total"].backward()
                 self.update(number)
@@ -129,7 +140,7 @@ class Optimizer:
                 start = (first + world.rank) * size
                 self.zero()
                 found = losses(number, slice(start, start + size))
-                if self._adam is not None:
+                if self._groups:
                     found["total"].backward()
                 with_gradient = [p for p in self.named().values() if p.grad is not None]
                 values = [value.detach().float().reshape(1) for value in found.values()]
@@ -157,7 +168,7 @@ class Optimizer:
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.named().items():
             tensors[f"value/{name}"] = parameter.detach()
-            moments = self._adam.state.get(parameter, {}) if self._adam else {}
+            moments = self._moments.get(parameter, {})
             tensors.update({f"adam/{name}/{key}": value for key, value in moments.items()})
         return tensors
 
@@ -172,8 +183,8 @@ class Optimizer:
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
-            if moments and self._adam is not None:
-                self._adam.state[parameter] = moments
+            if moments:
+                self._moments[parameter] = moments
 
 
 def _like(parameter: Parameter, value: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from qartsr.training.optimizer import Losses, Optimizer, Setting
 from tests.training.tiny import one_step
 
 
+@pytest.mark.slow
 def test_naive_and_cached_see_the_same_losses(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params, teacher, seen = load_params(root / "params.yaml"), one_step(), list[float]()
     descent = Optimizer.descent

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import full_package
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads peak memory from Linux")
 def test_a_package_has_the_computed_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--arch", "sample", "--bits", "w2a2", "--rank", "2", "--out", str(tmp_path)]

@@ -1,17 +1,14 @@
-"""A small real package, and a terminal's worth of what a command said."""
+"""A terminal's worth of what a command said."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from qartsr.cli import main
-from qartsr.export import skeleton
-from qartsr.packing import add_graphs, load_package, write_package
-from tests.packing.tiny import quantize, recipe, tiny_model
 
 
 class Said(NamedTuple):
@@ -23,17 +20,6 @@ class Said(NamedTuple):
 
 
 Qartsr = Callable[..., Said]
-
-
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A W4A4 package of the smallest model, with its graphs, as the stage makes them."""
-    path = tmp_path_factory.mktemp("package") / "model.safetensors"
-    model = tiny_model()
-    plan = quantize(model, "w4a4", recipe())
-    write_package(path, model, plan, {"profile": "test", "data": {"sha256": "ab"}})
-    add_graphs(path, skeleton(load_package(path)))
-    return path
 
 
 @pytest.fixture()
@@ -49,3 +35,9 @@ def qartsr(capsys: pytest.CaptureFixture[str]) -> Qartsr:
         return Said(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture()
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it is not installed: for tests of anything but engines; a network takes it half a second to load."""
+    monkeypatch.setitem(sys.modules, "openvino", None)

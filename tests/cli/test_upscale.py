@@ -20,6 +20,7 @@ from qartsr.upscale import tiling
 from qartsr.upscale.unfinished import Row, Unfinished
 from tests.cli.conftest import Qartsr
 
+simulated = pytest.mark.usefixtures("without_openvino")
 RNG = np.random.default_rng(0)
 
 
@@ -60,6 +61,7 @@ def test_an_image_becomes_four_times_as_large(target: str, qartsr: Qartsr, packa
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 
+@simulated
 @pytest.mark.parametrize("tile", [32, 512])
 def test_the_options_reach_the_library(tile: int, qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     photo(14, 7).save(tmp_path / "in.png")
@@ -80,6 +82,7 @@ def test_an_engine_that_is_named_says_why(qartsr: Qartsr, package: Path, tmp_pat
     refused(qartsr(*paths, "--lora", "osediff.pkl", "--engine", "auto"), "--engine does not go with --lora")
 
 
+@simulated
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "I;16"])
 def test_grey_alpha_and_sixteen_bits(mode: str, qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     image = Image.fromarray(np.full((3, 5), 300, np.uint16)) if mode == "I;16" else photo(5, 3, mode)
@@ -89,6 +92,7 @@ def test_grey_alpha_and_sixteen_bits(mode: str, qartsr: Qartsr, package: Path, t
         assert (written.mode, written.size) == (mode, (20, 12))
 
 
+@simulated
 def test_an_upright_image_with_its_profile(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
@@ -98,6 +102,7 @@ def test_an_upright_image_with_its_profile(qartsr: Qartsr, package: Path, tmp_pa
         assert written.size == (16, 32) and written.info["icc_profile"] == b"a profile"
 
 
+@simulated
 def test_a_folder_goes_on_after_a_damaged_image(qartsr: Qartsr, package: Path, folder: Path, tmp_path: Path) -> None:
     said = qartsr("upscale", folder, tmp_path / "out", "--model", package)
     assert said.status == 1 and said.out == ""
@@ -114,6 +119,7 @@ def test_a_folder_goes_on_after_a_damaged_image(qartsr: Qartsr, package: Path, f
     ]
 
 
+@simulated
 def test_a_folder_of_sound_images_is_status_0(qartsr: Qartsr, package: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "damaged.png").unlink()
     assert qartsr("upscale", folder, tmp_path / "out", "--model", package).status == 0
@@ -121,12 +127,14 @@ def test_a_folder_of_sound_images_is_status_0(qartsr: Qartsr, package: Path, fol
     assert again.status == 0 and len(list((tmp_path / "out").iterdir())) == 3
 
 
+@simulated
 def test_outputs_may_lie_inside_the_input(qartsr: Qartsr, package: Path, folder: Path) -> None:
     (folder / "damaged.png").unlink()
     assert qartsr("upscale", folder, folder / "x4", "--model", package).status == 0
     assert len(list((folder / "x4").iterdir())) == 3
 
 
+@simulated
 def test_many_names_are_cut_short(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     photo(2, 2).save(tmp_path / "in" / "photo.png")
@@ -171,6 +179,7 @@ def test_paths_that_cannot_be_are_refused_before_a_model_is_loaded(
     assert not list(tmp_path.glob("out*"))
 
 
+@simulated
 def test_metadata_are_kept_or_stripped(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x8298] = 6, "(c) somebody"
@@ -184,6 +193,7 @@ def test_metadata_are_kept_or_stripped(qartsr: Qartsr, package: Path, tmp_path: 
         assert written.size == (16, 32) and not written.info and not written.getexif()
 
 
+@simulated
 def test_a_folder_of_all_kinds_and_lengths_of_names(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
@@ -203,12 +213,14 @@ def test_a_folder_of_all_kinds_and_lengths_of_names(qartsr: Qartsr, package: Pat
     assert "would become a.png" in qartsr("upscale", source, tmp_path / "out", "--model", package).err
 
 
+@simulated
 def test_what_is_lost_is_said(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     Image.fromarray(RNG.integers(0, 65536, (4, 5)).astype(np.uint16)).save(tmp_path / "in.png")
     said = qartsr("upscale", tmp_path / "in.png", tmp_path / "out.jpg", "--model", package)
     assert said.status == 0 and "16 bits per channel become 8" in said.err
 
 
+@simulated
 def test_a_target_that_cannot_hold_the_image(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     seen = photo(5, 3, "RGBA")
     seen.putpixel((1, 1), (0, 0, 0, 254))
@@ -221,6 +233,7 @@ def test_a_target_that_cannot_hold_the_image(qartsr: Qartsr, package: Path, tmp_
     assert not list(tmp_path.glob("o.*"))
 
 
+@simulated
 def test_a_decompression_bomb_is_one_sentence(
     qartsr: Qartsr, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +254,7 @@ def bomb(width: int, height: int) -> bytes:
     return SIGNATURE + packed(b"IHDR", header) + packed(b"IDAT", b"\0") + packed(b"IEND", b"")
 
 
+@simulated
 def test_models_that_cannot_be_had(
     qartsr: Qartsr, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +273,7 @@ def test_models_that_cannot_be_had(
     assert not (tmp_path / "out.png").exists()
 
 
+@simulated
 def test_tiles_that_cannot_work_are_told_once(qartsr: Qartsr, package: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "damaged.png").unlink()
     (folder / "notes.txt").unlink()
@@ -300,6 +315,7 @@ def test_ctrl_c_leaves_nothing_behind(qartsr: Qartsr, package: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
+@simulated
 def test_ctrl_c_keeps_the_rows_of_a_large_picture(
     qartsr: Qartsr, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,19 +58,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without graphs."""
+    """The package without graphs."""
     path = tmp_path_factory.mktemp("package") / "plain.safetensors"
     model = tiny_model()
     write_package(path, model, quantize(model, "w4a4", recipe()), {})
-    return path
-
-
-@pytest.fixture(scope="module")
-def package(plain: Path) -> Path:
-    """With graphs."""
-    path = plain.with_name("model.safetensors")
-    shutil.copy(plain, path)
-    add_graphs(path, skeleton(load_package(path)))
     return path
 
 
@@ -164,6 +155,7 @@ def test_the_sample_pays_little_for_its_graphs(package: Path) -> None:
     assert sum(map(len, pieces)) < 400_000
 
 
+@pytest.mark.slow
 def test_a_model_of_clips_keeps_the_frame_before_here_too(tmp_path: Path) -> None:
     path, model = tmp_path / "model.safetensors", learned()
     write_package(path, model, quantize(model, "w4a4", recipe()), {})

@@ -29,14 +29,14 @@ def onnx_runtime(data: bytes, *, optimised: bool = True) -> Callable[[Tensor], T
 def open_vino(model: Any, precision: str = "f32") -> Callable[[Tensor], Tensor]:
     """OpenVINO on the CPU; ``model``: bytes or a path."""
     core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, **exact_products(core)}
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, **exact_products()}
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
     return lambda x: torch.from_numpy(np.array(compiled({0: x.numpy()})[0]))
 
 
 def rounding(runtime: str) -> float:
     """Of the largest output: another order of summing; more where OpenVINO sums in fp32 (:func:`exact_products`)."""
-    return 4e-5 if runtime == "openvino" and exact_products(openvino.Core()) else 2e-6
+    return 4e-5 if runtime == "openvino" and exact_products() else 2e-6
 
 
 RUNTIMES: dict[str, Callable[[bytes], Callable[[Tensor], Tensor]]] = {

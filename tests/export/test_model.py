@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import resource
 import signal
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from qartsr.errors import QartsrError
-from qartsr.export import build_model, build_picture, check_target, serialized, step, write_onnx, write_openvino
+from qartsr.export import build_model, build_picture, check_target, parts, serialized, step, write_onnx, write_openvino
 from qartsr.export.graph import Graph
 from qartsr.export.picture import enlarge
 from qartsr.images import as_picture
@@ -28,6 +30,20 @@ from tests.house.project import ROOT
 from tests.packing.tiny import network_input, quantize, recipe, tiny_model
 
 SIZE = (16, 24)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once() -> Iterator[None]:
+    """torch.export takes seconds for a network, and many graphs here are of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "trace_part", cache(parts.trace_part))
+        yield
+
+
+@pytest.fixture(scope="module")
+def floating() -> OneStepSR:
+    """In floating point, where no code can tip. Its colour fix is no part of a trace."""
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +145,14 @@ def planes(image: Image.Image) -> Tensor:
 
 
 @pytest.mark.parametrize(("kind", "size"), [("none", None), ("adain", None), ("wavelet", None), ("wavelet", (9, 6))])
-def test_a_picture_graph_does_all_that_upscale_does(kind: str, size: tuple[int, int] | None) -> None:
-    """In floating point, where no code can tip: x4, colour fix and clamp; rounding differs here and there."""
-    model, image = tiny_model(kind), picture(9, 6)
-    expected = np.asarray(upscale_image(model, image)).transpose(2, 0, 1)[None]
-    found = onnx_runtime(serialized(build_picture(model, size, {})), optimised=False)(planes(image))
+def test_a_picture_graph_does_all_that_upscale_does(
+    kind: str, size: tuple[int, int] | None, floating: OneStepSR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """x4, colour fix and clamp; rounding differs here and there."""
+    monkeypatch.setattr(floating, "align", kind)
+    image = picture(9, 6)
+    expected = np.asarray(upscale_image(floating, image)).transpose(2, 0, 1)[None]
+    found = onnx_runtime(serialized(build_picture(floating, size, {})), optimised=False)(planes(image))
     assert np.abs(found.numpy() * 255 - expected).max() < 0.75
 
 
@@ -154,14 +173,14 @@ def test_pictures_are_enlarged_and_continued_as_in_the_pipeline(height: int, wid
     )  # Pillow's weights have 22 bits: a tie or so
 
 
-def test_the_example_of_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Line by line, on a model in floating point, where no code can tip."""
+def test_the_example_of_the_documents(floating: OneStepSR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line by line."""
     monkeypatch.chdir(tmp_path)
-    model, image = tiny_model(), picture(8, 12)
-    write_onnx(Path("sr.onnx"), build_picture(model, None, {}))
+    image = picture(8, 12)
+    write_onnx(Path("sr.onnx"), build_picture(floating, None, {}))
     image.save("photo.png")
     (example,) = re.findall(r"```python\n(import onnxruntime.*?)```", (ROOT / "docs/engines.md").read_text(), re.DOTALL)
     exec(example, {})
     with Image.open("photo_x4.png") as found:
-        difference = np.abs(np.asarray(found).astype(int) - np.asarray(upscale_image(model, image)))
+        difference = np.abs(np.asarray(found).astype(int) - np.asarray(upscale_image(floating, image)))
     assert difference.max() <= 1

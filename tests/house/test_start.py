@@ -36,6 +36,7 @@ def child(code: str, *arguments: str) -> str:
 
 
 def test_stages_load_nothing_that_is_used_later() -> None:
+    """Nor does a step of training on random features load any of it."""
     names = sorted({module_of(stage) for stage in stages() if stage not in DRAW})
     code = f"""
 import importlib, json, sys
@@ -43,9 +44,18 @@ found = {{}}
 for name in sys.argv[1:]:
     importlib.import_module(name)
     found[name] = [late for late in {LATE!r} if late in sys.modules]
+import torch
+from qartsr.config.training import LPIPSConfig
+from qartsr.losses import LPIPS
+from qartsr.training.optimizer import Group, Optimizer, constant
+image, distance = torch.nn.Parameter(torch.zeros(1, 3, 32, 32)), LPIPS(LPIPSConfig(backbone="random"))
+optimizer = Optimizer([Group([("image", image)], 0.1)], 0.0, constant)
+optimizer.descent(lambda number: {{"total": distance(image, torch.ones_like(image))}})(0)
+assert image.abs().sum() > 0
+found["step"] = [late for late in {LATE!r} if late in sys.modules]
 print(json.dumps(found))
 """
-    assert json.loads(child(code, *names)) == {name: [] for name in names}
+    assert json.loads(child(code, *names)) == {name: [] for name in [*names, "step"]}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +149,7 @@ assert diffusers.AutoencoderKL is AutoencoderKL and diffusers.UNet2DConditionMod
 """
 
 
+@pytest.mark.slow
 def test_the_models_are_those_of_an_ordinary_import() -> None:
     """Structure, initial weights and a forward pass, to the bit.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import lpips
 import numpy as np
 import pytest
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from qartsr.config.training import ImageLossConfig, LPIPSConfig
 from qartsr.errors import QartsrError
@@ -44,17 +46,24 @@ def test_no_terms_is_a_zero_that_adds_up() -> None:
     assert total.item() == 0 and total.shape == ()
 
 
-def test_random_lpips_agrees_with_its_definition_in_float64() -> None:
-    """Segment-normalised features, squared difference, summed over channels and layers, averaged over positions."""
-    distance = LPIPS(RANDOM)
-    a, b = _images(0), _images(1)
-    features = distance.network.net.double()
-    scaling = distance.network.scaling_layer
-    expected = 0.0
-    for one, other in zip(features(scaling(a).double()), features(scaling(b).double()), strict=True):
-        one, other = (f / f.square().sum(1, keepdim=True).sqrt() for f in (one, other))
-        expected += (one - other).square().sum(1).mean().item()
-    assert LPIPS(RANDOM)(a, b).item() == pytest.approx(expected, rel=1e-4)
+@pytest.mark.parametrize("size", [32, 70])
+def test_random_lpips_is_the_official_baseline(official: nn.Module, size: int) -> None:
+    """Its value and its gradient, in every bit; each image of a batch by itself."""
+    a, b = _images(0, size).requires_grad_(), _images(1, size)
+    ours, theirs = LPIPS(LPIPSConfig(backbone="random", seed=3)).network(a, b), official(a, b).flatten()
+    assert ours.shape == (2,) and torch.equal(ours, theirs)
+    gradients = (torch.autograd.grad(distance.mean(), a)[0] for distance in (ours, theirs))
+    assert torch.equal(*gradients)
+
+
+@pytest.fixture(scope="module")
+def official() -> nn.Module:
+    """The baseline of the ``lpips`` package on untrained features."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lpips 0.1.4 calls torchvision with a deprecated argument
+        torch.manual_seed(3)
+        network: nn.Module = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
+    return network.requires_grad_(False)
 
 
 def test_random_lpips_is_a_seeded_distance() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+from qartsr.models import Backbone, save_model
 from tests.conftest import ROOT
 from tests.models.little import checkpoint, write_base
+from tests.packing.tiny import tiny_model
 
 
 def tiny(*bits: str) -> dict[str, Any]:
@@ -28,6 +31,7 @@ def tiny(*bits: str) -> dict[str, Any]:
     values["budget"] |= {"steps": 4, "batch": 2}
     modules, model = values["method"]["phases"]
     modules["steps"], model["steps"] = 1, 2
+    modules["loss"]["lpips"] = 0.0  # model's has it
     values["promote"] = {
         "max_psnr_loss": {"w4a4": 40.0, "w2a2": 0.01},
         "max_psnr_rgb_loss": {"w4a4": 40.0, "w2a2": 40.0},
@@ -55,14 +59,20 @@ def little_osediff(base: Path) -> dict[str, Any]:
     return values
 
 
-def copy_project(folder: Path, values: dict[str, Any]) -> Path:
-    """Tracked files of the working tree in a git repository of its own, with these parameters."""
+def copy_project(folder: Path, values: dict[str, Any], sample: Backbone | None = None) -> Path:
+    """Tracked files of the working tree in a git repository of its own, with these parameters.
+
+    ``sample``: in the place of ``weights/sample``, which takes seconds of every stage.
+    """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     for name in listed.split("\0"):
         if name and not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    if sample is not None:
+        shutil.rmtree(folder / "weights" / "sample")
+        save_model(sample, folder / "weights" / "sample")
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
@@ -72,6 +82,15 @@ def copy_project(folder: Path, values: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scratch project."""
-    values = tiny()
+    values, pictures = tiny(), tmp_path_factory.mktemp("pictures")
     values["compute"]["checkpoint_seconds"] = 20
-    return copy_project(tmp_path_factory.mktemp("project"), values)
+    values["data"]["images"] = {
+        "source": "folder",
+        "train_root": str(pictures / "train"),
+        "test_root": str(pictures / "test"),
+    }
+    for name, split in {"dogs": "test", "autumn": "train", "forest": "train", "rocks": "train"}.items():
+        (pictures / split).mkdir(exist_ok=True)
+        with Image.open(ROOT / "photographs" / f"{name}.webp") as photograph:
+            photograph.crop((0, 0, 160, 128)).save(pictures / split / f"{name}.png")
+    return copy_project(tmp_path_factory.mktemp("project"), values, tiny_model())

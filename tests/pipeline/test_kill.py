@@ -8,15 +8,36 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from qartsr.files import sha256_tree
+from tests.packing.tiny import tiny_model
 from tests.pipeline.conftest import copy_project, tiny
 
 pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture()
+def project(tmp_path: Path) -> Path:
+    """A scratch copy with its data, and the smallest model in the place of the sample."""
+    values = tiny()
+    values["retrain"] |= {"steps": 16}
+    copied = copy_project(tmp_path, values, tiny_model())
+    _here(copied, "data", "--out", "data")
+    return copied
+
+
+def _here(project: Path, name: str, *arguments: str) -> None:
+    """A stage in this process, which has loaded what it needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(sys, "argv", [name, *arguments])
+        import_module(f"stages.{name}").main()
 
 
 def _stage(project: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -52,13 +73,9 @@ def _killed(project: Path, out: str) -> Path:
     return found[0]
 
 
-def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_stage_resumes_with_the_same_bytes(project: Path) -> None:
     """With the code that wrote the checkpoint; with any other it begins anew and says so."""
-    values = tiny()
-    values["retrain"] |= {"steps": 8}
-    project = copy_project(tmp_path, values)
-    _finish(_stage(project, "data", "--out", "data"))
-    _finish(_stage(project, "retrain", *_retrain("whole")))
+    _here(project, "retrain", *_retrain("whole"))
     old = _killed(project, "killed")
     shutil.copytree(project / "killed", project / "edited")
     assert "note:" not in _finish(_stage(project, "retrain", *_retrain("killed")))
@@ -75,11 +92,11 @@ def test_killed_stage_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     assert sha256_tree(project / "edited" / "model") == sha256_tree(project / "whole" / "model")
 
 
-def test_a_bad_parameter_is_one_sentence(tmp_path: Path) -> None:
-    values = tiny()
+def test_a_bad_parameter_is_one_sentence(project: Path) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text())
     values["retrain"]["stepz"] = 1
-    project = copy_project(tmp_path, values)
-    process = _stage(project, "data", "--out", "data")
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    process = _stage(project, "retrain", *_retrain("out"))
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]

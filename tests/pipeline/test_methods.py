@@ -65,7 +65,7 @@ EXTEND = ("--phases", "extend.yaml", "--state", "first", *SHARED, "--out", "last
 @pytest.mark.parametrize(
     ("method", "phases"),
     [
-        ("passionsr", [0, 0, 1, 1]),
+        pytest.param("passionsr", [0, 0, 1, 1], marks=pytest.mark.slow),
         pytest.param("maxmin", [], marks=pytest.mark.slow),
         pytest.param("quantvsr", [0, 0, 1, 1], marks=pytest.mark.slow),
         pytest.param("svdquant", [], marks=pytest.mark.slow),

@@ -109,8 +109,9 @@ def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         run(tmp_path / "parts", 3, means, until_halfway)
     again = run(tmp_path / "parts", 3, means)
+    found = again.state_dict()
     for name, value in whole.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value), name
+        assert torch.equal(found[name], value), name
     assert len({sha256_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts")}) == 1
 
 

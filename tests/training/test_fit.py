@@ -80,6 +80,36 @@ def test_pictures_are_shown_at_quarters_and_change_nothing(tmp_path: Path) -> No
     assert [step for _, _, step in shown[4:]] == [0, 6, 14, 21, 29]
 
 
+def test_a_step_is_that_of_torchs_adamw() -> None:
+    """In every bit: two rates, a schedule, gradients cut at norm 1, a parameter without one until the fifth step."""
+    begun = [torch.randn(shape, generator=generator(0, "begun", *shape)) for shape in ((4, 3), (5,), (2,))]
+    ours, theirs = ([Parameter(value.clone()) for value in begun] for _ in range(2))
+    names = ("weight", "bias", "late")
+    groups = [Group([*zip(names[:2], ours[:2], strict=True)], 0.1), Group([(names[2], ours[2])], 0.01)]
+    optimizer = Optimizer(groups, 0.05, cosine(20, 3), (0.8, 0.95))
+    settings = [{"params": theirs[:2], "lr": 0.1}, {"params": theirs[2:], "lr": 0.01}]
+    adam = torch.optim.AdamW(settings, betas=(0.8, 0.95), weight_decay=0.05)
+
+    def losses(values: list[Parameter], number: int) -> dict[str, Tensor]:
+        used = values[: 2 + (number >= 4)]
+        return {"total": sum((3 * (value - number).square().sum() for value in used), start=torch.zeros(()))}
+
+    step = optimizer.descent(lambda number: losses(ours, number))
+    for number in range(20):
+        step(number)
+        adam.zero_grad()
+        losses(theirs, number)["total"].backward()
+        torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+        for group, rate in zip(adam.param_groups, (0.1, 0.01), strict=True):
+            group["lr"] = rate * cosine(20, 3)(number)
+        adam.step()
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True)), number
+    state = optimizer.state()
+    for name, parameter in zip(names, theirs, strict=True):
+        assert all(torch.equal(state[f"adam/{name}/{key}"], value) for key, value in adam.state[parameter].items())
+    assert len(state) == 3 * 4
+
+
 def test_nothing_to_train_is_legal() -> None:
     optimizer = Optimizer([Group([("frozen", Parameter(torch.ones(1)))], 0.0)], 0.0, constant)
     optimizer.descent(lambda number: {"total": torch.ones(())})(0)
