@@ -48,7 +48,7 @@ services: $(STAMP)
 stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
-# A file's tests stay together: they share servers and projects. The order is that of tests/conftest.py, slowest first.
+# A file's tests stay together: they share models and projects. The order is that of tests/conftest.py, slowest first.
 PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)

@@ -1,8 +1,8 @@
 """Losses on images in [-1, 1], weighted by configuration: a1 LPIPS + a2 MSE (QArtSR, Eq. 7), and L1.
 
-LPIPS (Zhang et al., arXiv 1801.03924) through the ``lpips`` package, frozen, never downloading anything. Three
-backbones. ``alex`` and ``vgg`` are the published metric: ImageNet features, calibrated channel weights (v0.1, in
-the package's wheel). ``random`` is AlexNet's shape with seeded random features and no calibration: unit-normalised
+LPIPS (Zhang et al., arXiv 1801.03924), frozen, never downloading anything. Three backbones. ``alex`` and ``vgg`` are
+the published metric, through the ``lpips`` package: ImageNet features, calibrated channel weights (v0.1, in the
+package's wheel). ``random`` is AlexNet's shape with seeded random features and no calibration: unit-normalised
 feature differences, averaged over positions, summed over channels and the five layers. It needs no file, it is a
 sensible gradient for training, and it is *not* LPIPS: over 24 official OSEDiff outputs its rank correlation with
 published LPIPS is 0.28. So it is called ``lpips_random`` wherever it appears.

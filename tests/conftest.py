@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import signal
@@ -21,6 +20,7 @@ from qartsr.export import skeleton
 from qartsr.models import OneStepSR
 from qartsr.models.sd_unet import sample_backbone
 from qartsr.packing import add_graphs, load_package, write_package
+from tests.locks import locked
 from tests.packing.tiny import quantize, recipe, tiny_model
 
 pytest_plugins = ("tests.interpreter", "tests.servers")
@@ -61,10 +61,10 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of this run, which its workers share."""
+def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this run, which its workers (pytest-xdist's) share."""
     base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return base.parent if hasattr(request.config, "workerinput") else base
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,18 +81,18 @@ def _cache(run_folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def package(run_folder: Path) -> Path:
+def package(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A W4A4 package of the smallest model, with its graphs, as the stage makes them; for all to read."""
-    path = run_folder / "package" / "model.safetensors"
-    with (run_folder / "package.lock").open("w") as lock:  # the graphs take seconds to write: one worker does
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            path.parent.mkdir()
-            model = tiny_model()
+    folder = run_folder / "package"
+    with locked(run_folder / "package.lock"):  # the graphs take seconds to write: one worker does
+        if not folder.exists():
+            path, model = tmp_path_factory.mktemp("package") / "model.safetensors", tiny_model()
             plan = quantize(model, "w4a4", recipe())
             write_package(path, model, plan, {"profile": "test", "data": {"sha256": "ab"}})
             add_graphs(path, skeleton(load_package(path)))
-    return path
+            path.chmod(0o444)
+            path.parent.rename(folder)
+    return folder / "model.safetensors"
 
 
 @pytest.fixture(autouse=True)

@@ -15,29 +15,11 @@ import pytest
 
 from qartsr.services import start, stop
 from qartsr.services.service import DATABASE
+from tests.locks import locked
+from tests.pipelines.alive import alive
 
 ASKED = "QARTSR_TEST_DATABASE"
 """Set to ``postgresql`` by `make database-test`: MLflow and Prefect keep their data there, in every test."""
-_FOLDER = "QARTSR_TEST_SERVERS"
-"""Where the servers of this run keep their data: set by the process that begins it, for its workers."""
-
-
-def _works_for_another(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")  # pytest-xdist's
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Before there are workers."""
-    if not _works_for_another(config):
-        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="qartsr-servers-")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """When there are none left."""
-    if not _works_for_another(config):
-        folder = Path(os.environ.pop(_FOLDER))
-        stop(folder)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,10 +70,10 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def servers(database: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def servers(server_folder: Path) -> Iterator[dict[str, str]]:
     """The S3 store and MLflow; their environment is set while the session lasts."""
     before = dict(os.environ)
-    with _started("s3", "mlflow", config=request.config) as environment:
+    with _started(server_folder / "stores", "s3", "mlflow") as environment:
         os.environ.update(environment)
         yield environment
         os.environ.clear()
@@ -99,18 +81,31 @@ def servers(database: str, request: pytest.FixtureRequest) -> Iterator[dict[str,
 
 
 @pytest.fixture(scope="session")
-def prefect_server(database: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def prefect_server(server_folder: Path) -> Iterator[str]:
     """Address of a Prefect API that lives as long as the tests."""
-    with _started("prefect", config=request.config) as environment:
+    with _started(server_folder / "prefect", "prefect") as environment:
         yield environment["PREFECT_API_URL"]
 
 
+@pytest.fixture(scope="session")
+def server_folder(run_folder: Path, database: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where servers keep data and logs. With a database of its own, which ends with it, a worker has its own."""
+    return tmp_path_factory.mktemp("servers") if database else run_folder / "servers"
+
+
 @contextmanager
-def _started(*names: str, config: pytest.Config) -> Iterator[dict[str, str]]:
-    """Those that run already are taken as they are; who works for another leaves them to the others."""
-    root = Path(os.environ[_FOLDER])
+def _started(root: Path, *names: str) -> Iterator[dict[str, str]]:
+    """Those that run already are taken as they are; the last worker that has them ends them."""
+    users = root / "users"
+    users.mkdir(parents=True, exist_ok=True)
+    mine = users / str(os.getpid())
+    with locked(root / "users.lock"):
+        mine.touch()
+        environment = start(root / "data", names)
     try:
-        yield start(root, names)
+        yield environment
     finally:
-        if not _works_for_another(config):
-            stop(root, names)
+        with locked(root / "users.lock"):
+            mine.unlink()
+            if not any(alive(int(user.name)) for user in users.iterdir()):
+                stop(root / "data")

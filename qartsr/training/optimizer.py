@@ -56,7 +56,8 @@ def constant(step: int) -> float:
 class Optimizer:
     """AdamW with gradient clipping at norm 1 and a schedule. Groups with lr 0 are frozen.
 
-    Of several processes each gives its gradient; all take the same step, with the mean of them.
+    Of several processes each gives its gradient; all take the same step, with the mean of them. Raises ValueError where
+    a parameter or a name stands twice.
     """
 
     def __init__(
@@ -70,6 +71,9 @@ class Optimizer:
         self._groups = [group for group in groups if group.lr > 0 and group.parameters]
         self._schedule, self._world = schedule, world or World(torch.device("cpu"))
         self._betas, self._weight_decay = betas, weight_decay
+        stand = [each for group in self._groups for each in group.parameters]
+        if len(stand) != min(len({name for name, _ in stand}), len({parameter for _, parameter in stand})):
+            raise ValueError("a parameter or a name stands twice")
         self._moments: dict[Parameter, dict[str, Tensor]] = {}
 
     def named(self) -> dict[str, Parameter]:
@@ -105,7 +109,7 @@ class Optimizer:
     def _begun(self, parameter: Parameter) -> dict[str, Tensor]:
         """Moments before the parameter's first step, under the names that torch's AdamW gives them."""
         zeros = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-        self._moments[parameter] = {"step": torch.tensor(0.0), **zeros}
+        self._moments[parameter] = {"step": torch.zeros((), dtype=torch.float32), **zeros}
         return self._moments[parameter]
 
     def descent(self, losses: Losses) -> Losses:

@@ -59,7 +59,7 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of the smallest model."""
     path = tmp_path_factory.mktemp("start") / "model.safetensors"
     model = tiny_model()
@@ -67,14 +67,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_commands_load_nothing_they_do_not_use(package: Path, tmp_path: Path) -> None:
+def test_commands_load_nothing_they_do_not_use(small: Path, tmp_path: Path) -> None:
     """One after the other in one process. The second model is a folder, which packages know nothing of."""
     Image.fromarray(np.zeros((37, 53, 3), np.uint8)).save(tmp_path / "in.png")
     picture, out = str(tmp_path / "in.png"), str(tmp_path / "out.png")
     commands = [
         ["promote", "w4a4"],
-        ["inspect", str(package)],
-        ["upscale", picture, out, "--model", str(package), "--engine", "simulated"],
+        ["inspect", str(small)],
+        ["upscale", picture, out, "--model", str(small), "--engine", "simulated"],
         ["upscale", picture, out, "--model", str(ROOT / "weights" / "sample")],
         ["cost", "--model", "sample", "--size", "64"],
     ]
@@ -149,7 +149,6 @@ assert diffusers.AutoencoderKL is AutoencoderKL and diffusers.UNet2DConditionMod
 """
 
 
-@pytest.mark.slow
 def test_the_models_are_those_of_an_ordinary_import() -> None:
     """Structure, initial weights and a forward pass, to the bit.
 

@@ -1,4 +1,4 @@
-"""A scratch copy of the project with a tiny budget: the real stages on real photographs, a few steps each."""
+"""A scratch copy of the project with a tiny budget: the real stages on photographs or corners of them, a few steps."""
 
 from __future__ import annotations
 

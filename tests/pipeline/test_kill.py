@@ -22,7 +22,7 @@ pytestmark = pytest.mark.pipeline
 
 
 @pytest.fixture()
-def project(tmp_path: Path) -> Path:
+def ready(tmp_path: Path) -> Path:
     """A scratch copy with its data, and the smallest model in the place of the sample."""
     values = tiny()
     values["retrain"] |= {"steps": 16}
@@ -73,8 +73,9 @@ def _killed(project: Path, out: str) -> Path:
     return found[0]
 
 
-def test_killed_stage_resumes_with_the_same_bytes(project: Path) -> None:
+def test_killed_stage_resumes_with_the_same_bytes(ready: Path) -> None:
     """With the code that wrote the checkpoint; with any other it begins anew and says so."""
+    project = ready
     _here(project, "retrain", *_retrain("whole"))
     old = _killed(project, "killed")
     shutil.copytree(project / "killed", project / "edited")
@@ -92,11 +93,12 @@ def test_killed_stage_resumes_with_the_same_bytes(project: Path) -> None:
     assert sha256_tree(project / "edited" / "model") == sha256_tree(project / "whole" / "model")
 
 
-def test_a_bad_parameter_is_one_sentence(project: Path) -> None:
-    values = yaml.safe_load((project / "params.yaml").read_text())
+def test_a_bad_parameter_is_one_sentence(tmp_path: Path) -> None:
+    """Of another stage too: all are read before anything begins."""
+    values = tiny()
     values["retrain"]["stepz"] = 1
-    (project / "params.yaml").write_text(yaml.safe_dump(values))
-    process = _stage(project, "retrain", *_retrain("out"))
+    project = copy_project(tmp_path, values)
+    process = _stage(project, "data", "--out", "data")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]

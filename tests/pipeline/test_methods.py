@@ -66,7 +66,7 @@ EXTEND = ("--phases", "extend.yaml", "--state", "first", *SHARED, "--out", "last
     ("method", "phases"),
     [
         pytest.param("passionsr", [0, 0, 1, 1], marks=pytest.mark.slow),
-        pytest.param("maxmin", [], marks=pytest.mark.slow),
+        ("maxmin", []),
         pytest.param("quantvsr", [0, 0, 1, 1], marks=pytest.mark.slow),
         pytest.param("svdquant", [], marks=pytest.mark.slow),
         pytest.param("efficientdm", [0] * 4, marks=pytest.mark.slow),

@@ -110,6 +110,13 @@ def test_a_step_is_that_of_torchs_adamw() -> None:
     assert len(state) == 3 * 4
 
 
+def test_nothing_stands_twice() -> None:
+    one, other = Parameter(torch.ones(1)), Parameter(torch.ones(1))
+    for twice in ([("a", one), ("b", one)], [("a", one), ("a", other)]):
+        with pytest.raises(ValueError, match="stands twice"):
+            Optimizer([Group([each], 0.1) for each in twice], 0.0, constant)
+
+
 def test_nothing_to_train_is_legal() -> None:
     optimizer = Optimizer([Group([("frozen", Parameter(torch.ones(1)))], 0.0)], 0.0, constant)
     optimizer.descent(lambda number: {"total": torch.ones(())})(0)

@@ -31,7 +31,7 @@ RATES = RoleRates(transform=1.0, skip=1.0, adapter=1.0, quantizer=1.0)
 LOSS = ImageLossConfig(lpips=0.0, mse=1.0, l1=0.0)
 
 
-def train(folder: Path, world: World, parts: int) -> None:
+def train(folder: Path, world: World, parts: int = 4) -> None:
     """Both phases on a tiny model; the first process writes what has been trained and its losses."""
     torch.set_num_threads(1)
     teacher = tiny_model()
@@ -60,10 +60,10 @@ def train(folder: Path, world: World, parts: int) -> None:
         curves.write(folder / "out" / "curves.csv")
 
 
-def work(folder: str, parts: int) -> None:
+def work(folder: str) -> None:
     """What each of several launched processes does."""
     with init_distributed(CPU) as world:
-        train(Path(folder), world, parts)
+        train(Path(folder), world)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -75,8 +75,9 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_equal_bytes_whatever_the_number_of_processes(tmp_path: Path, processes: int) -> None:
     command = [sys.executable, "-m", "tests.training.test_shared", str(tmp_path / "many"), str(processes)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    train(tmp_path / "one", World(CPU), processes)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    train(tmp_path / "one", World(CPU))
     one, many = hashes(tmp_path / "one"), hashes(tmp_path / "many")
     assert one == many
     assert len(one) == 12 + 1 + 3, "a sample's states are a file each"
@@ -111,4 +112,4 @@ if __name__ == "__main__":  # forked: imports take longer than the training
     launch = LaunchConfig(
         1, 1, int(sys.argv[2]), run_id="many", rdzv_endpoint="localhost:0", rdzv_backend="c10d", start_method="fork"
     )
-    elastic_launch(launch, work)(sys.argv[1], int(sys.argv[2]))
+    elastic_launch(launch, work)(sys.argv[1])
