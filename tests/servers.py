@@ -75,9 +75,11 @@ def servers(server_folder: Path) -> Iterator[dict[str, str]]:
     before = dict(os.environ)
     with _started(server_folder / "stores", "s3", "mlflow") as environment:
         os.environ.update(environment)
-        yield environment
-        os.environ.clear()
-        os.environ.update(before)
+        try:
+            yield environment
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -99,10 +101,10 @@ def _started(root: Path, *names: str) -> Iterator[dict[str, str]]:
     users = root / "users"
     users.mkdir(parents=True, exist_ok=True)
     mine = users / str(os.getpid())
-    with locked(root / "users.lock"):
-        mine.touch()
-        environment = start(root / "data", names)
     try:
+        with locked(root / "users.lock"):
+            mine.touch()
+            environment = start(root / "data", names)
         yield environment
     finally:
         with locked(root / "users.lock"):

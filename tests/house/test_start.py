@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qartsr.packing import write_package
 from tests.house.project import ROOT, module_of, stages
-from tests.packing.tiny import quantize, recipe, tiny_model
 
 LATE = (
     "accelerate", "bitsandbytes", "boto3", "diffusers.pipelines", "huggingface_hub.hf_api", "lpips", "matplotlib",
@@ -58,23 +56,14 @@ print(json.dumps(found))
     assert json.loads(child(code, *names)) == {name: [] for name in [*names, "step"]}
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of the smallest model."""
-    path = tmp_path_factory.mktemp("start") / "model.safetensors"
-    model = tiny_model()
-    write_package(path, model, quantize(model, "w4a4", recipe()), {"profile": "test"})
-    return path
-
-
-def test_commands_load_nothing_they_do_not_use(small: Path, tmp_path: Path) -> None:
+def test_commands_load_nothing_they_do_not_use(package: Path, tmp_path: Path) -> None:
     """One after the other in one process. The second model is a folder, which packages know nothing of."""
     Image.fromarray(np.zeros((37, 53, 3), np.uint8)).save(tmp_path / "in.png")
     picture, out = str(tmp_path / "in.png"), str(tmp_path / "out.png")
     commands = [
         ["promote", "w4a4"],
-        ["inspect", str(small)],
-        ["upscale", picture, out, "--model", str(small), "--engine", "simulated"],
+        ["inspect", str(package)],
+        ["upscale", picture, out, "--model", str(package), "--engine", "simulated"],
         ["upscale", picture, out, "--model", str(ROOT / "weights" / "sample")],
         ["cost", "--model", "sample", "--size", "64"],
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -44,6 +45,17 @@ def test_a_zero_weight_is_not_built() -> None:
 def test_no_terms_is_a_zero_that_adds_up() -> None:
     total = ImageLoss(ImageLossConfig(lpips=0.0, mse=0.0, l1=0.0), RANDOM)(_images(0), _images(1))["total"]
     assert total.item() == 0 and total.shape == ()
+
+
+def test_random_lpips_agrees_with_its_definition_in_float64(official: nn.Module) -> None:
+    """Unit-normalised features, squared difference, summed over channels and layers, averaged over positions."""
+    a, b = _images(0), _images(1)
+    features, scaling = copy.deepcopy(official.net).double(), official.scaling_layer
+    expected = 0.0
+    for one, other in zip(features(scaling(a).double()), features(scaling(b).double()), strict=True):
+        one, other = (f / f.square().sum(1, keepdim=True).sqrt() for f in (one, other))
+        expected += (one - other).square().sum(1).mean().item()
+    assert LPIPS(LPIPSConfig(backbone="random", seed=3))(a, b).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("size", [32, 70])

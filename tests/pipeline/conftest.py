@@ -31,7 +31,6 @@ def tiny(*bits: str) -> dict[str, Any]:
     values["budget"] |= {"steps": 4, "batch": 2}
     modules, model = values["method"]["phases"]
     modules["steps"], model["steps"] = 1, 2
-    modules["loss"]["lpips"] = 0.0  # model's has it
     values["promote"] = {
         "max_psnr_loss": {"w4a4": 40.0, "w2a2": 0.01},
         "max_psnr_rgb_loss": {"w4a4": 40.0, "w2a2": 40.0},

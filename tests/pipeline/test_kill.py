@@ -75,22 +75,21 @@ def _killed(project: Path, out: str) -> Path:
 
 def test_killed_stage_resumes_with_the_same_bytes(ready: Path) -> None:
     """With the code that wrote the checkpoint; with any other it begins anew and says so."""
-    project = ready
-    _here(project, "retrain", *_retrain("whole"))
-    old = _killed(project, "killed")
-    shutil.copytree(project / "killed", project / "edited")
-    assert "note:" not in _finish(_stage(project, "retrain", *_retrain("killed")))
+    _here(ready, "retrain", *_retrain("whole"))
+    old = _killed(ready, "killed")
+    shutil.copytree(ready / "killed", ready / "edited")
+    assert "note:" not in _finish(_stage(ready, "retrain", *_retrain("killed")))
     for name in ("model", "retrain.csv"):
-        assert sha256_tree(project / "killed" / name) == sha256_tree(project / "whole" / name), name
-    assert not list((project / "killed" / "work").rglob("*.safetensors")), "the checkpoint was left behind"
-    old = project / "edited" / old.relative_to(project / "killed")
+        assert sha256_tree(ready / "killed" / name) == sha256_tree(ready / "whole" / name), name
+    assert not list((ready / "killed" / "work").rglob("*.safetensors")), "the checkpoint was left behind"
+    old = ready / "edited" / old.relative_to(ready / "killed")
     state = old.read_bytes()
-    with (project / "qartsr" / "training" / "vsd.py").open("a") as code:
+    with (ready / "qartsr" / "training" / "vsd.py").open("a") as code:
         code.write("# an edit\n")
-    notes = [line for line in _finish(_stage(project, "retrain", *_retrain("edited"))).splitlines() if "note:" in line]
+    notes = [line for line in _finish(_stage(ready, "retrain", *_retrain("edited"))).splitlines() if "note:" in line]
     assert len(notes) == 1 and "interrupted run of other code; this run begins anew" in notes[0]
     assert old.read_bytes() == state, "what the old code left is neither read nor lost"
-    assert sha256_tree(project / "edited" / "model") == sha256_tree(project / "whole" / "model")
+    assert sha256_tree(ready / "edited" / "model") == sha256_tree(ready / "whole" / "model")
 
 
 def test_a_bad_parameter_is_one_sentence(tmp_path: Path) -> None:
