@@ -3,7 +3,8 @@
 #   make demo        the whole pipeline at small size: local services, training, packages, registered versions, report
 #   make stop        stop the local services (their data stays in .services/)
 #   make experiments every method in one harness: the tables of docs/experiments.md, many hours on two cores
-#   make test        the tests                          make test-slow   the long ones too
+#   make test        the tests that a change is made with; make test-long: whole processes, as CI runs them too;
+#                    make test-slow: all there are
 #   make docs        the documents as a site, in build/site; a link that leads nowhere is an error
 #   make web-test    the page of `qartsr web` in Debian's chromium (installs it, as root)
 #   make cluster-test   a real Slurm and a Ray cluster of two nodes on this machine (installs Debian packages, as root)
@@ -32,7 +33,7 @@ export DO_NOT_TRACK := 1
 # A process that keeps no bytecode compiles torch anew, up to half of a start; __pycache__ is ignored by git and DVC.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: release licences demo experiments services stop venv test test-slow cluster-test database-test web-test base images stack chaos audit docs ship check deps format
+.PHONY: release licences demo experiments services stop venv test test-long test-slow cluster-test database-test web-test base images stack chaos audit docs ship check deps format
 .DEFAULT_GOAL := demo
 
 demo: services
@@ -49,10 +50,15 @@ stop: $(STAMP)
 	@$(BIN)/python -m qartsr.services stop
 
 # A file's tests stay together: they share models and projects. The order is that of tests/conftest.py, slowest first.
-PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One worker more than there are cores: some tests wait for servers.
+WORKERS = $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	@$(PYTEST)
+
+test-long: $(STAMP)
+	@$(PYTEST) -m "long and not slow and not gpu"
 
 test-slow: $(STAMP)
 	@$(PYTEST) -m "not gpu"

@@ -34,7 +34,11 @@ class QartsrError(Exception):
         super().__init__(printable(f"{where}: {fault}; {do}" + ("" if do.endswith("?") else ".")))
 
     def __reduce__(self) -> tuple[type[QartsrError], tuple[str, str, str]]:
-        return QartsrError, (self.what, self.where, self.do)
+        return type(self), (self.what, self.where, self.do)
+
+
+class DivergedError(QartsrError):
+    """A training that has left the numbers: whoever tries a learning rate goes on with the next."""
 
 
 def short(name: object, most: int = 120) -> str:

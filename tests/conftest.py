@@ -95,6 +95,14 @@ def package(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model.safetensors"
 
 
+@pytest.fixture()
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No way out: every proxy is a port on which nothing listens."""
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    monkeypatch.setattr("urllib.request._opener", None)  # made once in a process, it keeps the proxies of that moment
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Whatever the test sets: a command's ``--threads`` is its process's, and here that is ours."""

@@ -6,13 +6,15 @@ import pickle
 
 import pytest
 
-from qartsr.errors import QartsrError
+from qartsr.errors import DivergedError, QartsrError
 
 
 @pytest.mark.parametrize(("do", "end"), [("do that", "do that."), ("did you mean 'b'?", "did you mean 'b'?")])
 def test_a_sentence_ends_once(do: str, end: str) -> None:
-    error = QartsrError("is wrong", "here", do)
-    assert str(error) == str(pickle.loads(pickle.dumps(error))) == f"here: is wrong; {end}"
+    for kind in (QartsrError, DivergedError):
+        error = kind("is wrong", "here", do)
+        again = pickle.loads(pickle.dumps(error))
+        assert str(error) == str(again) == f"here: is wrong; {end}" and type(again) is kind
 
 
 @pytest.mark.parametrize("letter", ["a", "\0"])

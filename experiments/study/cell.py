@@ -23,6 +23,7 @@ from experiments.study.sets import Windows, load_inputs
 from qartsr.config import Bits, parse_bits
 from qartsr.config.experiment import BudgetConfig
 from qartsr.config.method import Budget, CommonConfig, MethodRow, lasting, training
+from qartsr.errors import DivergedError
 from qartsr.files import read_json, write_bytes, write_json, write_text
 from qartsr.models import Backbone
 from qartsr.quantize import plan, round_for_storage
@@ -71,6 +72,8 @@ def train_method(job: Job, row: MethodRow, common: CommonConfig, bits: Bits) -> 
 _RESULT = "result.json"
 _FILES = ("images.safetensors", "curves.csv", _RESULT)
 """Of a finished run; a trial has the result alone."""
+_DIVERGED = 0.0
+"""dB: the least that :func:`agreement` can be, white for black."""
 
 
 class Cell(NamedTuple):
@@ -95,12 +98,12 @@ def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge
     trial = cell._replace(budget=budget.model_copy(update={"steps": steps}))
     judged = judge if steps == budget.steps else None  # as long as the seed's own run, it is that run
     for rate in rates if cell.row.phases else (0.0,):
-        tried[rate] = _run(trial, seeds[0], rate, judged)
+        tried[rate] = _tried(trial, seeds[0], rate, judged)
     for _ in range(budget.more_rates if len(tried) > 1 else 0):
         further = beyond({rate: run["choice"] for rate, run in tried.items()})
         if further is None:
             break
-        tried[further] = _run(trial, seeds[0], further, judged)
+        tried[further] = _tried(trial, seeds[0], further, judged)
     tried = dict(sorted(tried.items()))
     best = max(tried, key=lambda rate: tried[rate]["choice"])
     runs = {str(seed): _run(cell, seed, best, judge) for seed in seeds}
@@ -134,6 +137,19 @@ def write_cell(cell: Cell, results: dict[str, Any], seed: int, windows: Mapping[
     write_bytes(out / "images.safetensors", save({name: images[name] for name in windows}))
     write_text(out / "curves.csv", (folder / "curves.csv").read_text(encoding="utf-8"))
     write_json(out / "results.json", results)
+
+
+def _tried(cell: Cell, seed: int, rate: float, judge: Judge | None) -> dict[str, Any]:
+    """As :func:`_run`, but a rate at which training diverges is the worst there is."""
+    told = _folder(cell, seed, rate) / "diverged.json"
+    if not intact(told):
+        try:
+            return _run(cell, seed, rate, judge)
+        except DivergedError as error:
+            write_json(told, {"samples": 0, "choice": _DIVERGED, "error": str(error)})
+            seal(told)
+    found: dict[str, Any] = read_json(told)
+    return found
 
 
 def _run(cell: Cell, seed: int, rate: float, judge: Judge | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qartsr.errors import QartsrError, dotted
+from qartsr.errors import DivergedError, QartsrError, dotted
 from qartsr.files import read_json, replacing, write_json
 from qartsr.models import Backbone, constants, is_folded, place_constants
 from qartsr.quantize.layers import apply, quant_layers
@@ -29,13 +29,13 @@ STORAGE = torch.float16
 def round_for_storage(model: Backbone) -> None:
     """Round in place, so that packing loses nothing: skip, phi, delta, bias and its shift, and all outside QuantLayers.
 
-    Ranges stay fp32; weights and adapters become codes and need no rounding. Raises QartsrError for a value beyond
-    the 16-bit range.
+    Ranges stay fp32; weights and adapters become codes and need no rounding. Raises DivergedError for a value
+    beyond the 16-bit range.
     """
     for name, tensor in _stored_in_16_bits(model):
         rounded = tensor.to(STORAGE).to(tensor.dtype)
         if not bool(rounded.isfinite().all()):
-            raise QartsrError("has a value that 16 bits cannot hold", name, "train with a lower learning rate")
+            raise DivergedError("has a value that 16 bits cannot hold", name, "train with a lower learning rate")
         tensor.copy_(rounded)
 
 

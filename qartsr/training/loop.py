@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from qartsr.errors import DivergedError
 from qartsr.files import read_json, write_text
 from qartsr.training.checkpoint import Checkpoint
 
@@ -145,6 +147,7 @@ def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int
     """Run steps ``start`` .. ``run.steps`` - 1; save whenever the checkpoint is due.
 
     A step is a function of its number, so an interrupted run that continues from a checkpoint ends with the same bytes.
+    Raises DivergedError as soon as a loss is no finite number: no step after it would find back.
     """
     progress = Progress(run.title, run.steps, start, run.shown)
     watched = run.shown and run.view is not None and curves.show is not unseen
@@ -153,7 +156,12 @@ def fit(run: Run, step: Step, curves: Curves, checkpoint: Checkpoint, start: int
     for number in range(start, run.steps):
         losses = step(number)
         curves.add(run.offset + number, losses, **run.labels)
-        progress.advance(float(losses["total"].detach()))
+        loss = float(losses["total"].detach())
+        progress.advance(loss)
+        if not math.isfinite(loss):
+            progress.close()
+            what = f"the loss is {loss} at step {number + 1} of {run.steps}"
+            raise DivergedError(what, run.title, "train with a lower learning rate")
         if run.view is not None and number in seen:
             with torch.no_grad():
                 curves.show(_levels(run.view()), run.offset + number)

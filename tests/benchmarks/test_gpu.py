@@ -66,6 +66,7 @@ def test_kernels_are_checked_and_a_wrong_one_is_found() -> None:
     assert gpu_checks.check(plain, CPU, 1, over=lambda: True)["kernels"]["product"]["cases"] == 0
 
 
+@pytest.mark.long
 def test_everything_but_the_gpu(tmp_path: Path) -> None:
     rows = gpu_kernels.measure(TINY, CPU, plain, {}, 1, wall_clock)
     table = gpu_kernels.tune(TINY[:1], CPU, plain, 4, lambda run: 1.0 if run() is not None else 2.0)

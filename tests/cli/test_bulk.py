@@ -159,6 +159,7 @@ def test_the_copy_loses_no_line_of_another_machine(tmp_path: Path, monkeypatch: 
     assert not part.exists() and whole.read_text().count("\n") == 4
 
 
+@pytest.mark.long
 def test_a_killed_run_is_finished_by_the_next(package: Path, tmp_path: Path, qartsr: Qartsr) -> None:
     source = pictures(tmp_path / "in", *(f"{n:03}.png" for n in range(24)))
     words = ["upscale", source, tmp_path / "out", "--model", package, "--engine", "simulated", "--manifest"]
@@ -178,6 +179,7 @@ def test_a_killed_run_is_finished_by_the_next(package: Path, tmp_path: Path, qar
         assert sha256_file(tmp_path / "out" / row.output) == row.sha256
 
 
+@pytest.mark.long
 @pytest.mark.services
 def test_from_bucket_to_bucket(
     servers: dict[str, str],

@@ -138,6 +138,7 @@ def test_a_fingerprint_is_of_all_values(file: Path) -> None:
     assert fingerprint(model) != before
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_an_unusable_cache_is_no_fault(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "qartsr").write_text("a file where a folder should be")

@@ -77,6 +77,7 @@ def without_torch(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_the_same_pixels_without_torch(package: Path, picture: Path, tmp_path: Path) -> None:
     """In tiles, which share the moments of their norms."""
     ran = without_torch("upscale", picture, tmp_path / "out.png", "--model", package, "--tile", 24, "--overlap", 8)

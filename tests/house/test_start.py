@@ -138,6 +138,7 @@ assert diffusers.AutoencoderKL is AutoencoderKL and diffusers.UNet2DConditionMod
 """
 
 
+@pytest.mark.long
 def test_the_models_are_those_of_an_ordinary_import() -> None:
     """Structure, initial weights and a forward pass, to the bit.
 
@@ -152,6 +153,7 @@ def test_afterwards_diffusers_is_whole_in_the_same_process() -> None:
     child(LEAN + WHOLE)
 
 
+@pytest.mark.long
 def test_what_is_loaded_before_stays_the_same() -> None:
     """A user's session that has the optional packages already keeps them."""
     code = "import sys, scipy, torchvision\nimport qartsr.models\nassert sys.modules['scipy'] is scipy\n"

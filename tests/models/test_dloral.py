@@ -141,6 +141,7 @@ def test_segments_are_the_model_and_hold_every_layer_once(channels: int) -> None
     )
 
 
+@pytest.mark.long
 def test_folder_package_engines_and_memory_keep_it(tmp_path: Path) -> None:
     model, lq = little(), drawn(1, 6, 16, 24)
     save_model(model, tmp_path / "model")

@@ -64,6 +64,7 @@ def test_units_are_the_model_and_rows_stay_samples(count: int) -> None:
     assert torch.allclose(state.hidden, model(lq), atol=1e-5)
 
 
+@pytest.mark.long
 def test_folder_package_and_engines_keep_it(tmp_path: Path) -> None:
     model = learned()
     save_model(model, tmp_path / "model")

@@ -73,6 +73,7 @@ def _killed(project: Path, out: str) -> Path:
     return found[0]
 
 
+@pytest.mark.long
 def test_killed_stage_resumes_with_the_same_bytes(ready: Path) -> None:
     """With the code that wrote the checkpoint; with any other it begins anew and says so."""
     _here(ready, "retrain", *_retrain("whole"))

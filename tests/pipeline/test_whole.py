@@ -17,7 +17,7 @@ from PIL import Image
 from qartsr.files import sha256_file
 from tests.pipeline.conftest import copy_project, tiny
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.services]
+pytestmark = [pytest.mark.long, pytest.mark.pipeline, pytest.mark.services]
 
 
 @pytest.fixture(scope="module", autouse=True)

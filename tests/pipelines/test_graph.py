@@ -142,6 +142,7 @@ def test_base_name() -> None:
     assert base_name("quantize@w4a4") == base_name("quantize") == "quantize"
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_what_one_clone_has_made_another_takes(tmp_path: Path) -> None:
     """With an empty remote as well, which is what the first run meets."""

@@ -182,6 +182,7 @@ def _said(client: MlflowClient, name: str, version: int, tag: str) -> bool:
     return client.get_model_version(name, str(version)).tags.get(tag, "before") != "before"
 
 
+@pytest.mark.long
 def test_a_promotion_that_was_killed_is_completed(
     ship: Ship, profile: str, name: str, client: MlflowClient, killed: Callable[..., bool]
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_promotion_that_was_killed_is_completed(
     }
 
 
+@pytest.mark.long
 def test_a_rollback_that_was_killed_is_completed(
     ship: Ship, profile: str, name: str, client: MlflowClient, killed: Callable[..., bool]
 ) -> None:

@@ -15,6 +15,7 @@ from experiments.study.sets import Windows
 from qartsr.config.experiment import BudgetConfig
 from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
+from qartsr.errors import DivergedError
 from qartsr.files import read_json
 from qartsr.models import OneStepSR
 from qartsr.training.optimizer import Setting
@@ -83,6 +84,7 @@ def test_the_best_rate_of_the_first_seed_serves_all_and_nothing_runs_twice(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "images.safetensors", "curves.csv"}
 
 
+@pytest.mark.long
 def test_a_best_rate_at_an_end_is_looked_beyond(model: OneStepSR, tmp_path: Path, cheap: Ran) -> None:
     """0.2 is the best (see ``cheap``) and lies beyond the list; the bound stops a search that finds no turn."""
     cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
@@ -105,6 +107,27 @@ def test_rates_are_tried_with_a_share_of_the_steps(model: OneStepSR, tmp_path: P
     assert cheap == [(5, 0.1), (5, 0.2), (5, 0.3), (5, 0.2), (6, 0.2)] and cheap.steps == [2, 2, 2, 8, 8]
     assert found["tried_with"] == 2 and found["seeds"]["5"]["samples"] == 8
     assert run_cell(cell, (5, 6), cell.budget.rates, judge) == found and len(cheap) == 5
+
+
+def test_a_rate_that_diverges_is_the_worst(
+    model: OneStepSR, tmp_path: Path, cheap: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(job: Job, row: MethodRow, common: CommonConfig, bits: Any) -> Trained:
+        if job.setting.lr_scale > limit:
+            cheap.append((job.setting.seed, job.setting.lr_scale))
+            raise DivergedError("the loss is nan", "extend", "train with a lower learning rate")
+        return usual(job, row, common, bits)
+
+    usual, limit = cells.train_method, 0.1
+    monkeypatch.setattr(cells, "train_method", train)
+    cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
+    found = run_cell(cell, (5,), cell.budget.rates, judge)
+    assert found["rate"] == 0.1 and found["tried"]["0.1"] > 0 == found["tried"]["0.2"] == found["tried"]["0.3"]
+    assert cheap == [(5, 0.1), (5, 0.2), (5, 0.3)]
+    assert run_cell(cell, (5,), cell.budget.rates, judge) == found and len(cheap) == 3
+    limit = 0.0
+    with pytest.raises(DivergedError, match="nan"):  # all rates do
+        run_cell(cell._replace(scratch=tmp_path / "again"), (5,), cell.budget.rates, judge)
 
 
 def test_where_the_next_rate_lies() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from qartsr.errors import QartsrError
+from qartsr.errors import DivergedError, QartsrError
 from qartsr.models import OneStepSR, save_model
 from qartsr.training.checkpoint import Checkpoint, intact, scratch_folder, seal
 from qartsr.training.determinism import generator
@@ -24,11 +24,11 @@ class KilledError(Exception):
 
 
 class Problem:
-    """Fit a line to noisy points; ``stop`` kills the run before that step."""
+    """Fit a line to noisy points; ``stop`` kills the run before that step, ``bad`` lets it meet infinity."""
 
-    def __init__(self, folder: Path, stop: int | None = None) -> None:
+    def __init__(self, folder: Path, stop: int | None = None, bad: int | None = None) -> None:
         self.slope = Parameter(torch.tensor([0.5, -0.25]))
-        self.stop = stop
+        self.stop, self.bad = stop, bad
         self.optimizer = Optimizer([Group([("slope", self.slope)], 0.05)], 0.0, cosine(30, 3))
         self.curves = Curves(lambda values, step: None)
         self.run = Run("line", 30, self.optimizer, {"module": "only"})
@@ -40,6 +40,8 @@ class Problem:
         if number == self.stop:
             raise KilledError
         x = torch.rand(4, 2, generator=generator(0, "line", number))
+        if number == self.bad:
+            x /= 0
         loss = ((x @ self.slope) - x.sum(1) * 3).square().mean()
         return {"total": loss}
 
@@ -52,6 +54,16 @@ def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert torch.equal(again.slope, whole.slope)
     assert again.curves.rows == whole.curves.rows
     assert len(whole.curves.rows) == 30
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_not_kept(tmp_path: Path) -> None:
+    """The checkpoint is that of the step before: with the fault mended, the run ends as if it had never been."""
+    whole = Problem(tmp_path / "whole")
+    said = "^line: the loss is (nan|inf) at step 13 of 30; train with a lower learning rate.$"
+    with pytest.raises(DivergedError, match=said):
+        Problem(tmp_path / "bad", bad=12)
+    again = Problem(tmp_path / "bad")
+    assert torch.equal(again.slope, whole.slope) and again.curves.rows == whole.curves.rows
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:

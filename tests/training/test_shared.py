@@ -72,7 +72,9 @@ def hashes(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(2, marks=pytest.mark.long), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_equal_bytes_whatever_the_number_of_processes(tmp_path: Path, processes: int) -> None:
     command = [sys.executable, "-m", "tests.training.test_shared", str(tmp_path / "many"), str(processes)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

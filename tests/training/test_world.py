@@ -33,7 +33,11 @@ def _launch(words: list[str], *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    "launcher", ["elastic", *(pytest.param(n, marks=pytest.mark.slow) for n in ("torchrun", "accelerate"))]
+    "launcher",
+    [
+        pytest.param("elastic", marks=pytest.mark.long),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("torchrun", "accelerate")),
+    ],
 )
 def test_two_processes_have_the_gradient_of_one(tmp_path: Path, launcher: str) -> None:
     """Adapters, VSD and its student, gradients accumulated in each process; only the first process writes."""

@@ -339,6 +339,7 @@ def test_dtype_generator_and_callback(floating: Path, package: Path, tmp_path: P
     assert steps == [(usual, 0, 1, {})]
 
 
+@pytest.mark.long
 def test_a_folder_for_the_hub(described: Path, floating: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The real client's calls, with a folder in the place of its server."""
     import huggingface_hub
