@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qartsr.cli.batch import PartlyFailedError, Wish
 from qartsr.cli.command import threads
-from qartsr.cli.show import say
+from qartsr.cli.show import LINE_SECONDS, say
 from qartsr.errors import QartsrError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     Pipe = OneStepSRPipeline | OSEDiffPipeline
 
 _S3 = "s3://"
-_EVERY = 30.0
-"""Seconds between two lines about the progress."""
 
 
 def add_bulk_options(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +156,6 @@ class _Teller:
         now = time.monotonic()
         if row.error is not None:
             say(f"error: {row.error}")
-        elif not self._quiet and now - self._said > _EVERY:
+        elif not self._quiet and now - self._said > LINE_SECONDS:
             self._said = now
             say(f"{self._count} images, {self._count / (now - self._begun):.2f} images/s")

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qartsr.cli.command import whole
-from qartsr.cli.show import say
+from qartsr.cli.show import LINE_SECONDS, say
 from qartsr.clips.names import is_clip, is_film
 from qartsr.errors import QartsrError, printable
 
 if TYPE_CHECKING:
     from qartsr.upscale.clip import ClipOptions, ClipProgress, ClipResult
-
-_EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal to draw on."""
 
 _LONGEST = 10_000_000
 """Seconds, 115 days: no clip is longer."""
@@ -123,7 +120,7 @@ def _shown(name: str) -> Iterator[_Progress]:
 
         def tell(progress: ClipProgress, text: str) -> None:
             nonlocal said
-            if time.monotonic() - said >= _EVERY:
+            if time.monotonic() - said >= LINE_SECONDS:
                 said = time.monotonic()
                 say(f"{name}: {text}")
 

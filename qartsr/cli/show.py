@@ -1,9 +1,10 @@
-"""Tables on stdout, and a progress bar on a terminal's stderr."""
+"""Tables on stdout, and progress on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _UNBOUNDED, _LISTED = 10_000, 5
+LINE_SECONDS = 30.0
+"""Between two lines about work that goes on, where no terminal shows a bar."""
 
 
 def say(text: str) -> None:
@@ -84,11 +87,40 @@ class _Drawn(Bar):
         return f"{done / elapsed:.2f} images/s" if done >= elapsed else f"{elapsed / done:.1f} s/image"
 
 
+class _Told(Bar):
+    """Lines of the same, :data:`LINE_SECONDS` apart."""
+
+    def __init__(self, images: int) -> None:
+        self._images, self._begun, self._name = images, 0, ""
+        self._said, self._first = time.monotonic(), (0.0, 0.0)
+
+    def begin(self, name: str) -> None:
+        """The next image."""
+        self._begun += 1
+        self._name = f"{self._begun}/{self._images} {name}" if self._images > 1 else name
+
+    def tiles(self, done: int, total: int) -> None:
+        """Of the current image."""
+        now, completed = time.monotonic(), self._begun - 1 + done / total
+        if self._begun == 1 and not self._first[1]:
+            self._first = (now, completed)  # what an earlier run did took no time of this one
+        if now - self._said >= LINE_SECONDS:
+            self._said = now
+            say(f"{self._name}: tile {done}/{total}{self._rest(now, completed)}")
+
+    def _rest(self, now: float, completed: float) -> str:
+        began, at_first = self._first
+        if completed <= at_first:
+            return ""
+        left = round((now - began) / (completed - at_first) * (self._images - completed))
+        return f", {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
 @contextmanager
 def bar(images: int, quiet: bool = False) -> Iterator[Bar]:
-    """A bar over ``images``, taken away at the end; nothing is drawn where stderr is no terminal, or if ``quiet``."""
+    """A bar over ``images``, taken away at the end, lines where stderr is no terminal; nothing if ``quiet``."""
     if quiet or not sys.stderr.isatty():
-        yield Bar()
+        yield Bar() if quiet else _Told(images)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

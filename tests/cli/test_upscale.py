@@ -71,6 +71,23 @@ def test_the_options_reach_the_library(tile: int, qartsr: Qartsr, package: Path,
     assert opened(tmp_path / "out.png").tobytes() == pipe(opened(tmp_path / "in.png")).tobytes()
 
 
+@simulated
+def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
+    qartsr: Qartsr, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a scheduler's log has it: images, tiles and the time left; nothing where it was asked to be quiet."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        photo(14, 7).save(tmp_path / "in" / f"{name}.png")
+    words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", package, "--tile", 32, "--overlap", 4)
+    assert "left" not in qartsr(*words).err, "it took no half minute"
+    monkeypatch.setattr("qartsr.cli.show.LINE_SECONDS", 0.0)
+    lines = [line for line in qartsr(*words).err.splitlines() if ": tile " in line]
+    assert lines[0].startswith("1/2 a.png: tile 1/") and lines[-1].startswith("2/2 b.png: tile ")
+    assert all(line.endswith(" left") for line in lines[1:]) and lines[-1].endswith(", 0:00:00 left")
+    assert ": tile " not in qartsr(*words, "--quiet").err
+
+
 def test_an_engine_that_is_named_says_why(qartsr: Qartsr, package: Path, tmp_path: Path) -> None:
     photo(3, 2).save(tmp_path / "in.png")
     paths = ("upscale", tmp_path / "in.png", tmp_path / "out.png")
