@@ -132,7 +132,7 @@ def summary(found: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
     """By contestant: seconds of each part and in all, and how often our W4A4 goes into each, round by round."""
     names = list(next(iter(found.values())))
     total = {name: [sum(each) for each in zip(*(part[name] for part in found.values()), strict=True)] for name in names}
-    ours = total["ours w4a4"]
+    ours = total.get("ours w4a4") or total["few w4a4"]
     return {
         name: {
             **{part: spread(values[name]) for part, values in found.items()},

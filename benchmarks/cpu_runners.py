@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import openvino
@@ -34,6 +36,7 @@ GROUPS = {
     "int8": ("openvino bf16", "openvino w8a8", *(f"ours {bits}" for bits in BITS)),
     "simulated": ("simulated w4a4", "ours w4a4"),
     "branch": ("bare w4a4", "ours w4a4"),
+    "winograd": ("openvino fp32", "plain w4a4", "few w4a4", "few w2a2"),
 }
 Run = Callable[[Tensor], Tensor]
 _CLASSES: dict[str, Any] = {"encoder": Encoder, "denoiser": Denoiser, "decoder": Decoder}
@@ -72,6 +75,8 @@ class Bench:
                 "simulated": self._simulated,
                 "ours": self._ours,
                 "bare": self._bare,
+                "plain": partial(self._kernel, "0"),
+                "few": partial(self._kernel, "1"),
             }
             print(f"building {name}, {part}", flush=True)
             runs[name] = build[kind](precision, part)
@@ -127,6 +132,11 @@ class Bench:
 
     def _ours(self, bits: str, part: str) -> Run:
         return _part_of(OpenVINO().prepare(self.package(bits).model), part)
+
+    def _kernel(self, wanted: str, bits: str, part: str) -> Run:
+        """Ours with OpenVINO's convolutions alone, or with the kernel of few bits wherever it fits."""
+        with patch.dict(os.environ, QARTSR_WINOGRAD=wanted):
+            return _part_of(OpenVINO().prepare(self.package(bits).model), part)
 
     def _bare(self, bits: str, part: str) -> Run:
         """Ours without the low-rank branch L1 L2 x."""

@@ -26,6 +26,7 @@ from qartsr.errors import QartsrError
 from qartsr.files import cache_folder, sha256_tree, write_bytes
 from qartsr.runtime.moments import GroupNorm
 from qartsr.runtime.norms import GraphNorms, Mode
+from qartsr.runtime.winograd_op import operation, substitute, wanted
 
 _CONVERTER = "openvino.tools.ovc"
 
@@ -79,6 +80,9 @@ class Graphs:
         self._source, self._norms, self._threads = source, norms, threads
         self._core = import_openvino().Core()
         self._exact = exact_products()
+        self._winograd = wanted(bool(self._exact))
+        if self._winograd:
+            self._core.add_extension(operation())
         self._cache = Cache(self._core)
         self._compiled: OrderedDict[tuple[str, str, int, int], Any] = OrderedDict()
 
@@ -104,11 +108,13 @@ class Graphs:
 
     def _compile(self, part: str, mode: Mode, size: tuple[int, int]) -> Any:
         settings = self._settings(part, mode, size)
-        key = (self._source.identity, part, mode, *size, *settings.items())
+        key = (self._source.identity, part, mode, *size, *settings.items(), self._winograd)
 
         def build() -> Any:
             model = self._core.read_model(self._source.graph(part, mode))
             model.reshape({port: self._shape(port, size) for port in model.inputs if port.partial_shape.is_dynamic})
+            if self._winograd:
+                substitute(model, self._threads)
             return self._core.compile_model(model, "CPU", settings)
 
         return self._cache.get(key, settings, build)
