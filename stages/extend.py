@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from qartsr.config import Params, load_config, load_params, parse_bits
+from qartsr.config import Params, load_config, load_params, lr_scale, parse_bits
 from qartsr.config.method import Training, lasting
 from qartsr.data import load_calibration
 from qartsr.data.pairs import to_unit
@@ -35,7 +35,7 @@ def main() -> None:
 
 def _extend(args: Namespace, params: Params, asked: Training, world: World) -> None:
     bits, device = parse_bits(args.bits), world.device
-    setting = Setting(params.lpips, params.backbone.train_align, params.precision[args.bits].lr_scale, params.seed)
+    setting = Setting(params.lpips, params.backbone.train_align, lr_scale(params.precision, args.bits), params.seed)
     inputs, settings = [args.phases, args.model, args.state, args.calibration], [args.bits, *map(str, setting)]
     folder = scratch_folder(args.work, f"extend-{bits}", "stages.extend", settings, inputs)
     teacher, student = load_model(args.model).to(device), load_model(args.model).to(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from qartsr.config import Params, load_config, load_params, parse_bits
+from qartsr.config import Params, load_config, load_params, lr_scale, parse_bits
 from qartsr.config.method import Training, lasting
 from qartsr.config.parts import MethodConfig
 from qartsr.data import load_calibration
@@ -36,7 +36,7 @@ def main() -> None:
 
 def _quantize(args: Namespace, params: Params, asked: Training, world: World) -> None:
     bits, device = parse_bits(args.bits), world.device
-    setting = Setting(params.lpips, params.backbone.train_align, params.precision[args.bits].lr_scale, params.seed)
+    setting = Setting(params.lpips, params.backbone.train_align, lr_scale(params.precision, args.bits), params.seed)
     inputs = [args.layers, args.phases, args.model, args.calibration]
     folder = scratch_folder(args.work, f"quantize-{bits}", "stages.quantize", [args.bits, *map(str, setting)], inputs)
     teacher = load_model(args.model).to(device)

@@ -188,4 +188,4 @@ def agreement(teacher: Backbone, student: Backbone, held: Tensor) -> float:
 
 
 def _folder(cell: Cell, seed: int, rate: float) -> Path:
-    return cell.scratch / f"seed-{seed}-rate-{rate:g}-steps-{cell.budget.steps}"
+    return cell.scratch / f"seed-{seed}-rate-{rate!r}-steps-{cell.budget.steps}"

@@ -16,6 +16,7 @@ from qartsr.config.method import CommonConfig, MethodRow
 from qartsr.config.training import LPIPSConfig
 from qartsr.cost import package_size
 from qartsr.data.pairs import to_unit
+from qartsr.errors import DivergedError
 from qartsr.losses import LPIPS, lpips_name
 from qartsr.metrics import Meter
 from qartsr.metrics.temporal import ewarp_tvl1, psnr_neighbours
@@ -95,6 +96,10 @@ def restored(model: Restorer, lq: Tensor) -> Tensor:
     """uint8 network inputs (n, 3, s, s), or (n, 6, s, s) of a model of clips -> uint8 restored images, one by one."""
     device = model.device
     images = torch.cat([model.restore(to_unit(low)[None].to(device)) for low in lq])
+    if not bool(images.isfinite().all()):
+        raise DivergedError(
+            "gives pictures that are no numbers", "the trained model", "train with a lower learning rate"
+        )
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous()
 
 

@@ -6,6 +6,7 @@ none: each phase takes a share of the one budget, and the learning rates that ar
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -109,6 +110,10 @@ class FlowStepsConfig(Config):
     stretches: Count = Field(3, ge=1, description="of steps in a row that have the same bits")
 
 
+_SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""A name of a file, too."""
+
+
 class Experiments(Config):
     """The whole of experiments/params.yaml."""
 
@@ -125,6 +130,17 @@ class Experiments(Config):
     tables: TablesConfig
     methods: dict[str, MethodRow]
     flow: FlowStepsConfig | None = None
+
+    @model_validator(mode="after")
+    def _names_tell_apart(self) -> Experiments:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one stands twice, and the spread over seeds would be too small")
+        for name in self.sets:
+            if name == "all" or not _SET.fullmatch(name):
+                raise ValueError(f"sets.{name}: name it with letters, digits, - and _, and not all, the mean over sets")
+        if self.tables.table1_bits and "maxmin" not in self.methods:
+            raise ValueError("methods has no maxmin, with whose layers table1 measures timesteps")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Experiments:

@@ -75,6 +75,12 @@ class ModelPhase(AbstractPhaseConfig):
         description="weight of the mean over modules of the MSE of their output over the FP output's variance",
     )
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> ModelPhase:
+        if not any((*self.loss.model_dump().values(), self.latent_loss, self.encoder_loss, self.feature_loss)):
+            raise ValueError("loss: all weights are 0, and there is no other loss: there is nothing to train by")
+        return self
+
 
 Phase = Annotated[ModulesPhase | ModelPhase, Field(discriminator="kind")]
 

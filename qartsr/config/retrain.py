@@ -69,6 +69,12 @@ class RetrainConfig(Config):
             raise ValueError(f"{reason}, so base must name the folder of Stable Diffusion")
         return self
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> RetrainConfig:
+        if not any(self.loss.model_dump().values()) and not self.vsd.weight:
+            raise ValueError("loss: all weights are 0, and vsd.weight is: there is nothing to train by")
+        return self
+
 
 class ProbeConfig(Config):
     """What quantization would destroy at several timesteps: models retrained briefly, and the one of ``retrain``."""

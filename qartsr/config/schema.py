@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +13,7 @@ from qartsr.config.data import CalibrateConfig, DataConfig
 from qartsr.config.method import Budget, CommonConfig, MethodRow, training
 from qartsr.config.retrain import ProbeConfig, RetrainConfig
 from qartsr.config.training import LPIPSConfig, PrecisionConfig
+from qartsr.errors import QartsrError
 
 AlignKind = Literal["none", "adain", "wavelet"]
 
@@ -285,3 +287,10 @@ class Params(Config):
                 + f" x compute.micro_batch {held}"
             )
         return self
+
+
+def lr_scale(precision: Mapping[str, PrecisionConfig], bits: str) -> float:
+    """Of quantize and extend at these bits. Raises QartsrError where ``precision`` has no such entry."""
+    if bits not in precision:
+        raise QartsrError(f"there is no entry {bits} under precision", "params.yaml", "add one, or name other bits")
+    return precision[bits].lr_scale

@@ -20,6 +20,8 @@ from qartsr.files import replacing_folder, write_bytes, write_json
 from qartsr.images import SCALE, upsample
 
 _CANDIDATES = 3
+_SEEDS = 2**63
+"""As many as torch's generators take."""
 
 
 class Calibration(NamedTuple):
@@ -54,7 +56,7 @@ def write_calibration(
     pairs: list[Calibration] = []
     rows: list[dict[str, Any]] = []
     for number in range(config.pairs):
-        pair_seed = seed * 1_000_003 + number
+        pair_seed = (seed * 1_000_003 + number) % _SEEDS
         generator = torch.Generator().manual_seed(pair_seed)
         pair = sources[int(torch.randint(len(sources), (1,), generator=generator))]
         top, left = _place(pair.hr, side, generator)
@@ -76,7 +78,7 @@ def _moving(
     parts: list[Calibration] = []
     rows: list[dict[str, Any]] = []
     for number in range(config.pairs // config.length):
-        clip_seed = seed * 1_000_003 + number
+        clip_seed = (seed * 1_000_003 + number) % _SEEDS
         clip = moving_clips(scenes, 1, side, motion, torch.Generator().manual_seed(clip_seed))
         hr = ((clip.hr[0, 1:] + 1) * 127.5).round().to(torch.uint8)
         lq = torch.stack([image_tensor(upsample(_picture(frame))) for frame in clip.lr[0]])

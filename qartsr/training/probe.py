@@ -19,6 +19,7 @@ from qartsr.config import parse_bits
 from qartsr.config.parts import BiasConfig, LayerRecipe, MethodConfig, MinMaxConfig
 from qartsr.config.retrain import ProbeConfig
 from qartsr.data.pairs import Pair, to_unit
+from qartsr.errors import DivergedError
 from qartsr.metrics.luma import psnr_y
 from qartsr.models import Backbone, load_model
 from qartsr.quantize import observe, plan, quantize
@@ -30,6 +31,10 @@ def psnr(model: Backbone, pair: Pair) -> float:
     """PSNR (Y, dB) of the restored 8-bit image against HR."""
     with torch.no_grad():
         image = model.restore(to_unit(pair.lq)[None].to(model.device))
+    if not bool(image.isfinite().all()):
+        raise DivergedError(
+            "gives a picture that is no numbers", "the trained model", "train with a lower learning rate"
+        )
     restored = ((image + 1) * 127.5).round().clamp(0, 255)[0].cpu()
     return psnr_y(restored / 255, pair.hr.float() / 255)
 

@@ -93,3 +93,32 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(QartsrError, match="is not UTF-8 text"):
         load_config(Experiments, tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("seeds", [0, 1, 0], "seeds: one stands twice"),
+        ("sets", "all", "sets.all: name it with letters"),
+        ("sets", "../x", "sets.../x: name it with letters"),
+        ("sets", "a b", "sets.a b: name it with letters"),
+        ("methods", "maxmin", "methods has no maxmin"),
+    ],
+)
+def test_names_tell_apart(values: Any, tmp_path: Path, key: str, value: Any, said: str) -> None:
+    if key == "seeds":
+        values["seeds"] = value
+    elif key == "sets":
+        values["sets"][value] = values["sets"]["photographs"]
+    else:
+        values["tables"]["table3"].remove("maxmin")
+        values["methods"]["other"] = values["methods"].pop("maxmin")
+    assert said in _refused(values, tmp_path / "p.yaml")
+
+
+def test_a_phase_without_a_loss_trains_nothing(values: Any, tmp_path: Path) -> None:
+    values["methods"]["lsq"]["phases"][0]["loss"] = {"lpips": 0.0, "mse": 0.0}
+    assert "there is nothing to train by" in _refused(values, tmp_path / "p.yaml")
+    values["methods"]["lsq"]["phases"][0]["latent_loss"] = 1.0
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    load_config(Experiments, tmp_path / "p.yaml")

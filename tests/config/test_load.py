@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from qartsr.config import Bits, Params, load_params, parse_bits, parse_params
+from qartsr.config import Bits, Params, load_params, lr_scale, parse_bits, parse_params
 from qartsr.config.experiment import Experiments
 from qartsr.config.method import Training
 from qartsr.config.recipe import RecipeConfig
@@ -43,7 +43,16 @@ def test_a_bit_width_needs_its_entry(values: Any) -> None:
     with pytest.raises(QartsrError, match="precision"):
         parse_params(values, "params.yaml")
     values["precision"]["w5a6"] = {"lr_scale": 2.0}
-    assert parse_params(values, "params.yaml").bits == ("w5a6",)
+    params = parse_params(values, "params.yaml")
+    assert params.bits == ("w5a6",) and lr_scale(params.precision, "w5a6") == 2.0
+    with pytest.raises(QartsrError, match="no entry w5a5 under precision"):
+        lr_scale(params.precision, "w5a5")
+
+
+def test_retraining_needs_a_loss(values: Any) -> None:
+    values["retrain"]["loss"] = {"lpips": 0.0, "mse": 0.0, "l1": 0.0}
+    with pytest.raises(QartsrError, match="there is nothing to train by"):
+        parse_params(values, "params.yaml")
 
 
 @pytest.mark.parametrize("name", ["w1a4", "w9a9", "w4", "4", "w4a4x", ""])

@@ -82,6 +82,11 @@ def test_every_pair_can_be_made_again_from_its_own_seed(small_data: Path, tmp_pa
     assert len({row["seed"] for row in rows(tmp_path / "5")}) == 5
 
 
+def test_the_largest_seed_is_one(small_data: Path, tmp_path: Path) -> None:
+    write_calibration(small_data, CalibrateConfig(pairs=2, lr_size=16), BicubicConfig(), 2**62, tmp_path / "made")
+    assert len({row["seed"] for row in rows(tmp_path / "made")}) == 2
+
+
 def test_same_seed_same_bytes_other_seed_other_crops(made: Path, small_data: Path, tmp_path: Path) -> None:
     kind: DegradationConfig = RealESRGANConfig() if "realesrgan" in str(made) else BicubicConfig()
     for seed in (3, 4):
