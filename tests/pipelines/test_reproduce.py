@@ -22,7 +22,7 @@ from pipelines.promote import promote_model, roll_back_model
 from pipelines.reproduce import reproduce
 from tests.pipelines.alive import alive, until
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.long, pytest.mark.pipeline]  # each goes on from what the one before left
 
 
 class Event(NamedTuple):
@@ -142,7 +142,6 @@ def test_a_failed_stage_fails_the_flow_and_stops_what_depends_on_it(toy: Path) -
     assert "line 3\n" in _artifacts(state)["log-lane-w3a3"]
 
 
-@pytest.mark.long
 def test_interrupt_ends_the_stage(toy: Path, prefect_server: str, root: Path) -> None:
     (toy / "hang-lane-w3a3").touch()
     environment = {**os.environ, "PREFECT_API_URL": prefect_server, "PYTHONPATH": str(root)}
@@ -158,7 +157,6 @@ def test_interrupt_ends_the_stage(toy: Path, prefect_server: str, root: Path) ->
     assert until(lambda: not alive(int((toy / "pid").read_text())))
 
 
-@pytest.mark.long
 def test_a_second_flow_in_one_clone_waits(toy: Path, prefect_server: str, root: Path) -> None:
     """DVC locks the files of a running stage, whatever ``--wait-for-lock`` says."""
     _change(toy, "seed: 1\n\ncompute", "seed: 2\n\ncompute")
@@ -179,7 +177,6 @@ def test_a_second_flow_in_one_clone_waits(toy: Path, prefect_server: str, root: 
     assert set(_events(toy)) == {"prepare", "lane-w4a4", "lane-w3a3", "join"}, "each ran once"
 
 
-@pytest.mark.long
 def test_a_stage_that_was_killed_is_tried_again(toy: Path) -> None:
     _change(toy, "seed: 2\n\ncompute", "seed: 3\n\ncompute")
     (toy / "pid").unlink(missing_ok=True)
