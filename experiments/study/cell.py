@@ -112,7 +112,7 @@ def run_cell(cell: Cell, seeds: tuple[int, ...], rates: tuple[float, ...], judge
         "bits": cell.bits,
         "timestep": cell.row.timestep,
         "rate": best,
-        "tried": {f"{rate:g}": run["choice"] for rate, run in tried.items()} if cell.row.phases else {},
+        "tried": {repr(rate): run["choice"] for rate, run in tried.items()} if cell.row.phases else {},
         "tried_with": tried[best]["samples"],
         "seeds": {seed: {key: run[key] for key in ("samples", "sets", "means")} for seed, run in runs.items()},
         "layers": runs[str(seeds[0])]["layers"],

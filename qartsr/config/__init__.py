@@ -4,12 +4,4 @@ from qartsr.config.bits import Bits, parse_bits
 from qartsr.config.load import load_config, load_params, parse_params
 from qartsr.config.schema import Params, lr_scale
 
-__all__ = [
-    "Bits",
-    "Params",
-    "load_config",
-    "load_params",
-    "lr_scale",
-    "parse_bits",
-    "parse_params",
-]
+__all__ = ["Bits", "Params", "load_config", "load_params", "lr_scale", "parse_bits", "parse_params"]

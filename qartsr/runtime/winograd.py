@@ -42,10 +42,15 @@ def suits(weights: Weights, most: int) -> bool:
     if sides != [3, 3] or out % 16 or channels % 32 or not 0 < most < 64:
         return False
     stored = (weights.astype(np.int16) - 1) // 2 if _odd(weights) else weights.astype(np.int16)
+    if _fits(9 * int(np.abs(stored).max(initial=1)), most):  # no transform is larger
+        return True
     for axis in (2, 3):
         first, middle, last = np.moveaxis(stored, axis, 0)[:3]
         stored = np.stack([first, first + middle + last, first - middle + last, last], axis)
-    largest = int(np.abs(stored).max(initial=1))
+    return _fits(int(np.abs(stored).max(initial=1)), most)
+
+
+def _fits(largest: int, most: int) -> bool:
     return largest < 128 and 2 * 4 * most * largest <= _PAIR
 
 
@@ -103,8 +108,14 @@ def _address(array: NDArray[Any]) -> ctypes.c_void_p:
     return array.ctypes.data_as(ctypes.c_void_p)
 
 
+def compiler() -> list[str]:
+    """The command of a C++ compiler, CXX or one that is found; empty: there is none."""
+    return shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, ("c++", "g++", "clang++")))[:1]
+
+
+@cache
 def unavailable_reason() -> str | None:
-    """Why there is no kernel on this machine, None where there is."""
+    """Why there is no kernel on this machine, None where there is; found out once in a process."""
     try:
         _library()
     except QartsrError as error:
@@ -114,14 +125,14 @@ def unavailable_reason() -> str | None:
 
 @cache
 def _library() -> ctypes.CDLL:
-    compiler = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, ("c++", "g++", "clang++")))[:1]
-    if not compiler:
+    command = compiler()
+    if not command:
         raise QartsrError("there is no C++ compiler", "the kernel of few bits", "install g++ or clang")
-    told = (_SOURCE.read_bytes(), *(repr(each).encode() for each in (compiler, _FLAGS, _processor())))
+    told = (_SOURCE.read_bytes(), *(repr(each).encode() for each in (command, _FLAGS, _processor())))
     file = cache_folder() / f"winograd-{hashlib.sha256(b'|'.join(told)).hexdigest()[:16]}.so"
     try:
         if not file.exists():
-            _compile(compiler, file)
+            _compile(command, file)
         library = ctypes.CDLL(str(file))
     except (OSError, subprocess.SubprocessError) as error:
         raise QartsrError(
@@ -131,13 +142,13 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _compile(compiler: list[str], file: Path) -> None:
+def _compile(command: list[str], file: Path) -> None:
     """Whole or not at all, beside others that do the same."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
-        command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(made)]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        words = [*command, *_FLAGS, str(_SOURCE), "-o", str(made)]
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=300)
         if ran.returncode:
             fault = next((line for line in ran.stderr.splitlines() if "error" in line), "no reason is told")
             raise QartsrError(f"does not compile here: {fault}", "the kernel of few bits", "use another compiler (CXX)")

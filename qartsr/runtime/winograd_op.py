@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qartsr.runtime.winograd import Codes, Weights, Winograd, suits, unavailable_reason
+from qartsr.runtime.winograd import Codes, Weights, Winograd, compiler, suits, unavailable_reason
 
 _LEAST = 100_000_000
 """Products of a direct convolution for which the kernel is worth its call."""
@@ -19,9 +19,11 @@ _LEAST = 100_000_000
 def wanted(without_vnni: bool) -> bool:
     """Whether graphs are to use the kernel: QARTSR_WINOGRAD says 0 or 1, else where bytes are not multiplied exactly.
 
-    There OpenVINO computes in floating point (:func:`qartsr.runtime.graphs.exact_products`).
+    There OpenVINO computes in floating point (:func:`qartsr.runtime.graphs.exact_products`). Nowhere without a
+    compiler: graphs that were kept while there was one have the operation, and the kernel could not be made again.
     """
-    return {"0": False, "1": True}.get(os.environ.get("QARTSR_WINOGRAD", "").strip(), without_vnni)
+    asked = {"0": False, "1": True}.get(os.environ.get("QARTSR_WINOGRAD", "").strip(), without_vnni)
+    return asked and bool(compiler())
 
 
 class _Found(NamedTuple):

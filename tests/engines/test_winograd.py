@@ -32,9 +32,14 @@ RNG = np.random.default_rng(0)
 @pytest.fixture()
 def unloaded() -> Iterator[None]:
     """As in a process that has not asked for the kernel yet."""
-    winograd._library.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
     winograd._library.cache_clear()
+    unavailable_reason.cache_clear()
 
 
 def direct(x: NDArray[Any], pad: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
@@ -89,6 +94,9 @@ def test_what_it_does_not_suit() -> None:
     good = np.full((16, 32, 3, 3), 7, np.int8)
     assert suits(good, 15) and suits(2 * good + 1, 15)
     assert not suits(good, 255) and not suits(good, 0) and not suits(16 * good, 15)
+    cross = np.zeros((16, 32, 3, 3), np.int8)
+    cross[:, :, 1] = 30
+    assert suits(cross, 15) and not suits(cross, 63), "nine times the largest would be too much, its transform is not"
     for shape in ((15, 32, 3, 3), (16, 31, 3, 3), (16, 32, 1, 1), (16, 32)):
         assert not suits(np.ones(shape, np.int8), 15)
     with pytest.raises(ValueError, match="not for this kernel"):
@@ -166,10 +174,11 @@ def test_a_machine_without_a_compiler_says_so(unloaded: None, tmp_path: Path, mo
     assert unavailable_reason() == "the kernel of few bits: there is no C++ compiler; install g++ or clang."
     monkeypatch.setattr(winograd_op, "_LEAST", 0)
     assert compiled(*layer(4, 5, -8.0), kernel=True)[0] == 0
-    winograd._library.cache_clear()
+    assert not wanted(True), "graphs that were kept with the kernel are not taken"
+    forget()
     monkeypatch.setenv("CXX", "/bin/false")
     assert "does not compile here" in str(unavailable_reason())
-    winograd._library.cache_clear()
+    forget()
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     assert "cannot be made" in str(unavailable_reason())
     assert not list((tmp_path / "qartsr").iterdir())
@@ -177,6 +186,7 @@ def test_a_machine_without_a_compiler_says_so(unloaded: None, tmp_path: Path, mo
 
 def test_who_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QARTSR_WINOGRAD", raising=False)
+    monkeypatch.setenv("CXX", "a compiler")
     assert wanted(True) and not wanted(False)
     monkeypatch.setenv("QARTSR_WINOGRAD", "0")
     assert not wanted(True)

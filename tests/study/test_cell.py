@@ -109,6 +109,12 @@ def test_rates_are_tried_with_a_share_of_the_steps(model: OneStepSR, tmp_path: P
     assert run_cell(cell, (5, 6), cell.budget.rates, judge) == found and len(cheap) == 5
 
 
+def test_rates_that_are_nearly_equal_are_two(model: OneStepSR, tmp_path: Path, cheap: Ran) -> None:
+    cell, judge = _cell(model, tmp_path, PHASE), Judge(WINDOWS, LPIPSConfig(), model)
+    found = run_cell(cell, (5,), (0.2, 0.20000001), judge)
+    assert cheap == [(5, 0.2), (5, 0.20000001)] and set(found["tried"]) == {"0.2", "0.20000001"}
+
+
 def test_a_rate_that_diverges_is_the_worst(
     model: OneStepSR, tmp_path: Path, cheap: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
